@@ -1,0 +1,263 @@
+//! What the operator wants: the typed configuration of a transparent proxy.
+//!
+//! A [`Config`] is always valid: each field is a type that can hold nothing else. Text in Kuma's
+//! format becomes a `Config` through [`wire`], which reports every problem of a document at once.
+
+pub mod wire;
+
+mod exclusion;
+mod executables;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use exclusion::{GidExclusion, UidExclusion, VirtualNetwork};
+pub use executables::{Executables, FamilyExecutables};
+
+use crate::model::{ChainName, LogLevel};
+use crate::net::{AnyCidr, Port, PortSet};
+
+/// The whole configuration. `Default` has Kuma's defaults.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Config {
+    /// Who the sidecar runs as: `kumaDPUser`. If unset, uid 5678 or the user `kuma-dp`.
+    pub kuma_dp_user: Option<String>,
+    /// Which address families: `ipFamilyMode`.
+    pub ip_family_mode: IpFamilyMode,
+    /// What is redirected where: `redirect`.
+    pub redirect: Redirect,
+    /// Drop packets that connection tracking finds invalid: `dropInvalidPackets`. They would pass
+    /// by the redirection and reset connections.
+    pub drop_invalid_packets: bool,
+    /// Also write the rules to firewalld's `direct.xml`: `storeFirewalld`.
+    pub store_firewalld: bool,
+    /// Long option names and section headings in rendered text, and informational notes: `verbose`.
+    pub verbose: bool,
+    /// Print the rules and change nothing: `dryRun`.
+    pub dry_run: bool,
+    /// Run as a CNI plugin, whose mount namespace is the host's: the sidecar's user is taken as it is given and
+    /// never looked up: `cniMode`.
+    pub cni_mode: bool,
+    /// Packet logging: `log`.
+    pub log: Log,
+    /// How iptables waits for the lock of its legacy variant.
+    pub wait: Wait,
+    /// What to do when iptables fails for a reason that may pass: `retry`.
+    pub retry: Retry,
+    /// Rule comments: `comments`.
+    pub comments: Comments,
+    /// Programs to use instead of those found: `iptablesExecutables`.
+    pub iptables_executables: Executables,
+}
+
+/// What is redirected where.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Redirect {
+    /// Connections to the workload: `redirect.inbound`.
+    pub inbound: Inbound,
+    /// Connections from the workload: `redirect.outbound`.
+    pub outbound: Outbound,
+    /// DNS queries of the workload: `redirect.dns`.
+    pub dns: Dns,
+    /// Networks of virtual machines or containers on this host whose traffic counts as outbound: `redirect.vnet.networks`.
+    pub vnet: Vec<VirtualNetwork>,
+}
+
+/// Redirection of connections to the workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inbound {
+    /// Whether they are redirected at all: `enabled`. False for gateways.
+    pub enabled: bool,
+    /// The sidecar's inbound listener: `port`.
+    pub port: Port,
+    /// If not empty, only these destination ports are redirected, and `exclude_ports` has no effect: `includePorts`.
+    pub include_ports: PortSet,
+    /// Destination ports that are not redirected: `excludePorts`.
+    pub exclude_ports: PortSet,
+    /// Clients that are not redirected: `excludePortsForIPs`.
+    pub exclude_ips: Vec<AnyCidr>,
+    /// Put the jump before the rules that are there: `insertRedirectInsteadOfAppend`.
+    pub insert: bool,
+    /// The chains; settable by environment variables only.
+    pub chains: ChainPair,
+}
+
+/// Redirection of connections from the workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outbound {
+    /// Whether they are redirected at all: `enabled`.
+    pub enabled: bool,
+    /// The sidecar's outbound listener: `port`.
+    pub port: Port,
+    /// If not empty, only these destination ports are redirected, and `exclude_ports` has no effect: `includePorts`.
+    pub include_ports: PortSet,
+    /// If not empty, only these destinations are redirected; with `include_ports`, both must hold: `includeIPs`. Not in kumactl.
+    pub include_ips: Vec<AnyCidr>,
+    /// Destination ports that are not redirected: `excludePorts`.
+    pub exclude_ports: PortSet,
+    /// Users whose connections to some ports are not redirected: `excludePortsForUIDs`.
+    pub exclude_ports_for_uids: Vec<UidExclusion>,
+    /// Groups whose connections to some ports are not redirected: `excludePortsForGIDs`. Not in kumactl.
+    pub exclude_ports_for_gids: Vec<GidExclusion>,
+    /// Destinations that are not redirected, DNS servers included: `excludePortsForIPs`.
+    pub exclude_ips: Vec<AnyCidr>,
+    /// Put the jump before the rules that are there: `insertRedirectInsteadOfAppend`.
+    pub insert: bool,
+    /// The chains; settable by environment variables only.
+    pub chains: ChainPair,
+}
+
+/// The two chains of a direction: where it is decided, and where it is redirected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChainPair {
+    /// The chain that decides: `KUMA_MESH_INBOUND`, `KUMA_MESH_OUTBOUND`.
+    pub decide: ChainName,
+    /// The chain that redirects: `KUMA_MESH_INBOUND_REDIRECT`, `KUMA_MESH_OUTBOUND_REDIRECT`.
+    pub redirect: ChainName,
+}
+
+impl ChainPair {
+    /// What the name of every chain of ours, and of kumactl's, begins with.
+    pub const PREFIX: &'static str = "KUMA_MESH_";
+
+    fn kuma(direction: &str) -> Self {
+        let name = |suffix: &str| {
+            format!("{}{direction}{suffix}", Self::PREFIX).parse().expect("a literal chain name is valid")
+        };
+        Self { decide: name(""), redirect: name("_REDIRECT") }
+    }
+}
+
+/// Redirection of DNS queries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dns {
+    /// Whether queries to the servers of `resolv_conf` are redirected: `enabled`.
+    pub enabled: bool,
+    /// Whether queries to any server are, where `enabled` holds: `captureAll`.
+    pub capture_all: bool,
+    /// The sidecar's DNS listener: `port`.
+    pub port: Port,
+    /// Whether to do without separate connection-tracking zones for the queries of the workload and of the sidecar:
+    /// `skipConntrackZoneSplit`.
+    pub skip_conntrack_zone_split: bool,
+    /// Where the servers are listed: `resolvConfigPath`.
+    pub resolv_conf: PathBuf,
+}
+
+/// Which address families are set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum IpFamilyMode {
+    /// IPv4, and IPv6 where the host has a usable address.
+    #[default]
+    DualStack,
+    /// IPv4 only.
+    Ipv4,
+    /// IPv4 and IPv6; it is an error if the host has no usable IPv6. Not in kumactl.
+    Required,
+}
+
+/// Logging of packets that reach our rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Log {
+    /// Whether packets are logged: `log.enabled`.
+    pub enabled: bool,
+    /// At which severity: `log.level`.
+    pub level: LogLevel,
+}
+
+/// How iptables waits for the lock that its legacy variant takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Wait {
+    /// How long, in whole seconds: `wait`. With 0, no waiting is asked for.
+    pub seconds: u32,
+    /// How often to try meanwhile, in microseconds: `waitInterval`. 0 leaves it to iptables.
+    pub interval_micros: u32,
+}
+
+/// Retries after a failure that may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retry {
+    /// How many more times after the first: `retry.maxRetries`.
+    pub max_retries: u32,
+    /// The pause between two: `retry.sleepBetweenRetries`.
+    pub sleep: Duration,
+}
+
+/// Comments on rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Comments {
+    /// Whether to leave them out: `comments.disabled`.
+    pub disabled: bool,
+}
+
+impl Default for Inbound {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            port: Port::constant(15006),
+            include_ports: PortSet::default(),
+            exclude_ports: PortSet::default(),
+            exclude_ips: Vec::new(),
+            insert: false,
+            chains: ChainPair::kuma("INBOUND"),
+        }
+    }
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            port: Port::constant(15001),
+            include_ports: PortSet::default(),
+            include_ips: Vec::new(),
+            exclude_ports: PortSet::default(),
+            exclude_ports_for_uids: Vec::new(),
+            exclude_ports_for_gids: Vec::new(),
+            exclude_ips: Vec::new(),
+            insert: false,
+            chains: ChainPair::kuma("OUTBOUND"),
+        }
+    }
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            capture_all: false,
+            port: Port::constant(15053),
+            skip_conntrack_zone_split: false,
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { enabled: false, level: LogLevel::DEBUG }
+    }
+}
+
+impl Default for Wait {
+    fn default() -> Self {
+        Self { seconds: 5, interval_micros: 0 }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { max_retries: 4, sleep: Duration::from_secs(2) }
+    }
+}

@@ -1,0 +1,206 @@
+//! The one error type of the crate.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Why a value was refused, before it is known which field it was meant for.
+///
+/// Every `FromStr` of this crate fails with it. It always names the offending value and what
+/// would be right; whoever knows the field turns it into a [`Problem`] by [`InvalidValue::at`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} is not valid: expected {expected}", Quoted(.value))]
+pub struct InvalidValue {
+    value: String,
+    expected: Cow<'static, str>,
+}
+
+impl InvalidValue {
+    /// A refusal of `value`, where `expected` completes the sentence "expected …".
+    pub fn new(value: impl Into<String>, expected: impl Into<Cow<'static, str>>) -> Self {
+        Self { value: value.into(), expected: expected.into() }
+    }
+
+    /// The offending value, as it was given.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// What would be right.
+    pub fn expected(&self) -> &str {
+        &self.expected
+    }
+
+    /// Says which field the value was meant for.
+    pub fn at(self, path: impl Into<String>) -> Problem {
+        Problem { path: path.into(), value: self.value, expected: self.expected.into_owned() }
+    }
+}
+
+/// One thing that is wrong with a document: where, which value, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize)]
+#[error("{path}: {} is not valid: expected {expected}", Quoted(.value))]
+pub struct Problem {
+    /// The field, for example `redirect.vnet.networks[1]`, `--redirect-dns-port` or the name of an
+    /// environment variable; empty for the document as a whole.
+    pub path: String,
+    /// The offending value, as it was given.
+    pub value: String,
+    /// What would be right; completes the sentence "expected …".
+    pub expected: String,
+}
+
+/// Everything that can go wrong in this crate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A configuration, or another document or option, is not valid. Holds all of its problems.
+    #[error("{}", Joined(.0))]
+    Config(Vec<Problem>),
+
+    /// A fact about the host is missing or makes the plan impossible.
+    #[error("{fact}: {problem}; {remedy}")]
+    Facts {
+        /// The field of [`Facts`](crate::facts::Facts), or the configuration key that needs it.
+        fact: String,
+        /// What is wrong, with the offending value.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
+    /// The host, an engine or a program lacks a part that is needed.
+    #[error("{what} is not supported: {remedy}")]
+    Unsupported {
+        /// What is missing, with its name.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
+    /// The caller lacks a privilege.
+    #[error("cannot {action}: permission denied; {needed} is needed")]
+    Permission {
+        /// What was attempted, as a verb phrase.
+        action: String,
+        /// The missing capability or identity.
+        needed: String,
+    },
+
+    /// Something else is installed, or changed at the same time.
+    #[error("conflict: {problem}; {remedy}")]
+    Conflict {
+        /// What stands in the way.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
+    /// The operating system refused.
+    #[error("cannot {action}: {message}")]
+    Os {
+        /// What was attempted, as a verb phrase that names the object.
+        action: String,
+        /// What the system said.
+        message: String,
+        /// The error number, where there was one.
+        errno: Option<i32>,
+    },
+
+    /// A program that was run failed.
+    #[error("{program} failed ({status}): {message}")]
+    Program {
+        /// The path of the program, with its arguments.
+        program: String,
+        /// Its exit status, or the signal that ended it.
+        status: String,
+        /// What it wrote to standard error, shortened.
+        message: String,
+    },
+}
+
+impl Error {
+    /// An [`Error::Os`] from an I/O error.
+    pub fn io(action: impl Into<String>, error: &std::io::Error) -> Self {
+        let message = match error.raw_os_error() {
+            // The number is carried separately; std's " (os error 2)" would say it twice.
+            Some(_) => error.to_string().split(" (os error").next().unwrap_or_default().to_owned(),
+            None => error.to_string(),
+        };
+        Self::Os { action: action.into(), message, errno: error.raw_os_error() }
+    }
+
+    /// The problems of an [`Error::Config`]; empty for every other error.
+    pub fn problems(&self) -> &[Problem] {
+        match self {
+            Self::Config(problems) => problems,
+            _ => &[],
+        }
+    }
+
+    /// The number that the operating system gave, if it was involved.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Os { errno, .. } => *errno,
+            _ => None,
+        }
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::Config(vec![problem])
+    }
+}
+
+/// Quotes a value for a message: control characters escaped, very long values cut.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MAX: usize = 120;
+        match self.0.char_indices().nth(MAX) {
+            Some((end, _)) => write!(f, "'{}…'", self.0[..end].escape_debug()),
+            None => write!(f, "'{}'", self.0.escape_debug()),
+        }
+    }
+}
+
+struct Joined<'a>(&'a [Problem]);
+
+impl fmt::Display for Joined<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_names_field_value_and_remedy() {
+        let problem = InvalidValue::new("70000", "a port from 1 to 65535").at("redirect.dns.port");
+        assert_eq!(problem.to_string(), "redirect.dns.port: '70000' is not valid: expected a port from 1 to 65535");
+    }
+
+    #[test]
+    fn hostile_values_cannot_break_a_message() {
+        let long = "é".repeat(500);
+        let text = InvalidValue::new(format!("a\n\u{1b}[2J{long}"), "something else").to_string();
+        assert!(!text.contains('\n') && !text.contains('\u{1b}'));
+        assert!(text.contains('…'));
+    }
+
+    #[test]
+    fn io_errors_say_the_number_once() {
+        let error = Error::io("read /nowhere", &std::io::Error::from_raw_os_error(2));
+        assert_eq!(error.to_string(), "cannot read /nowhere: No such file or directory");
+        assert_eq!(error.errno(), Some(2));
+    }
+}

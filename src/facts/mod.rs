@@ -1,0 +1,136 @@
+//! Facts: all that the rules depend on besides the configuration.
+//!
+//! Facts are plain data with a JSON form, so that a plan can be made, and tested, for a host that
+//! is not there. Only `facts::probe` (feature `host`) reads a real one.
+
+mod resolv_conf;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use resolv_conf::Resolvers;
+
+use crate::net::{Family, FamilyName, InterfacePattern, Uid};
+
+/// What is known of the host.
+///
+/// ```
+/// use kumatp::facts::Facts;
+/// use kumatp::net::Uid;
+///
+/// let facts = Facts::capable_host(Uid::SIDECAR);
+/// let json = serde_json::to_string(&facts)?;
+/// assert_eq!(serde_json::from_str::<Facts>(&json)?, facts);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Facts {
+    /// The user that the sidecar runs as.
+    pub sidecar_uid: Uid,
+    /// The loopback interface.
+    #[serde(default = "InterfacePattern::lo")]
+    pub loopback: InterfacePattern,
+    /// The name servers of the host; unset if nobody looked, which only matters if their queries
+    /// are to be redirected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolvers: Option<Resolvers>,
+    /// Whether IPv6 can be used.
+    #[serde(default)]
+    pub ipv6: Ipv6,
+    /// What the host can do for IPv4.
+    #[serde(default, rename = "ipv4Abilities")]
+    pub v4: Abilities,
+    /// What the host can do for IPv6.
+    #[serde(default, rename = "ipv6Abilities")]
+    pub v6: Abilities,
+    /// What was noticed while looking, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+}
+
+impl Facts {
+    /// A host that can do everything, with IPv6, without Docker, whose name servers nobody looked
+    /// for.
+    pub fn capable_host(sidecar_uid: Uid) -> Self {
+        Self {
+            sidecar_uid,
+            loopback: InterfacePattern::lo(),
+            resolvers: None,
+            ipv6: Ipv6::Usable,
+            v4: Abilities::default(),
+            v6: Abilities::default(),
+            remarks: Vec::new(),
+        }
+    }
+
+    /// What the host can do for a family.
+    pub fn abilities<F: Family>(&self) -> &Abilities {
+        match F::NAME {
+            FamilyName::V4 => &self.v4,
+            FamilyName::V6 => &self.v6,
+        }
+    }
+}
+
+/// Whether IPv6 can be used on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(tag = "state", rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum Ipv6 {
+    /// There is an address that other hosts can reach, and nothing refused.
+    #[default]
+    Usable,
+    /// There is nothing to redirect: no address but loopback, link-local and our own `::6`, or no
+    /// IPv6 in the kernel at all.
+    Unusable {
+        /// Why, for people.
+        reason: String,
+    },
+    /// There is an address that other hosts can reach, but a program or the kernel refuses to make
+    /// rules for it. Leaving IPv6 out would let its traffic past the sidecar.
+    Refused {
+        /// What was refused, for people.
+        reason: String,
+        /// What to do about it.
+        remedy: String,
+    },
+}
+
+/// What the host can do for one address family. All present by default, since a plan is for a
+/// capable host unless somebody looked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Abilities {
+    /// Rules can carry comments.
+    pub comments: bool,
+    /// Connections can be tracked in zones: the raw table, its `CT` target, and the matches of the
+    /// zone rules.
+    pub conntrack_zones: bool,
+    /// The mangle table is there, and the match on connection state.
+    pub mangle: bool,
+    /// Docker's embedded DNS server has its chain `DOCKER_OUTPUT` in the nat table.
+    pub docker_output: bool,
+}
+
+impl Default for Abilities {
+    fn default() -> Self {
+        Self { comments: true, conntrack_zones: true, mangle: true, docker_output: false }
+    }
+}
+
+impl Resolvers {
+    /// The servers of a family, in the order of the file.
+    pub fn of<F: Family>(&self) -> impl Iterator<Item = F::Addr> {
+        self.servers.iter().copied().filter_map(F::from_ip)
+    }
+
+    /// Servers that were not read from a file.
+    pub fn new(servers: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self { path: PathBuf::new(), servers: servers.into_iter().collect(), skipped: Vec::new() }
+    }
+}

@@ -1,0 +1,19 @@
+//! The pure rule model: rulesets of tables, chains and rules, one family at a time.
+//!
+//! It knows netfilter and nothing of Kuma, holds no text of any syntax and does no I/O.
+//! [`Ruleset`] → [`Table`] → [`Chain`] → [`Rule`]; a rule is a list of [`Match`]es that must all
+//! hold, a [`Target`], a [`Comment`] and the configuration key that it came from ([`Origin`]).
+
+mod matches;
+mod names;
+mod plan;
+mod rule;
+mod ruleset;
+mod target;
+
+pub use matches::{CtState, Match, Owner, PortMatch, Transport};
+pub use names::{BuiltinChain, ChainName, Comment, LogLevel, LogPrefix, TableName};
+pub use plan::{Note, Plan, Severity};
+pub use rule::{Origin, Placement, Rule};
+pub use ruleset::{Chain, Ruleset, Table};
+pub use target::Target;

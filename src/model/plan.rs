@@ -1,0 +1,71 @@
+use std::fmt;
+
+use super::Ruleset;
+use crate::config::Config;
+use crate::net::{V4, V6};
+
+/// All that is to be installed: the rules of both families, what there is to say about them, and
+/// the configuration that they came from.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The IPv4 rules.
+    #[serde(rename = "ipv4")]
+    pub v4: Ruleset<V4>,
+    /// The IPv6 rules; none if IPv6 is switched off or not usable, which a note then says.
+    #[serde(rename = "ipv6", skip_serializing_if = "Option::is_none")]
+    pub v6: Option<Ruleset<V6>>,
+    /// What the operator should know: protections left out, settings without effect.
+    pub notes: Vec<Note>,
+    /// The configuration that the plan was made from.
+    #[serde(skip)]
+    pub config: Config,
+}
+
+impl Plan {
+    /// The notes that an operator must see even when everything succeeds.
+    pub fn warnings(&self) -> impl Iterator<Item = &Note> {
+        self.notes.iter().filter(|note| note.severity == Severity::Warning)
+    }
+}
+
+/// Something that an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Note {
+    /// How much it matters.
+    pub severity: Severity,
+    /// The configuration key, fact or file that it is about.
+    pub about: String,
+    /// The statement, in one sentence without a full stop.
+    pub text: String,
+}
+
+impl Note {
+    /// Something asked for that will not happen, or a protection left out.
+    pub fn warning(about: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, about: about.into(), text: text.into() }
+    }
+
+    /// Something worth knowing that needs no action.
+    pub fn info(about: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { severity: Severity::Info, about: about.into(), text: text.into() }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.about, self.text)
+    }
+}
+
+/// How much a [`Note`] matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "more levels would not help anyone decide")]
+pub enum Severity {
+    /// Needs no action.
+    Info,
+    /// Somebody should look at it.
+    Warning,
+}

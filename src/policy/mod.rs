@@ -1,0 +1,200 @@
+//! Kuma's policy: from a configuration and facts to the rules. Everything that this crate knows
+//! about what Kuma wants is here, written once for both address families.
+//!
+//! The rules, their order and their spelling follow kumactl 3.
+
+mod mangle;
+mod nat;
+mod raw;
+
+use crate::config::{Config, Dns, IpFamilyMode};
+use crate::error::Error;
+use crate::facts::{Facts, Ipv6};
+use crate::model::{Note, Plan, Ruleset};
+use crate::net::{Cidr, Family, FamilyName, V4, V6};
+
+/// Makes the rules that a configuration asks for on a host with these facts.
+///
+/// Pure: the same inputs give the same plan.
+///
+/// ```
+/// use kumatp::config::Config;
+/// use kumatp::facts::Facts;
+/// use kumatp::net::Uid;
+/// use kumatp::policy::plan;
+///
+/// let plan = plan(&Config::default(), &Facts::capable_host(Uid::SIDECAR))?;
+/// assert!(plan.v6.is_some() && plan.notes.is_empty());
+/// # Ok::<(), kumatp::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Facts`] if the facts make what was asked for impossible: name servers are needed and
+/// unknown, IPv6 is required and not usable, or it is in use and refused.
+pub fn plan(config: &Config, facts: &Facts) -> Result<Plan, Error> {
+    let mut notes = settings_without_effect(config);
+    notes.extend(facts.remarks.iter().map(|remark| Note::info("host", remark)));
+    note_skipped_servers(config, facts, &mut notes);
+    let v4 = ruleset::<V4>(config, facts, &mut notes)?;
+    let v6 = match ipv6(config, facts, &mut notes)? {
+        true => Some(ruleset::<V6>(config, facts, &mut notes)?),
+        false => None,
+    };
+    Ok(Plan { v4, v6, notes, config: config.clone() })
+}
+
+/// Whether rules for IPv6 are made.
+fn ipv6(config: &Config, facts: &Facts, notes: &mut Vec<Note>) -> Result<bool, Error> {
+    let refused = |problem: &str, remedy: &str| {
+        Err(Error::Facts { fact: "ipv6".into(), problem: problem.into(), remedy: remedy.into() })
+    };
+    match (config.ip_family_mode, &facts.ipv6) {
+        (IpFamilyMode::Ipv4, _) => Ok(false),
+        (IpFamilyMode::DualStack | IpFamilyMode::Required, Ipv6::Usable) => Ok(true),
+        (IpFamilyMode::DualStack, Ipv6::Unusable { reason }) => {
+            notes.push(Note::warning("ipFamilyMode", format!("IPv6 left out: {reason}")));
+            Ok(false)
+        }
+        (IpFamilyMode::Required, Ipv6::Unusable { reason }) => refused(
+            &format!("IPv6 is required, but {reason}"),
+            "give the host an IPv6 address, or set ipFamilyMode to 'dualstack' or 'ipv4'",
+        ),
+        // IPv6 traffic would go past the sidecar unseen, so this is never passed over.
+        (_, Ipv6::Refused { reason, remedy }) => refused(reason, &format!("{remedy}, or set ipFamilyMode to 'ipv4'")),
+    }
+}
+
+fn ruleset<F: Family>(config: &Config, facts: &Facts, notes: &mut Vec<Note>) -> Result<Ruleset<F>, Error> {
+    let dns = DnsCapture::<F>::decide(&config.redirect.dns, facts, notes)?;
+    let context = Context { config, facts, dns };
+    let mut ruleset = Ruleset::new([raw::table(&context), nat::table(&context), mangle::table(&context, notes)]);
+    if config.comments.disabled || !facts.abilities::<F>().comments {
+        for table in &mut ruleset.tables {
+            for rule in table.chains.iter_mut().flat_map(|chain| &mut chain.rules) {
+                rule.comment = None;
+            }
+        }
+    }
+    Ok(ruleset)
+}
+
+/// What the tables of one family are made from.
+struct Context<'a, F: Family> {
+    config: &'a Config,
+    facts: &'a Facts,
+    dns: DnsCapture<F>,
+}
+
+/// Which DNS queries of one family go to the sidecar.
+struct DnsCapture<F: Family> {
+    queries: Queries<F>,
+    /// Whether the queries of the workload and of the sidecar are tracked in zones of their own.
+    zones: bool,
+}
+
+enum Queries<F: Family> {
+    /// None.
+    None,
+    /// Those to any server.
+    All,
+    /// Those to the servers of resolv.conf.
+    To(Vec<Cidr<F>>),
+}
+
+impl<F: Family> DnsCapture<F> {
+    fn decide(dns: &Dns, facts: &Facts, notes: &mut Vec<Note>) -> Result<Self, Error> {
+        let off = Self { queries: Queries::None, zones: false };
+        if !dns.enabled {
+            return Ok(off);
+        }
+        let queries = if dns.capture_all {
+            Queries::All
+        } else {
+            let resolvers = facts.resolvers.as_ref().ok_or_else(|| Error::Facts {
+                fact: "resolvers".into(),
+                problem: "the name servers are not known, and redirect.dns.enabled needs them".into(),
+                remedy: "probe the host, give the servers, or set redirect.dns.captureAll".into(),
+            })?;
+            let servers: Vec<_> = resolvers.of::<F>().map(Cidr::bare).collect();
+            if servers.is_empty() {
+                notes.push(Note::warning(
+                    "redirect.dns.enabled",
+                    format!("{} DNS is not redirected: {} names no {0} server", F::NAME, resolvers.path.display()),
+                ));
+                return Ok(off);
+            }
+            Queries::To(servers)
+        };
+        let zones = !dns.skip_conntrack_zone_split && Self::zones_possible(dns, facts, notes);
+        Ok(Self { queries, zones })
+    }
+
+    fn zones_possible(dns: &Dns, facts: &Facts, notes: &mut Vec<Note>) -> bool {
+        let abilities = facts.abilities::<F>();
+        let reason = if !abilities.conntrack_zones {
+            "the host lacks the raw table, its CT target or a match that it needs"
+        } else if abilities.docker_output && dns.capture_all {
+            // Docker's own server answers from another port, so its replies would not be found.
+            "queries to Docker's DNS server would get no answer with it"
+        } else {
+            return true;
+        };
+        notes.push(Note::warning(
+            "redirect.dns.skipConntrackZoneSplit",
+            format!("conntrack zone split for DNS left out for {}: {reason}", F::NAME),
+        ));
+        false
+    }
+}
+
+/// Names what is asked for and has no effect, or another one than its words say.
+fn settings_without_effect(config: &Config) -> Vec<Note> {
+    let (inbound, outbound, dns) = (&config.redirect.inbound, &config.redirect.outbound, &config.redirect.dns);
+    let mut notes = Vec::new();
+    let mut shadowed = |direction: &str, include: bool, exclude: bool| {
+        if include && exclude {
+            notes.push(Note::warning(
+                format!("redirect.{direction}.excludePorts"),
+                format!("has no effect, since redirect.{direction}.includePorts is set"),
+            ));
+        }
+    };
+    shadowed("inbound", !inbound.include_ports.is_empty(), !inbound.exclude_ports.is_empty());
+    shadowed("outbound", !outbound.include_ports.is_empty(), !outbound.exclude_ports.is_empty());
+    if dns.capture_all && !dns.enabled {
+        notes.push(Note::warning("redirect.dns.captureAll", "has no effect, since redirect.dns.enabled is false"));
+    }
+    if dns.enabled && outbound.insert {
+        notes.push(Note::warning(
+            "redirect.outbound.insertRedirectInsteadOfAppend",
+            "DNS over TCP goes to the outbound listener, since the inserted jump comes before the rule that would let it pass",
+        ));
+    }
+    notes
+}
+
+fn note_skipped_servers(config: &Config, facts: &Facts, notes: &mut Vec<Note>) {
+    if !config.redirect.dns.enabled || config.redirect.dns.capture_all {
+        return;
+    }
+    if let Some(resolvers) = &facts.resolvers {
+        notes.extend(resolvers.skipped.iter().map(|server| {
+            Note::warning(
+                "redirect.dns.enabled",
+                format!(
+                    "queries to the name server '{}' of {} are not redirected, since no rule can name it",
+                    server.escape_debug(),
+                    resolvers.path.display()
+                ),
+            )
+        }));
+    }
+}
+
+impl FamilyName {
+    /// Every family.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! Text in the syntaxes of others, one module each. All pure.
+
+pub mod iptables;
