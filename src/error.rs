@@ -39,6 +39,7 @@ impl InvalidValue {
 /// One thing that is wrong with a document: where, which value, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize)]
 #[error("{path}: {} is not valid: expected {expected}", Quoted(.value))]
+#[non_exhaustive]
 pub struct Problem {
     /// The field, for example `redirect.vnet.networks[1]`, `--redirect-dns-port` or the name of an
     /// environment variable; empty for the document as a whole.
