@@ -12,7 +12,7 @@ use kumatp::model::LogLevel;
 use kumatp::net::{AnyCidr, Uid};
 
 /// A configuration that asks for anything.
-pub fn config(u: &mut Unstructured<'_>) -> Result<Config> {
+pub(crate) fn config(u: &mut Unstructured<'_>) -> Result<Config> {
     let mut config = Config::default();
     config.ip_family_mode = *u.choose(&[IpFamilyMode::DualStack, IpFamilyMode::Ipv4, IpFamilyMode::Required])?;
     config.drop_invalid_packets = u.arbitrary()?;
@@ -55,7 +55,7 @@ pub fn config(u: &mut Unstructured<'_>) -> Result<Config> {
 }
 
 /// A host with IPv6 and some name servers.
-pub fn facts(u: &mut Unstructured<'_>) -> Result<Facts> {
+pub(crate) fn facts(u: &mut Unstructured<'_>) -> Result<Facts> {
     let mut facts = Facts::capable_host(Uid::new(u.int_in_range(0..=u32::MAX - 1)?).unwrap());
     if u.ratio(1, 4)? {
         facts.loopback = parsed(&interface(u)?);
@@ -73,13 +73,13 @@ pub fn facts(u: &mut Unstructured<'_>) -> Result<Facts> {
 }
 
 /// A port as text.
-pub fn port(u: &mut Unstructured<'_>) -> Result<String> {
+pub(crate) fn port(u: &mut Unstructured<'_>) -> Result<String> {
     let top = *u.choose(&[3, 1024, u16::MAX])?;
     Ok(u.int_in_range(1..=top)?.to_string())
 }
 
 /// A port or a range as text.
-pub fn port_range(u: &mut Unstructured<'_>) -> Result<String> {
+pub(crate) fn port_range(u: &mut Unstructured<'_>) -> Result<String> {
     let first = u.int_in_range(1..=u16::MAX)?;
     match u.ratio(1, 3)? {
         true => Ok(format!("{first}-{}", u.int_in_range(first..=u16::MAX)?)),
@@ -88,7 +88,7 @@ pub fn port_range(u: &mut Unstructured<'_>) -> Result<String> {
 }
 
 /// A list of at least `least` ports and ranges as text; sometimes longer than one rule takes.
-pub fn ports(u: &mut Unstructured<'_>, least: usize) -> Result<String> {
+pub(crate) fn ports(u: &mut Unstructured<'_>, least: usize) -> Result<String> {
     let most = *u.choose(&[least, 3, 20])?;
     let mut items = Vec::new();
     for _ in 0..u.int_in_range(least..=most.max(least))? {
@@ -98,7 +98,7 @@ pub fn ports(u: &mut Unstructured<'_>, least: usize) -> Result<String> {
 }
 
 /// One id, or a range, as text.
-pub fn ids(u: &mut Unstructured<'_>) -> Result<String> {
+pub(crate) fn ids(u: &mut Unstructured<'_>) -> Result<String> {
     let first: u32 = u.int_in_range(0..=u32::MAX - 1)?;
     match u.ratio(1, 3)? {
         true => Ok(format!("{first}-{}", u.int_in_range(first..=u32::MAX - 1)?)),
@@ -107,7 +107,7 @@ pub fn ids(u: &mut Unstructured<'_>) -> Result<String> {
 }
 
 /// A uid or gid exclusion as text, in any of its forms.
-pub fn owner_exclusion(u: &mut Unstructured<'_>) -> Result<String> {
+pub(crate) fn owner_exclusion(u: &mut Unstructured<'_>) -> Result<String> {
     let ids = ids(u)?;
     let ports = match u.ratio(1, 3)? {
         true => u.choose(&["", "*"])?.to_string(),
@@ -121,7 +121,7 @@ pub fn owner_exclusion(u: &mut Unstructured<'_>) -> Result<String> {
 }
 
 /// An address or a prefix of either family as text, host bits included.
-pub fn cidr(u: &mut Unstructured<'_>) -> Result<String> {
+pub(crate) fn cidr(u: &mut Unstructured<'_>) -> Result<String> {
     let (addr, bits) = match u.ratio(1, 2)? {
         true => (std::net::Ipv4Addr::from(u.arbitrary::<u32>()?).to_string(), 32),
         false => (std::net::Ipv6Addr::from(u.arbitrary::<u128>()?).to_string(), 128),
@@ -135,14 +135,14 @@ pub fn cidr(u: &mut Unstructured<'_>) -> Result<String> {
 }
 
 /// An interface pattern as text.
-pub fn interface(u: &mut Unstructured<'_>) -> Result<String> {
+pub(crate) fn interface(u: &mut Unstructured<'_>) -> Result<String> {
     let name = word(u, 14)?;
     let end = if u.ratio(1, 3)? { "+" } else { "" };
     Ok(format!("{name}{end}"))
 }
 
 /// A virtual network as text.
-pub fn virtual_network(u: &mut Unstructured<'_>) -> Result<String> {
+pub(crate) fn virtual_network(u: &mut Unstructured<'_>) -> Result<String> {
     // Often the same interface, so that it has several networks.
     let interface = if u.arbitrary()? { "docker0".to_owned() } else { interface(u)? };
     let cidr: AnyCidr = parsed(&cidr(u)?);
@@ -153,7 +153,7 @@ pub fn virtual_network(u: &mut Unstructured<'_>) -> Result<String> {
 }
 
 /// 1 to `most` characters that any name may have.
-pub fn word(u: &mut Unstructured<'_>, most: usize) -> Result<String> {
+pub(crate) fn word(u: &mut Unstructured<'_>, most: usize) -> Result<String> {
     const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
     const MORE: &[u8] = b"abcXYZ019_-.@%=~,";
     let mut word = char::from(*u.choose(LETTERS)?).to_string();
