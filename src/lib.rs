@@ -6,6 +6,7 @@ pub mod error;
 pub mod facts;
 pub mod model;
 pub mod net;
+pub mod nftables;
 pub mod policy;
 pub mod render;
 
