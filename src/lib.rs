@@ -58,6 +58,7 @@ pub mod facts;
 pub mod ffi;
 pub mod model;
 pub mod net;
+pub mod nftables;
 pub mod policy;
 pub mod render;
 pub mod save;

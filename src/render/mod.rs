@@ -1,3 +1,5 @@
 //! Text in the syntaxes of others, one module each. All pure.
 
 pub mod iptables;
+pub mod json;
+pub mod nft;
