@@ -56,6 +56,7 @@ pub mod error;
 pub mod facts;
 #[cfg(feature = "capi")]
 pub mod ffi;
+pub mod guide;
 pub mod model;
 pub mod net;
 pub mod nftables;
