@@ -1,0 +1,4 @@
+//! The iptables engine.
+
+mod locate;
+mod program;
