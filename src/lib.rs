@@ -8,6 +8,7 @@ pub mod model;
 pub mod net;
 pub mod policy;
 pub mod render;
+pub mod save;
 
 pub use config::Config;
 pub use error::Error;
