@@ -45,10 +45,10 @@ pub fn restore(etc: &Path, report: &mut Report) -> Result<(), Error> {
             Err(error) => return Err(cannot("look at", path)(error)),
         }
     }
-    let mut file = open(&backup).map_err(cannot("read", &backup))?;
+    let file = open(&backup).map_err(cannot("read", &backup))?;
     let mut content = Vec::new();
     let mode = file.metadata().map_err(cannot("read", &backup))?.mode() & 0o777;
-    file.by_ref().take(LIMIT + 1).read_to_end(&mut content).map_err(cannot("read", &backup))?;
+    file.take(LIMIT + 1).read_to_end(&mut content).map_err(cannot("read", &backup))?;
     if content.len() as u64 > LIMIT {
         let error = std::io::Error::new(ErrorKind::FileTooLarge, format!("it has more than {LIMIT} bytes"));
         return Err(cannot("put back", &backup)(error));

@@ -21,7 +21,7 @@ use crate::save::{self, Saved, SavedRule, SavedTable};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ours {
     tables: Vec<OursIn>,
-    /// Rules that may be ours and carry nothing that says so.
+    /// Rules that may be ours and carry nothing that says so; only where comments were off.
     pub(super) suspects: Vec<String>,
 }
 
@@ -41,7 +41,7 @@ struct OursIn {
     others: BTreeMap<String, usize>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Outside {
     chain: String,
     /// Its place among all rules of the chain, from 1.
@@ -57,15 +57,24 @@ impl Ours {
         let tables: Vec<_> = saved.tables.iter().map(|table| OursIn::find(table, &mut left)).collect();
         // Comments were off when our chains were filled, and nothing tells what else was installed.
         let uncommented = saved.tables.iter().flat_map(|t| &t.rules).any(|r| is_our_chain(&r.chain) && !has_our_comment(r));
-        let suspects = match uncommented && recorded.is_empty() {
+        let suspects = match uncommented {
             true => suspects(saved, &tables),
             false => Vec::new(),
         };
-        Self { tables: tables.into_iter().filter(|t| !t.is_empty()).collect(), suspects }
+        Self { tables, suspects }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.tables.iter().all(|table| table.chains.is_empty() && table.outside.is_empty())
+        self.tables.iter().all(OursIn::is_empty)
+    }
+
+    /// Whether the same rules are ours, at the same places.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        let ours = |all: &Self| {
+            let tables = all.tables.iter().filter(|table| !table.is_empty());
+            tables.map(|t| (t.table.clone(), t.chains.clone(), t.inside.clone(), t.outside.clone())).collect::<Vec<_>>()
+        };
+        ours(self) == ours(other)
     }
 
     /// Rules of others that would lead to a chain that is no longer there, if only these chains stay.
@@ -91,7 +100,7 @@ impl Ours {
             now.replace_by(want, &mut text);
         }
         for now in &self.tables {
-            if !wanted.tables.iter().any(|want| want.table == now.table) {
+            if !now.is_empty() && !wanted.tables.iter().any(|want| want.table == now.table) {
                 now.replace_by(&WantedIn { table: now.table.clone(), ..WantedIn::default() }, &mut text);
             }
         }
@@ -100,7 +109,7 @@ impl Ours {
 
     /// What is ours, as something to be put back where it was, `now` being what is there meanwhile.
     pub(super) fn to_be_put_back(&self, now: &Self) -> Wanted {
-        let tables = self.tables.iter().map(|table| {
+        let tables = self.tables.iter().filter(|table| !table.is_empty()).map(|table| {
             let now = now.tables.iter().find(|now| now.table == table.table);
             table.to_be_put_back(now.unwrap_or(table))
         });
@@ -109,8 +118,9 @@ impl Ours {
 
     /// What there is, for people: one item a table.
     pub(super) fn describe(&self) -> Vec<String> {
-        let described = self.tables.iter().filter(|t| !t.chains.is_empty() || !t.outside.is_empty());
-        described
+        self.tables
+            .iter()
+            .filter(|table| !table.is_empty())
             .map(|t| {
                 let rules = t.inside.len() + t.outside.len();
                 format!("{rules} rules and {} chains of the table {}", t.chains.len(), t.table)
@@ -149,7 +159,7 @@ impl OursIn {
     }
 
     fn is_empty(&self) -> bool {
-        self.chains.is_empty() && self.outside.is_empty() && self.intruders.is_empty()
+        self.chains.is_empty() && self.outside.is_empty()
     }
 
     fn replace_by(&self, want: &WantedIn, text: &mut String) {
@@ -221,17 +231,16 @@ impl Wanted {
     }
 }
 
-/// The rules of a plan that carry nothing by which they could be known again: in built-in chains,
-/// without a comment, and not leading to a chain of ours.
+/// The rules of a plan for built-in chains that have no comment by which they could be known again.
+/// Some of them lead to our chains and are known by that; they are there to say that comments were
+/// off.
 pub(super) fn unmarked<F: Family>(ruleset: &Ruleset<F>, mode: Mode) -> Vec<Recorded> {
     let in_table = |table: &Table<F>| {
         let name = table.name;
         let builtin = table.chains.iter().filter(|chain| chain.is_builtin());
         let rules = builtin.flat_map(|chain| chain.rules.iter().map(move |rule| (chain.name.to_string(), rule)));
-        let unmarked = rules.filter(|(_, rule)| {
-            rule.comment.is_none() && !matches!(&rule.target, Target::Jump { chain } if is_our_chain(chain.as_str()))
-        });
-        unmarked
+        rules
+            .filter(|(_, rule)| rule.comment.is_none())
             .flat_map(|(chain, rule)| rule.clone().split_multiport().into_iter().map(move |part| (chain.clone(), part)))
             .map(|(chain, rule)| Recorded {
                 family: F::NAME,
@@ -352,7 +361,7 @@ mod tests {
         let now = ours(&nat(FOREIGN).replace(":KUMA_MESH_OUTBOUND - [0:0]\n", ""), &[]);
         let before = ours(&before, &[recorded("-j LOG")]);
         assert_eq!(
-            now.replace_by(&before.to_be_put_back(&before)),
+            now.replace_by(&before.to_be_put_back(&now)),
             "*nat\n-N KUMA_MESH_OUTBOUND\n-I OUTPUT 3 -p tcp -j KUMA_MESH_OUTBOUND\n-A KUMA_MESH_OUTBOUND -j RETURN\nCOMMIT\n".replace("-I OUTPUT 3", "-I OUTPUT 1 -j LOG\n-I OUTPUT 3")
         );
     }
@@ -370,7 +379,8 @@ mod tests {
         let found = ours(&text, &[]);
         assert!(found.suspects.contains(&"-t nat -A OUTPUT -d 10.0.0.0/8 -j RETURN".to_owned()));
         assert!(!found.replace_by(&Wanted::default()).contains("10.0.0.0/8"));
-        assert!(ours(&text, &[recorded("-d 10.0.0.0/8 -j RETURN")]).suspects.is_empty());
+        let known = ours(&text, &[recorded("-d 10.0.0.0/8 -j RETURN")]);
+        assert!(!known.suspects.iter().any(|rule| rule.contains("10.0.0.0/8")));
     }
 
     #[test]
