@@ -1,9 +1,61 @@
-//! Transparent-proxy rules for the Kuma service mesh.
+//! Transparent-proxy rules for the Kuma service mesh: modelled, rendered, and installed.
+//!
+//! A transparent proxy makes the kernel send a workload's TCP and DNS traffic through the sidecar
+//! that runs beside it. This crate turns Kuma's configuration of it into rules, and carries them
+//! out.
+//!
+//! ```text
+//!  text (YAML, JSON, environment, flags)
+//!    │ parse = validate
+//!    ▼
+//!  Config ──┐
+//!           ├── policy::plan ──▶ Plan { v4, v6, notes }
+//!  Facts  ──┘                      │
+//!    ▲                             ├─▶ render    iptables-restore text, nft script, firewalld XML, JSON
+//!    │ facts::probe                └─▶ engine    makes the rules the ones that are in force
+//! ```
+//!
+//! - A [`Config`] is always valid: parsing is validating, and reports every problem at once.
+//! - [`Facts`] are data: all that the rules depend on besides the configuration. Only
+//!   `facts::probe` reads the host, and only an engine changes it.
+//! - A [`Plan`] is the product: typed rules of both families, each with the configuration key that
+//!   asked for it.
+//!
+//! Same inputs, same bytes: there is no clock, no global state, no logger, and no environment read
+//! in the library.
+//!
+//! # Example
+//!
+//! ```
+//! use kumatp::net::Uid;
+//! use kumatp::{Config, Facts, policy, render};
+//!
+//! let mut config = Config::default();
+//! config.redirect.inbound.exclude_ports = "22,8000-8100".parse()?;
+//! let plan = policy::plan(&config, &Facts::capable_host(Uid::SIDECAR))?;
+//! let text = render::iptables::plan(&plan);
+//! assert!(text.contains("-p tcp --dport 8000:8100 -j RETURN"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `capi` | yes | the C ABI of `libkumatp.so` |
+//! | `yaml` | yes | configurations in YAML; JSON is always read |
+//! | `host` | yes | probing and changing a Linux host |
+//! | `firewalld` | | reading and merging firewalld's `direct.xml` |
+//! | `cli` | | the command `kumatp` |
+//!
+//! A feature adds; it never changes what is there.
 
 pub mod config;
 pub mod engine;
 pub mod error;
 pub mod facts;
+#[cfg(feature = "capi")]
+pub mod ffi;
 pub mod model;
 pub mod net;
 pub mod policy;
@@ -14,3 +66,7 @@ pub use config::Config;
 pub use error::Error;
 pub use facts::Facts;
 pub use model::Plan;
+
+#[cfg(all(doctest, feature = "yaml"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

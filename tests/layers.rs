@@ -1,0 +1,73 @@
+//! The modules use each other only as the architecture says, so that the picture in the crate's
+//! documentation cannot rot.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Each module, and the modules that it may use.
+const TABLE: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("net", &["error"]),
+    // A plan carries the configuration that it came from.
+    ("model", &["error", "net", "config"]),
+    ("config", &["error", "net", "model"]),
+    // `facts::probe` reads the host through netlink.
+    ("facts", &["error", "net", "netlink"]),
+    ("policy", &["error", "net", "model", "config", "facts"]),
+    ("nftables", &["error", "net", "model", "config"]),
+    ("save", &["error", "net", "model"]),
+    ("render", &["error", "net", "model", "nftables"]),
+    ("firewalld", &["error", "net", "model", "save", "render"]),
+    ("netlink", &["error", "net", "model", "nftables"]),
+    ("engine", &["error", "net", "model", "config", "facts", "save", "render", "nftables", "netlink"]),
+    ("ffi", &["error", "net", "model", "config", "facts", "policy", "nftables", "save", "render", "firewalld", "engine"]),
+];
+
+#[test]
+fn modules_use_only_what_the_table_allows() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    visit(&source, &mut |path| {
+        let relative = path.strip_prefix(&source).unwrap();
+        let first = relative.components().next().unwrap().as_os_str().to_str().unwrap();
+        let module = first.strip_suffix(".rs").unwrap_or(first);
+        if matches!(module, "lib" | "bin") {
+            return;
+        }
+        let Some((module, allowed)) = TABLE.iter().find(|(name, _)| *name == module) else {
+            wrong.push(format!("{} is in no row of the table", relative.display()));
+            return;
+        };
+        seen.insert(*module);
+        // Unit tests may use anything.
+        if relative.file_name().is_some_and(|name| name == "tests.rs") {
+            return;
+        }
+        let text = fs::read_to_string(path).unwrap();
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for used in line.split("crate::").skip(1) {
+                let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let is_module = TABLE.iter().any(|(name, _)| *name == used);
+                if is_module && used != *module && !allowed.contains(&used.as_str()) {
+                    wrong.push(format!("{} uses {used}: {}", relative.display(), line.trim()));
+                }
+            }
+        }
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(seen.contains("policy") && seen.contains("model"), "the walk found nothing");
+}
+
+fn visit(directory: &Path, each: &mut impl FnMut(&Path)) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            visit(&path, each);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            each(&path);
+        }
+    }
+}
