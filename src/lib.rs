@@ -4,6 +4,8 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod facts;
+#[cfg(feature = "firewalld")]
+pub mod firewalld;
 pub mod model;
 pub mod net;
 pub mod policy;

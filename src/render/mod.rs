@@ -1,3 +1,4 @@
 //! Text in the syntaxes of others, one module each. All pure.
 
+pub mod firewalld;
 pub mod iptables;
