@@ -57,6 +57,8 @@ pub mod facts;
 #[cfg(feature = "capi")]
 pub mod ffi;
 pub mod guide;
+#[cfg(feature = "firewalld")]
+pub mod firewalld;
 pub mod model;
 pub mod net;
 pub mod nftables;
