@@ -62,7 +62,9 @@ impl<'a> Host<'a> {
     /// rules; if both have, the one with Docker's chain, and nft if that does not decide either.
     pub(super) fn choose(&self) -> Result<Choice, Error> {
         let (v4, remarks) = self.choose_v4()?;
-        let v6 = self.given(FamilyName::V6).unwrap_or_else(|| self.toolset(FamilyName::V6, v4.mode).cloned().map_err(Clone::clone));
+        let v6 = self
+            .given(FamilyName::V6)
+            .unwrap_or_else(|| self.toolset(FamilyName::V6, v4.mode).cloned().map_err(Clone::clone));
         // Looked at for IPv4 above.
         let v6 = v6.and_then(|tools| self.usable(&tools).map(|()| tools));
         Ok(Choice { v4, v6, remarks })
@@ -121,9 +123,9 @@ impl<'a> Host<'a> {
             Err(error) => return Err(error),
         };
         let mut abilities = HostAbilities { remarks: choice.remarks, ..HostAbilities::default() };
-        abilities.v4 = self.abilities_of::<V4>(&choice.v4);
+        abilities.v4 = self.abilities_of(&choice.v4);
         match &choice.v6 {
-            Ok(tools) => abilities.v6 = self.abilities_of::<V6>(tools),
+            Ok(tools) => abilities.v6 = self.abilities_of(tools),
             Err(_) if self.config.dry_run => {}
             Err(problem) => {
                 let remedy = "install ip6tables, or name its programs (--iptables-executables)";
@@ -133,7 +135,7 @@ impl<'a> Host<'a> {
         Ok(abilities)
     }
 
-    fn abilities_of<F: Family>(&self, tools: &Toolset) -> Abilities {
+    fn abilities_of(&self, tools: &Toolset) -> Abilities {
         let dns = &self.config.redirect.dns;
         let mut abilities = Abilities {
             comments: self.config.comments.disabled || self.has_match(tools, "comment"),
