@@ -56,8 +56,12 @@ pub mod error;
 pub mod facts;
 #[cfg(feature = "capi")]
 pub mod ffi;
+#[cfg(feature = "firewalld")]
+pub mod firewalld;
+pub mod guide;
 pub mod model;
 pub mod net;
+pub mod nftables;
 pub mod policy;
 pub mod render;
 pub mod save;

@@ -144,6 +144,13 @@ impl Engine for Iptables {
         if let (false, Some(error)) = (removal.looked, removal.blind.take()) {
             return Err(error);
         }
+        if config.dry_run {
+            removal.describe(&mut report)?;
+            if memory.record.loopback_address {
+                report.steps.push("would remove ::6/128 from the loopback interface".into());
+            }
+            return Ok(report);
+        }
         removal.run(&mut report)?;
         memory.remove_address(&mut report)?;
         memory.record = Record::default();
@@ -262,6 +269,21 @@ impl<'a> Removal<'a> {
     fn find<F: Family>(&self, tools: &locate::Toolset) -> Result<Ours, Error> {
         let saved = self.host.look::<F>(tools)?;
         Ok(saved.map(|saved| Ours::find(&saved, &self.record.of(tools.family, tools.mode))).unwrap_or_default())
+    }
+
+    /// Says what [`run`](Self::run) would remove.
+    fn describe(self, report: &mut Report) -> Result<(), Error> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
+        for (tools, ours) in &self.found {
+            report.steps.extend(
+                ours.describe()
+                    .into_iter()
+                    .map(|what| format!("would remove {what} ({}, {})", tools.family, tools.mode)),
+            );
+        }
+        Ok(())
     }
 
     /// Removes all of it, or says what stands in the way before anything is removed.

@@ -2,7 +2,7 @@
 #![no_main]
 
 use kumatp::Config;
-use kumatp::config::wire::Format;
+use kumatp::config::Format;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
