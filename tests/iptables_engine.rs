@@ -361,11 +361,11 @@ fn killed_at_any_moment(mode: Mode) {
         // A program that was loading rules goes on for a moment.
         thread::sleep(Duration::from_millis(150));
         let now = state();
-        for family in 0..2 {
+        for (family, name) in families.iter().enumerate() {
             for table in TABLES {
                 let found = rules(&now, family, table);
                 let which = [&plain, &other].map(|state| rules(state, family, table) == found);
-                assert!(which[0] || which[1], "round {round}, {} {table}: {found:?}", families[family]);
+                assert!(which[0] || which[1], "round {round}, {name} {table}: {found:?}");
                 if which[0] != which[1] {
                     seen[usize::from(which[1])] += 1;
                 }
