@@ -21,7 +21,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("firewalld", &["error", "net", "model", "save", "render"]),
     ("netlink", &["error", "net", "model", "nftables"]),
     ("engine", &["error", "net", "model", "config", "facts", "save", "render", "nftables", "netlink"]),
-    ("ffi", &["error", "net", "model", "config", "facts", "policy", "nftables", "save", "render", "firewalld", "engine"]),
+    (
+        "ffi",
+        &["error", "net", "model", "config", "facts", "policy", "nftables", "save", "render", "firewalld", "engine"],
+    ),
 ];
 
 #[test]
