@@ -5,7 +5,7 @@
 
 use std::error::Error;
 
-use kumatp::config::wire::Format;
+use kumatp::config::Format;
 use kumatp::net::{Family, Uid};
 use kumatp::render::iptables::{self, Style};
 use kumatp::{Config, Facts, model, policy};

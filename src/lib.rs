@@ -56,10 +56,15 @@ pub mod error;
 pub mod facts;
 #[cfg(feature = "capi")]
 pub mod ffi;
+pub mod guide;
+#[cfg(feature = "firewalld")]
+pub mod firewalld;
 pub mod model;
 pub mod net;
+pub mod nftables;
 pub mod policy;
 pub mod render;
+pub mod save;
 
 pub use config::Config;
 pub use error::Error;

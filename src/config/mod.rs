@@ -1,18 +1,18 @@
 //! What the operator wants: the typed configuration of a transparent proxy.
 //!
 //! A [`Config`] is always valid: each field is a type that can hold nothing else. Text in Kuma's
-//! format becomes a `Config` through [`wire`], which reports every problem of a document at once.
-
-pub mod wire;
+//! format becomes a `Config` through [`Config::parse`] or [`Layers`], which report every problem at once.
 
 mod exclusion;
 mod executables;
+mod wire;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use exclusion::{GidExclusion, UidExclusion, VirtualNetwork};
 pub use executables::{Executables, FamilyExecutables};
+pub use wire::{Format, Key, Layers};
 
 use crate::model::{ChainName, LogLevel};
 use crate::net::{AnyCidr, Port, PortSet};

@@ -1,11 +1,20 @@
 //! Engines: what carries a plan out on a host. All stand behind one trait.
 
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub mod iptables;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub mod loopback;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod record;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub mod resolv_backup;
+
 use std::fmt;
 use std::str::FromStr;
 
 use crate::config::Config;
 use crate::error::{Error, InvalidValue};
-use crate::facts::Abilities;
+use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
 
 /// What carries plans out on a host.
@@ -13,10 +22,12 @@ pub trait Engine {
     /// Which engine it is.
     fn name(&self) -> EngineName;
 
-    /// What the host can do with this engine; reads, never changes.
+    /// What the host can do with this engine; reads, never changes. What cannot be looked at for want
+    /// of a privilege is taken to be there, and a remark says so.
     ///
     /// # Errors
-    /// If the engine cannot work on this host at all.
+    /// If the engine cannot work on this host at all; never for a dry run (`config.dry_run`), whose
+    /// plan is for a capable host unless the real one was seen to be another.
     fn abilities(&self, config: &Config) -> Result<HostAbilities, Error>;
 
     /// Makes the plan's rules the ones that are in force, replacing an older installation.
@@ -25,11 +36,12 @@ pub trait Engine {
     /// Whatever the error, the rules are those from before, unless the error says otherwise.
     fn apply(&self, plan: &Plan) -> Result<Report, Error>;
 
-    /// Removes what any version of ours, or kumactl, has installed, and nothing else.
+    /// Removes what any version of ours, or kumactl, has installed, and nothing else. Of the
+    /// configuration only what concerns the engine itself matters: programs, waiting, retries.
     ///
     /// # Errors
     /// If something could not be removed.
-    fn uninstall(&self) -> Result<Report, Error>;
+    fn uninstall(&self, config: &Config) -> Result<Report, Error>;
 }
 
 /// The engines by name.
@@ -58,20 +70,6 @@ impl FromStr for EngineName {
             _ => Err(InvalidValue::new(text, "the engine iptables")),
         }
     }
-}
-
-/// What an engine can do on a host, as it found it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct HostAbilities {
-    /// For IPv4.
-    pub v4: Abilities,
-    /// For IPv6.
-    pub v6: Abilities,
-    /// Set if the engine cannot make rules for IPv6 at all: why, and what to do about it.
-    pub v6_refused: Option<(String, String)>,
-    /// What was noticed while looking, for people.
-    pub remarks: Vec<String>,
 }
 
 /// What an operation did.

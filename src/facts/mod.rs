@@ -3,6 +3,9 @@
 //! Facts are plain data with a JSON form, so that a plan can be made, and tested, for a host that
 //! is not there. Only `facts::probe` (feature `host`) reads a real one.
 
+mod abilities;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod probe;
 mod resolv_conf;
 
 use std::net::IpAddr;
@@ -10,6 +13,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use abilities::{Abilities, HostAbilities, Remark};
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub use probe::{loopback, probe};
 pub use resolv_conf::Resolvers;
 
 use crate::net::{Family, FamilyName, InterfacePattern, Uid};
@@ -49,7 +55,22 @@ pub struct Facts {
     pub v6: Abilities,
     /// What was noticed while looking, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remarks: Vec<String>,
+    pub remarks: Vec<Remark>,
+}
+
+/// Which facts are wanted, so that nothing is looked at that nobody needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Request {
+    /// The sidecar's user, a uid or a name; if unset, uid 5678 or the user `kuma-dp`.
+    pub user: Option<String>,
+    /// Take the user as it is given, without looking it up: the caller runs as a CNI plugin, so the
+    /// users here are those of the host and not of the workload.
+    pub cni: bool,
+    /// The `resolv.conf` to read the name servers from; unset if they are not needed.
+    pub resolv_conf: Option<PathBuf>,
+    /// Whether it matters if IPv6 can be used.
+    pub ipv6: bool,
 }
 
 impl Facts {
@@ -98,29 +119,6 @@ pub enum Ipv6 {
         /// What to do about it.
         remedy: String,
     },
-}
-
-/// What the host can do for one address family. All present by default, since a plan is for a
-/// capable host unless somebody looked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Abilities {
-    /// Rules can carry comments.
-    pub comments: bool,
-    /// Connections can be tracked in zones: the raw table, its `CT` target, and the matches of the
-    /// zone rules.
-    pub conntrack_zones: bool,
-    /// The mangle table is there, and the match on connection state.
-    pub mangle: bool,
-    /// Docker's embedded DNS server has its chain `DOCKER_OUTPUT` in the nat table.
-    pub docker_output: bool,
-}
-
-impl Default for Abilities {
-    fn default() -> Self {
-        Self { comments: true, conntrack_zones: true, mangle: true, docker_output: false }
-    }
 }
 
 impl Resolvers {

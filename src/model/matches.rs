@@ -89,6 +89,18 @@ impl<F: Family> Match<F> {
         Self::Owner { owner: owner.into(), negated: true }
     }
 
+    /// Whether it holds for every packet: any address, any interface. iptables does not store such
+    /// conditions.
+    pub(crate) fn is_always(&self) -> bool {
+        match self {
+            Self::Source { net, negated: false } | Self::Destination { net, negated: false } => net.prefix() == 0,
+            Self::InInterface { interface, negated: false } | Self::OutInterface { interface, negated: false } => {
+                interface.as_str() == "+"
+            }
+            _ => false,
+        }
+    }
+
     /// Where iptables-save puts this match among those of a rule.
     pub(crate) fn canonical_rank(&self) -> u8 {
         match self {

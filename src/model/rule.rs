@@ -85,7 +85,7 @@ impl<F: Family> Rule<F> {
     pub const MULTIPORT_SLOTS: usize = 15;
 
     /// The rule as iptables-save would list it: appended, matches in the order that all versions
-    /// print them in, and spelling details gone.
+    /// print them in, spelling details and conditions that hold for every packet gone.
     pub fn canonical(mut self) -> Self {
         self.placement = Placement::Append;
         for condition in &mut self.matches {
@@ -93,6 +93,7 @@ impl<F: Family> Rule<F> {
                 transport.module_first = false;
             }
         }
+        self.matches.retain(|condition| !condition.is_always());
         self.matches.sort_by_key(Match::canonical_rank);
         self
     }

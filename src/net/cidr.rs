@@ -200,8 +200,10 @@ impl FromStr for AnyCidr {
         let invalid = || InvalidValue::new(text, EXPECTED);
         let (addr, prefix) = match text.split_once('/') {
             Some((addr, prefix)) => {
-                // Digits only: u8's parser would take a sign.
-                if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_digit()) {
+                // Digits only, as u8's parser would take a sign; and no leading zero, as iptables takes
+                // it for octal.
+                let octal = prefix.len() > 1 && prefix.starts_with('0');
+                if prefix.is_empty() || octal || !prefix.bytes().all(|b| b.is_ascii_digit()) {
                     return Err(invalid());
                 }
                 (addr, Some(prefix.parse::<u8>().map_err(|_| invalid())?))
@@ -295,6 +297,8 @@ mod tests {
             "10.0.0.300",
             "10.0.0.1/33",
             "10.0.0.1/+8",
+            "10.0.0.1/08",
+            "10.0.0.1/010",
             "10.0.0.1/",
             "::1/129",
             "fe80::1%eth0",

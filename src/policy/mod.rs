@@ -9,7 +9,7 @@ mod raw;
 
 use crate::config::{Config, Dns, IpFamilyMode};
 use crate::error::Error;
-use crate::facts::{Facts, Ipv6};
+use crate::facts::{Facts, Ipv6, Request};
 use crate::model::{Note, Plan, Ruleset};
 use crate::net::{Cidr, Family, FamilyName, V4, V6};
 
@@ -33,7 +33,10 @@ use crate::net::{Cidr, Family, FamilyName, V4, V6};
 /// unknown, IPv6 is required and not usable, or it is in use and refused.
 pub fn plan(config: &Config, facts: &Facts) -> Result<Plan, Error> {
     let mut notes = settings_without_effect(config);
-    notes.extend(facts.remarks.iter().map(|remark| Note::info("host", remark)));
+    notes.extend(facts.remarks.iter().map(|remark| match remark.warning {
+        true => Note::warning(&remark.about, &remark.text),
+        false => Note::info(&remark.about, &remark.text),
+    }));
     note_skipped_servers(config, facts, &mut notes);
     let v4 = ruleset::<V4>(config, facts, &mut notes)?;
     let v6 = match ipv6(config, facts, &mut notes)? {
@@ -41,6 +44,17 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Plan, Error> {
         false => None,
     };
     Ok(Plan { v4, v6, notes, config: config.clone() })
+}
+
+/// The facts that a plan for this configuration depends on, to be probed.
+pub fn facts_needed(config: &Config) -> Request {
+    let dns = &config.redirect.dns;
+    let mut request = Request::default();
+    request.user.clone_from(&config.kuma_dp_user);
+    request.cni = config.cni_mode;
+    request.resolv_conf = (dns.enabled && !dns.capture_all).then(|| dns.resolv_conf.clone());
+    request.ipv6 = config.ip_family_mode != IpFamilyMode::Ipv4;
+    request
 }
 
 /// Whether rules for IPv6 are made.

@@ -44,6 +44,15 @@ pub fn ruleset<F: Family>(ruleset: &Ruleset<F>, style: Style) -> String {
     text
 }
 
+/// The lines that add a table's rules, in short form; neither the table nor its chains are declared.
+pub(crate) fn rules<F: Family>(table: &Table<F>) -> String {
+    let mut text = String::new();
+    for chain in &table.chains {
+        write_chain(&mut text, chain, Style::Short);
+    }
+    text
+}
+
 /// The conditions and the target of a rule, as they stand after `-A CHAIN`; the rule must have been
 /// [split](Rule::split_multiport) if it names many ports.
 pub fn rule<F: Family>(rule: &Rule<F>, style: Style) -> String {

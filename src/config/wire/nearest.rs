@@ -1,0 +1,55 @@
+//! Finding the name that was probably meant.
+
+/// Names longer than this are nobody's slip of the finger, and comparing them would take long.
+const LONGEST: usize = 80;
+
+/// The name among `names` that is nearest to `text`, letter case aside, unless all are far from it.
+pub(super) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if text.len() > LONGEST {
+        return None;
+    }
+    let text = text.to_lowercase();
+    let tolerated = (text.chars().count() / 3).max(1);
+    names
+        .into_iter()
+        .map(|name| (distance(&text, &name.to_lowercase()), name))
+        .filter(|(distance, _)| *distance <= tolerated)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// How many characters must be inserted, deleted or replaced to make one text the other.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, l) in left.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, r) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(l != *r);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", "abc"), 0);
+    }
+
+    #[test]
+    fn near_and_far() {
+        let names = ["excludePorts", "excludePortsForIPs", "enabled"];
+        assert_eq!(nearest("excludePort", names), Some("excludePorts"));
+        assert_eq!(nearest("exclude-ports-for-ips", names), Some("excludePortsForIPs"));
+        assert_eq!(nearest("somethingNew", names), None);
+        assert_eq!(nearest(&"e".repeat(1 << 20), names), None);
+    }
+}

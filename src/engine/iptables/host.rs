@@ -1,0 +1,305 @@
+//! What the programs of a host say: which there are, which to use, what they can do, and which rules
+//! there are.
+
+use std::cell::OnceCell;
+use std::path::Path;
+use std::time::Duration;
+
+use super::locate::{self, Mode, Search, Toolset};
+use super::program::{Output, Runner};
+use crate::config::Config;
+use crate::error::Error;
+use crate::facts::{Abilities, HostAbilities, Remark};
+use crate::net::{Family, FamilyName, V4, V6};
+use crate::save::{self, Saved};
+
+/// How long a program may take to say what it knows.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a program may take to print all rules: some hosts have hundreds of thousands.
+const SAVE_LIMIT: Duration = Duration::from_secs(60);
+
+/// The programs of a host, as far as they have been looked at.
+#[derive(Debug)]
+pub(super) struct Host<'a> {
+    pub(super) runner: Runner,
+    search: &'a Search,
+    config: &'a Config,
+    toolsets: [OnceCell<Result<Toolset, String>>; 4],
+}
+
+/// The programs that an installation uses.
+#[derive(Debug)]
+pub(super) struct Choice {
+    pub(super) v4: Toolset,
+    /// The error says what is missing.
+    pub(super) v6: Result<Toolset, String>,
+    /// What was noticed while choosing.
+    pub(super) remarks: Vec<Remark>,
+}
+
+impl<'a> Host<'a> {
+    pub(super) fn new(search: &'a Search, config: &'a Config, limit: Duration) -> Self {
+        Self { runner: Runner::new(search.joined(), limit), search, config, toolsets: Default::default() }
+    }
+
+    /// Every set of programs that there is, the given ones in the place of those found.
+    pub(super) fn all(&self) -> Vec<Toolset> {
+        let mut all = Vec::new();
+        for family in FamilyName::ALL {
+            let given = self.given(family).and_then(Result::ok);
+            for mode in Mode::ALL {
+                match &given {
+                    Some(given) if given.mode == mode => all.push(given.clone()),
+                    _ => all.extend(self.toolset(family, mode).ok().cloned()),
+                }
+            }
+        }
+        all
+    }
+
+    /// Chooses the programs as kumactl does: the only usable ones; else those of the mode that has
+    /// rules; if both have, the one with Docker's chain, and nft if that does not decide either.
+    pub(super) fn choose(&self) -> Result<Choice, Error> {
+        let (v4, remarks) = self.choose_v4()?;
+        let v6 = self.given(FamilyName::V6).unwrap_or_else(|| self.toolset(FamilyName::V6, v4.mode).cloned().map_err(Clone::clone));
+        // Looked at for IPv4 above.
+        let v6 = v6.and_then(|tools| self.usable(&tools).map(|()| tools));
+        Ok(Choice { v4, v6, remarks })
+    }
+
+    fn choose_v4(&self) -> Result<(Toolset, Vec<Remark>), Error> {
+        let none = |problem: String| Error::Unsupported {
+            what: format!("the iptables engine on this host ({problem})"),
+            remedy: "install iptables, name its programs (--iptables-executables), or take another engine".into(),
+        };
+        if let Some(given) = self.given(FamilyName::V4) {
+            let tools = given.map_err(none)?;
+            self.check(&tools)?.map_err(none)?;
+            return Ok((tools, Vec::new()));
+        }
+        let [nft, legacy] = Mode::ALL.map(|mode| self.toolset(FamilyName::V4, mode));
+        let nft_rules = nft.map(|tools| self.rules(tools)).unwrap_or_default();
+        let legacy_rules = legacy.map(|tools| self.rules(tools)).unwrap_or_default();
+        let (first, conflict) = match (nft_rules.any, legacy_rules.any) {
+            (true, true) if legacy_rules.docker_output && !nft_rules.docker_output => (Mode::Legacy, false),
+            (true, true) => (Mode::Nft, nft_rules.docker_output == legacy_rules.docker_output),
+            (false, true) => (Mode::Legacy, false),
+            (_, false) => (Mode::Nft, false),
+        };
+        let mut problems = Vec::new();
+        for mode in [first, first.other()] {
+            match self.toolset(FamilyName::V4, mode) {
+                Err(missing) => problems.push(missing.clone()),
+                Ok(tools) => match self.check(tools)? {
+                    Err(problem) => problems.push(problem),
+                    Ok(()) => {
+                        let mut remarks = Vec::new();
+                        if conflict && problems.is_empty() {
+                            let text = "both iptables-nft and iptables-legacy have rules; iptables-nft is used";
+                            remarks.push(Remark::warning("iptables", text));
+                        }
+                        return Ok((tools.clone(), remarks));
+                    }
+                },
+            }
+        }
+        Err(none(problems.join("; ")))
+    }
+
+    /// What the chosen programs can do, of what the configuration needs.
+    pub(super) fn abilities(&self) -> Result<HostAbilities, Error> {
+        let choice = match self.choose() {
+            Ok(choice) => choice,
+            // A plan is for a capable host unless the real one was seen to be another.
+            Err(error) if self.config.dry_run => {
+                let mut assumed = HostAbilities::default();
+                let text = format!("the rules are for a host that has all that they need: {error}");
+                assumed.remarks.push(Remark::info("iptables", text));
+                return Ok(assumed);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut abilities = HostAbilities { remarks: choice.remarks, ..HostAbilities::default() };
+        abilities.v4 = self.abilities_of::<V4>(&choice.v4);
+        match &choice.v6 {
+            Ok(tools) => abilities.v6 = self.abilities_of::<V6>(tools),
+            Err(_) if self.config.dry_run => {}
+            Err(problem) => {
+                let remedy = "install ip6tables, or name its programs (--iptables-executables)";
+                abilities.v6_refused = Some((problem.clone(), remedy.into()));
+            }
+        }
+        Ok(abilities)
+    }
+
+    fn abilities_of<F: Family>(&self, tools: &Toolset) -> Abilities {
+        let dns = &self.config.redirect.dns;
+        let mut abilities = Abilities {
+            comments: self.config.comments.disabled || self.has_match(tools, "comment"),
+            docker_output: self.rules(tools).docker_output,
+            ..Abilities::default()
+        };
+        if dns.enabled && !dns.skip_conntrack_zone_split {
+            abilities.conntrack_zones = self.has_table(tools, "raw")
+                && self.has_match(tools, "conntrack")
+                && self.has_match(tools, "udp")
+                && self.has_target(tools, "CT");
+        }
+        if self.config.drop_invalid_packets {
+            abilities.mangle = self.has_table(tools, "mangle") && self.has_match(tools, "conntrack");
+        }
+        abilities
+    }
+
+    /// All rules of a family and mode. `None` for legacy programs where the kernel has no legacy
+    /// table in use: merely looking would make one.
+    pub(super) fn look<F: Family>(&self, tools: &Toolset) -> Result<Option<Saved<F>>, Error> {
+        if tools.mode == Mode::Legacy && LegacyTables::of(tools.family).none() {
+            return Ok(None);
+        }
+        let output = self.runner.run::<&str>(&tools.save, &[], "", SAVE_LIMIT)?;
+        if output.denied() {
+            return Err(denied("read the rules", tools, &output));
+        }
+        if !output.success() {
+            return Err(output.error());
+        }
+        save::parse(&output.stdout).map(Some).map_err(|error| Error::Program {
+            program: tools.save.display().to_string(),
+            status: "its output cannot be read".into(),
+            message: error.to_string(),
+        })
+    }
+
+    fn given(&self, family: FamilyName) -> Option<Result<Toolset, String>> {
+        let executables = &self.config.iptables_executables;
+        let executables = match family {
+            FamilyName::V4 => &executables.v4,
+            FamilyName::V6 => &executables.v6,
+        };
+        locate::given(&self.runner, family, executables)
+    }
+
+    fn toolset(&self, family: FamilyName, mode: Mode) -> Result<&Toolset, &String> {
+        let index = usize::from(family == FamilyName::V6) * 2 + usize::from(mode == Mode::Legacy);
+        self.toolsets[index].get_or_init(|| self.search.toolset(&self.runner, family, mode)).as_ref()
+    }
+
+    /// Whether there are rules or chains in the tables that matter, by kumactl's measure: more lines
+    /// than the table has built-in chains.
+    fn rules(&self, tools: &Toolset) -> Rules {
+        let summary = |saved: &[(String, usize, bool)]| Rules {
+            any: saved.iter().any(|(table, lines, _)| match table.as_str() {
+                "nat" => *lines > 4,
+                "raw" => *lines > 2,
+                "mangle" => *lines > 5,
+                _ => false,
+            }),
+            docker_output: saved.iter().any(|(table, _, docker)| table == "nat" && *docker),
+        };
+        fn lines<F: Family>(saved: Option<Saved<F>>) -> Vec<(String, usize, bool)> {
+            let tables = saved.into_iter().flat_map(|saved| saved.tables);
+            tables
+                .map(|t| (t.name, t.chains.len() + t.rules.len(), t.chains.iter().any(|c| c.name == "DOCKER_OUTPUT")))
+                .collect()
+        }
+        // Programs that cannot be used have no rules that matter; that they cannot is found elsewhere.
+        let found = match tools.family {
+            FamilyName::V4 => self.look::<V4>(tools).map(lines),
+            FamilyName::V6 => self.look::<V6>(tools).map(lines),
+        };
+        found.map(|found| summary(&found)).unwrap_or_default()
+    }
+
+    /// Whether programs have what every installation needs. The outer error is a missing privilege,
+    /// which other programs would lack too.
+    fn check(&self, tools: &Toolset) -> Result<Result<(), String>, Error> {
+        if self.may_look_at(tools, "nat") {
+            let output = self.runner.run(&tools.save, &["-t", "nat"], "", SAVE_LIMIT)?;
+            if output.denied() {
+                return Err(denied("read the rules", tools, &output));
+            }
+            if !output.success() {
+                return Ok(Err(format!("{} has no nat table: {}", tools.save.display(), output.message())));
+            }
+        }
+        let lacking = ["tcp", "owner"].into_iter().find(|module| !self.has_match(tools, module));
+        Ok(lacking.map_or(Ok(()), |module| Err(format!("{} has no match '{module}'", tools.tables.display()))))
+    }
+
+    fn usable(&self, tools: &Toolset) -> Result<(), String> {
+        self.check(tools).map_err(|error| error.to_string()).and_then(|usable| usable)
+    }
+
+    /// Whether a table can be asked for without making it. A dry run changes nothing, so it takes a
+    /// legacy table that is not there yet for one that can be made.
+    fn may_look_at(&self, tools: &Toolset, table: &str) -> bool {
+        tools.mode == Mode::Nft || !self.config.dry_run || LegacyTables::of(tools.family).has(table)
+    }
+
+    fn has_table(&self, tools: &Toolset, table: &str) -> bool {
+        !self.may_look_at(tools, table)
+            || self.runner.run(&tools.save, &["-t", table], "", SAVE_LIMIT).is_ok_and(|output| output.success())
+    }
+
+    fn has_match(&self, tools: &Toolset, module: &str) -> bool {
+        self.ask(tools, "-m", module).is_some()
+    }
+
+    /// The exit status says nothing: any unknown target is taken for a chain.
+    fn has_target(&self, tools: &Toolset, target: &str) -> bool {
+        self.ask(tools, "-j", target).is_some_and(|help| help.contains(&format!("{target} target options")))
+    }
+
+    fn ask(&self, tools: &Toolset, option: &str, name: &str) -> Option<String> {
+        let output = self.runner.run(&tools.tables, &[option, name, "-h"], "", ASK_LIMIT).ok()?;
+        output.success().then_some(output.stdout)
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Rules {
+    any: bool,
+    docker_output: bool,
+}
+
+pub(super) fn denied(what: &str, tools: &Toolset, output: &Output) -> Error {
+    Error::Permission {
+        action: format!("{what} with {}: {}", tools.restore.display(), output.message()),
+        needed: "root with the capabilities CAP_NET_ADMIN and CAP_NET_RAW".into(),
+    }
+}
+
+/// The legacy tables that are in use in the network namespace of the calling thread.
+enum LegacyTables {
+    Known(Vec<String>),
+    /// Not to be found out.
+    Unknown,
+}
+
+impl LegacyTables {
+    fn of(family: FamilyName) -> Self {
+        let name = match family {
+            FamilyName::V4 => "ip_tables_names",
+            FamilyName::V6 => "ip6_tables_names",
+        };
+        let dir = Path::new("/proc/thread-self/net");
+        match std::fs::read_to_string(dir.join(name)) {
+            Ok(text) => Self::Known(text.lines().map(str::to_owned).collect()),
+            // The module is not loaded.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && dir.join("dev").exists() => {
+                Self::Known(Vec::new())
+            }
+            Err(_) => Self::Unknown,
+        }
+    }
+
+    fn none(&self) -> bool {
+        matches!(self, Self::Known(names) if names.is_empty())
+    }
+
+    fn has(&self, table: &str) -> bool {
+        matches!(self, Self::Known(names) if names.iter().any(|name| name == table))
+    }
+}

@@ -1,0 +1,198 @@
+//! Finding the programs.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::program::Runner;
+use crate::config::FamilyExecutables;
+use crate::net::FamilyName;
+
+/// Which of the two implementations of iptables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "there are two")]
+pub enum Mode {
+    /// On nf_tables.
+    Nft,
+    /// On the older ip_tables.
+    Legacy,
+}
+
+impl Mode {
+    /// Both, the preferred one first.
+    pub const ALL: [Self; 2] = [Self::Nft, Self::Legacy];
+
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Nft => Self::Legacy,
+            Self::Legacy => Self::Nft,
+        }
+    }
+
+    /// The mode that a program's `--version` names; one that names none is legacy, as all were
+    /// before there was another.
+    fn of_version(text: &str) -> Self {
+        match text.contains("(nf_tables)") {
+            true => Self::Nft,
+            false => Self::Legacy,
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nft => "nft",
+            Self::Legacy => "legacy",
+        })
+    }
+}
+
+/// The three programs of one family and mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Toolset {
+    pub(super) family: FamilyName,
+    pub(super) mode: Mode,
+    /// Changes single rules; asked for its version and extensions.
+    pub(super) tables: PathBuf,
+    /// Prints all rules.
+    pub(super) save: PathBuf,
+    /// Loads rules.
+    pub(super) restore: PathBuf,
+}
+
+/// Where programs are looked for.
+#[derive(Debug, Clone)]
+pub(super) struct Search {
+    dirs: Vec<PathBuf>,
+}
+
+/// How long a program may take to print its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(10);
+
+impl Search {
+    /// The absolute directories of a `PATH`: what stands in the current directory is not to be run
+    /// with privileges.
+    pub(super) fn path(path: &OsStr) -> Self {
+        Self { dirs: std::env::split_paths(path).filter(|dir| dir.is_absolute()).collect() }
+    }
+
+    /// Looks in the usual directories of such programs as well, after all others.
+    pub(super) fn and_usual(mut self) -> Self {
+        for dir in ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from) {
+            if !self.dirs.contains(&dir) {
+                self.dirs.push(dir);
+            }
+        }
+        self
+    }
+
+    /// The directories, joined as in `PATH`.
+    pub(super) fn joined(&self) -> OsString {
+        std::env::join_paths(&self.dirs).unwrap_or_default()
+    }
+
+    /// The programs of a family and mode: by their full names or, where such a name is not found,
+    /// under the plain name if that program is of this mode.
+    ///
+    /// The error names what was not found.
+    pub(super) fn toolset(&self, runner: &Runner, family: FamilyName, mode: Mode) -> Result<Toolset, String> {
+        let find = |suffix: &str| {
+            let prefix = prefix(family);
+            let full = format!("{prefix}-{mode}{suffix}");
+            let plain = format!("{prefix}{suffix}");
+            let of_this_mode = |path: &PathBuf| mode_of(runner, path) == Some(mode);
+            self.find(&full).or_else(|| self.find_if(&plain, of_this_mode)).ok_or_else(|| {
+                format!("no program {full}, and no {plain} of that mode, in {}", self.joined().to_string_lossy())
+            })
+        };
+        Ok(Toolset { family, mode, tables: find("")?, save: find("-save")?, restore: find("-restore")? })
+    }
+
+    fn find(&self, name: &str) -> Option<PathBuf> {
+        self.find_if(name, |_| true)
+    }
+
+    fn find_if(&self, name: &str, suits: impl Fn(&PathBuf) -> bool) -> Option<PathBuf> {
+        self.dirs.iter().map(|dir| dir.join(name)).find(|path| is_program(path) && suits(path))
+    }
+}
+
+/// The programs that were given for a family, if all three were. Their mode is what they say.
+pub(super) fn given(
+    runner: &Runner,
+    family: FamilyName,
+    executables: &FamilyExecutables,
+) -> Option<Result<Toolset, String>> {
+    let FamilyExecutables { tables: Some(tables), save: Some(save), restore: Some(restore) } = executables else {
+        return None;
+    };
+    let [tables, save, restore] = [tables, save, restore].map(|path| std::path::absolute(path).unwrap_or(path.clone()));
+    let missing = [&tables, &save, &restore].into_iter().find(|path| !is_program(path));
+    Some(match missing {
+        Some(path) => Err(format!("{} was given and is not a program", path.display())),
+        None => match mode_of(runner, &tables) {
+            Some(mode) => Ok(Toolset { family, mode, tables, save, restore }),
+            None => Err(format!("{} was given and cannot be run", tables.display())),
+        },
+    })
+}
+
+pub(super) fn prefix(family: FamilyName) -> &'static str {
+    match family {
+        FamilyName::V4 => "iptables",
+        FamilyName::V6 => "ip6tables",
+    }
+}
+
+/// The mode of a program by what it says of itself; `None` if it cannot be run.
+fn mode_of(runner: &Runner, path: &Path) -> Option<Mode> {
+    runner.run(path, &["--version"], "", VERSION_LIMIT).ok().map(|output| Mode::of_version(&output.stdout))
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mode_is_what_the_version_says() {
+        assert_eq!(Mode::of_version("iptables v1.8.9 (nf_tables)\n"), Mode::Nft);
+        assert_eq!(Mode::of_version("iptables v1.8.9 (legacy)\n"), Mode::Legacy);
+        assert_eq!(Mode::of_version("iptables v1.6.1\n"), Mode::Legacy);
+        assert_eq!(Mode::of_version("what?"), Mode::Legacy);
+    }
+
+    #[test]
+    fn relative_directories_are_never_looked_in() {
+        let search = Search::path(OsStr::new("bin::./x:/usr/sbin:.")).and_usual();
+        assert_eq!(search.joined(), "/usr/sbin:/sbin:/usr/bin:/bin");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let runner = Runner::new(OsString::new(), Duration::from_secs(20));
+        let error = Search::path(OsStr::new("/nonexistent")).toolset(&runner, FamilyName::V6, Mode::Legacy).unwrap_err();
+        assert!(error.contains("ip6tables-legacy") && error.contains("/nonexistent"), "{error}");
+    }
+
+    #[test]
+    fn two_of_three_given_programs_do_not_count() {
+        let runner = Runner::new(OsString::new(), Duration::from_secs(20));
+        let mut some = FamilyExecutables::default();
+        some.tables = Some("/bin/true".into());
+        some.save = Some("/bin/true".into());
+        assert_eq!(given(&runner, FamilyName::V4, &some), None);
+        some.restore = Some("/nonexistent/restore".into());
+        assert!(given(&runner, FamilyName::V4, &some).unwrap().unwrap_err().contains("/nonexistent/restore"));
+        some.restore = Some("/bin/true".into());
+        assert_eq!(given(&runner, FamilyName::V4, &some).unwrap().unwrap().mode, Mode::Legacy);
+    }
+}

@@ -1,0 +1,294 @@
+//! The engine that runs the distribution's iptables programs.
+//!
+//! Every family gets one text for `iptables-restore --noflush`: it takes our older rules away and
+//! puts the new ones in, so each table changes in one step. Rules of others are never written.
+
+mod host;
+mod locate;
+mod ours;
+mod program;
+mod transaction;
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use self::host::Host;
+use self::locate::Search;
+use self::ours::{Ours, Wanted};
+use self::transaction::Transaction;
+use super::record::{Place, Record, Recorded};
+use super::{Engine, EngineName, Report, loopback};
+use crate::config::Config;
+use crate::error::Error;
+use crate::facts::HostAbilities;
+use crate::model::{Note, Plan};
+use crate::net::{Family, FamilyName, V4, V6};
+
+pub use self::locate::Mode;
+
+/// How long an operation may take in all, retries included.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// The distribution's iptables programs, in the network namespace of the calling thread.
+#[derive(Debug, Clone)]
+pub struct Iptables {
+    search: Search,
+}
+
+impl Default for Iptables {
+    /// Looks for the programs in the absolute directories of the environment variable `PATH`, and
+    /// then in `/usr/sbin`, `/sbin`, `/usr/bin` and `/bin`.
+    fn default() -> Self {
+        Self { search: Search::path(&std::env::var_os("PATH").unwrap_or_default()).and_usual() }
+    }
+}
+
+impl Iptables {
+    /// Looks for the programs in these directories only, given in the form of `PATH`. Those that are
+    /// not absolute are left out.
+    pub fn in_path(path: impl AsRef<OsStr>) -> Self {
+        Self { search: Search::path(path.as_ref()) }
+    }
+}
+
+impl Engine for Iptables {
+    fn name(&self) -> EngineName {
+        EngineName::Iptables
+    }
+
+    fn abilities(&self, config: &Config) -> Result<HostAbilities, Error> {
+        Host::new(&self.search, config, LIMIT).abilities()
+    }
+
+    /// Tests the texts of both families before either is applied. If IPv6 fails, IPv4 is put back as
+    /// it was. What an older installation left in the other mode, or in IPv6 where none is wanted
+    /// now, is removed once the new rules are in force.
+    fn apply(&self, plan: &Plan) -> Result<Report, Error> {
+        let host = Host::new(&self.search, &plan.config, LIMIT);
+        let choice = host.choose()?;
+        let v6 = match (&plan.v6, choice.v6) {
+            (Some(rules), Ok(tools)) => Some((tools, rules)),
+            (Some(_), Err(problem)) => {
+                return Err(Error::Unsupported {
+                    what: format!("IPv6 in the iptables engine on this host ({problem})"),
+                    remedy: "install ip6tables, name its programs (--iptables-executables), or set ipFamilyMode to 'ipv4'".into(),
+                });
+            }
+            (None, _) => None,
+        };
+        let mut report = Report::new(EngineName::Iptables);
+        report.notes.extend(choice.remarks.iter().filter(|remark| remark.warning).map(|r| Note::warning(&r.about, &r.text)));
+
+        let mut unmarked = ours::unmarked(&plan.v4, choice.v4.mode);
+        unmarked.extend(v6.iter().flat_map(|(tools, rules)| ours::unmarked(rules, tools.mode)));
+        let mut memory = Memory::recall(&mut report);
+        let before = memory.record.clone();
+        memory.expect(&unmarked, &mut report);
+
+        let transaction = Transaction {
+            host: &host,
+            config: &plan.config,
+            old: &before,
+            record: &memory.record.clone(),
+            v4: (&choice.v4, Wanted::of(&plan.v4)),
+            v6: v6.as_ref().map(|(tools, rules)| (tools, Wanted::of(*rules))),
+        };
+        let used: Vec<_> = [Some(&choice.v4), v6.as_ref().map(|(tools, _)| tools)].into_iter().flatten().collect();
+        if let Err(error) = transaction.run(&mut memory, &mut report) {
+            memory.record = before.clone();
+            memory.write(&mut report);
+            return Err(error);
+        }
+
+        let mut leftovers = Removal::new(&host, &plan.config, &before);
+        for tools in host.all() {
+            if !used.iter().any(|used| (used.family, used.mode) == (tools.family, tools.mode)) {
+                leftovers.look(&tools, &mut report);
+            }
+        }
+        let removed = leftovers.run(&mut report);
+        if v6.is_none() {
+            memory.remove_address(&mut report)?;
+        }
+        if removed.is_ok() {
+            memory.record.rules = unmarked;
+        }
+        memory.write(&mut report);
+        match removed {
+            Ok(()) => Ok(report),
+            Err(error) => Err(Error::Conflict {
+                problem: format!("the new rules are in force, but an older installation could not be removed: {error}"),
+                remedy: "remove it, or uninstall and install again".into(),
+            }),
+        }
+    }
+
+    /// Looks in both families and both modes, as far as there are programs for them.
+    fn uninstall(&self, config: &Config) -> Result<Report, Error> {
+        let host = Host::new(&self.search, config, LIMIT);
+        let mut report = Report::new(EngineName::Iptables);
+        let all = host.all();
+        if all.is_empty() {
+            // Says what was looked for.
+            host.choose()?;
+        }
+        let mut memory = Memory::recall(&mut report);
+        let mut removal = Removal::new(&host, config, &memory.record);
+        for tools in &all {
+            removal.look(tools, &mut report);
+        }
+        if let (false, Some(error)) = (removal.looked, removal.blind.take()) {
+            return Err(error);
+        }
+        removal.run(&mut report)?;
+        memory.remove_address(&mut report)?;
+        memory.record = Record::default();
+        memory.write(&mut report);
+        Ok(report)
+    }
+}
+
+/// The record of this network namespace.
+struct Memory {
+    place: Option<Place>,
+    record: Record,
+}
+
+impl Memory {
+    fn recall(report: &mut Report) -> Self {
+        let place = Place::of_this_namespace();
+        let record = place.as_ref().map_err(Clone::clone).and_then(Place::load);
+        let record = record.unwrap_or_else(|error| {
+            report.notes.push(Note::warning("record", format!("what an older installation noted down is not known: {error}")));
+            Record::default()
+        });
+        Self { place: place.ok(), record }
+    }
+
+    /// Notes rules down before they are there, so that they can be told whenever this ends.
+    fn expect(&mut self, rules: &[Recorded], report: &mut Report) {
+        if !rules.is_empty() {
+            self.record.or_rules(rules);
+            self.write(report);
+        }
+    }
+
+    /// Not being able to write is no reason to leave traffic unredirected.
+    fn write(&self, report: &mut Report) {
+        let Some(place) = &self.place else { return };
+        let Err(error) = place.store(&self.record) else { return };
+        let text = format!("{error}; a later uninstall will not know the rules without comments, nor whose ::6 on the loopback interface is");
+        if !report.notes.iter().any(|note| note.text == text) {
+            report.notes.push(Note::warning("record", text));
+        }
+    }
+
+    /// Adds `::6` to the loopback interface.
+    fn add_address(&mut self, report: &mut Report) -> Result<bool, Error> {
+        let added = loopback::add()?;
+        if added {
+            report.step("added ::6/128 to the loopback interface");
+            self.record.loopback_address = true;
+            self.write(report);
+        }
+        Ok(added)
+    }
+
+    /// Removes `::6` from the loopback interface, if it was added by us.
+    fn remove_address(&mut self, report: &mut Report) -> Result<(), Error> {
+        if self.record.loopback_address {
+            if loopback::remove()? {
+                report.step("removed ::6/128 from the loopback interface");
+            }
+            self.record.loopback_address = false;
+        }
+        Ok(())
+    }
+}
+
+/// What is to be removed from several families and modes.
+struct Removal<'a> {
+    host: &'a Host<'a>,
+    config: &'a Config,
+    record: Record,
+    found: Vec<(locate::Toolset, Ours)>,
+    problem: Option<Error>,
+    /// Why programs could not look, and whether any could.
+    blind: Option<Error>,
+    looked: bool,
+}
+
+impl<'a> Removal<'a> {
+    fn new(host: &'a Host<'a>, config: &'a Config, record: &Record) -> Self {
+        Self { host, config, record: record.clone(), found: Vec::new(), problem: None, blind: None, looked: false }
+    }
+
+    /// Finds what is ours there.
+    fn look(&mut self, tools: &locate::Toolset, report: &mut Report) {
+        let found = match tools.family {
+            FamilyName::V4 => self.find::<V4>(tools),
+            FamilyName::V6 => self.find::<V6>(tools),
+        };
+        match found {
+            Ok(ours) => {
+                self.looked = true;
+                note_suspects(&ours, tools, &self.record, report);
+                let in_the_way = ours.in_the_way(&Wanted::default());
+                if !in_the_way.is_empty() {
+                    self.problem.get_or_insert(transaction::in_the_way(tools, &in_the_way));
+                } else if !ours.is_empty() {
+                    self.found.push((tools.clone(), ours));
+                }
+            }
+            // Programs for what the kernel does not have find nothing of ours in it.
+            Err(error @ Error::Program { .. }) => {
+                report.notes.push(Note::info("iptables", format!("not looked into: {error}")));
+                self.blind.get_or_insert(error);
+            }
+            Err(error) => {
+                self.problem.get_or_insert(error);
+            }
+        }
+    }
+
+    fn find<F: Family>(&self, tools: &locate::Toolset) -> Result<Ours, Error> {
+        let saved = self.host.look::<F>(tools)?;
+        Ok(saved.map(|saved| Ours::find(&saved, &self.record.of(tools.family, tools.mode))).unwrap_or_default())
+    }
+
+    /// Removes all of it, or says what stands in the way before anything is removed.
+    fn run(self, report: &mut Report) -> Result<(), Error> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
+        let mut failed = None;
+        for (tools, ours) in &self.found {
+            match transaction::remove(self.host, self.config, &self.record, tools, ours) {
+                Ok(()) => {
+                    for what in ours.describe() {
+                        report.step(format!("removed {what} ({}, {})", tools.family, tools.mode));
+                    }
+                }
+                // The others are removed all the same.
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Names rules that may be ours, unless an installation has noted down which are.
+fn note_suspects(ours: &Ours, tools: &locate::Toolset, old: &Record, report: &mut Report) {
+    if !old.of(tools.family, tools.mode).is_empty() {
+        return;
+    }
+    report.notes.extend(ours.suspects.iter().map(|rule| {
+        let text = format!(
+            "may be left from an installation without comments; as nothing tells whose it is, it stays: {} {rule}",
+            tools.tables.display()
+        );
+        Note::warning("comments.disabled", text)
+    }));
+}

@@ -1,0 +1,278 @@
+//! Running the programs: bounded in time and output, in a known environment.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::error::Error;
+
+/// How much of what a program prints is read: far above the rules of the largest hosts.
+const OUTPUT_LIMIT: u64 = 512 << 20;
+
+/// How much of what a program complains about is kept.
+const MESSAGE_LIMIT: usize = 2000;
+
+/// What a program left behind.
+#[derive(Debug)]
+pub(super) struct Output {
+    command: String,
+    status: ExitStatus,
+    pub(super) stdout: String,
+    stderr: String,
+}
+
+impl Output {
+    pub(super) fn success(&self) -> bool {
+        self.status.success()
+    }
+
+    /// Whether the failure may pass: the lock is held, or the rules changed while they were read.
+    pub(super) fn may_pass(&self) -> bool {
+        const SIGNS: [&str; 5] = [
+            "holding the xtables lock",
+            "Resource temporarily unavailable",
+            "Device or resource busy",
+            "Interrupted system call",
+            "should be restarted",
+        ];
+        !self.success() && SIGNS.iter().any(|sign| self.stderr.contains(sign))
+    }
+
+    /// Whether the failure says that rules or chains are not those that the text was written for.
+    pub(super) fn outdated(&self) -> bool {
+        const SIGNS: [&str; 6] = [
+            "does a matching rule exist",
+            "No chain/target/match by that name",
+            "No such file or directory",
+            "Chain already exists",
+            "File exists",
+            "Directory not empty",
+        ];
+        // 2 is a text that the program does not understand, which stays what it is.
+        !self.success() && self.status.code() != Some(2) && SIGNS.iter().any(|sign| self.stderr.contains(sign))
+    }
+
+    /// Whether the failure is for want of a privilege.
+    pub(super) fn denied(&self) -> bool {
+        !self.success() && ["Permission denied", "you must be root", "Operation not permitted"].iter().any(|s| self.stderr.contains(s))
+    }
+
+    /// What the program complained about, in one line.
+    pub(super) fn message(&self) -> String {
+        let lines: Vec<_> = self
+            .stderr
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with("Try `"))
+            .collect();
+        match lines.is_empty() {
+            true => "it said nothing".into(),
+            false => lines.join("; "),
+        }
+    }
+
+    pub(super) fn error(&self) -> Error {
+        let status = match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => format!("exit status {code}"),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => "unknown status".into(),
+        };
+        Error::Program { program: self.command.clone(), status, message: self.message() }
+    }
+}
+
+/// What bounds and surrounds the programs.
+#[derive(Debug, Clone)]
+pub(super) struct Runner {
+    /// The directories in which programs are looked for, given on as `PATH`.
+    path: OsString,
+    deadline: Instant,
+}
+
+impl Runner {
+    pub(super) fn new(path: OsString, limit: Duration) -> Self {
+        Self { path, deadline: Instant::now() + limit }
+    }
+
+    /// How much time is left for everything.
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Runs a program that reads `input` and ends within `limit`.
+    ///
+    /// The text is given by a file without a name, so nothing can be left behind or got at.
+    pub(super) fn run<S: AsRef<OsStr>>(
+        &self,
+        program: &Path,
+        args: &[S],
+        input: &str,
+        limit: Duration,
+    ) -> Result<Output, Error> {
+        let command_line = describe(program, args);
+        let cannot = |error: &std::io::Error| Error::io(format!("run {command_line}"), error);
+        let stdin = match input {
+            "" => Stdio::null(),
+            text => file_of(text).map_err(|error| cannot(&error))?.into(),
+        };
+        let mut child = self
+            .command(program, args)
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| cannot(&error))?;
+        let deadline = self.deadline.min(Instant::now() + limit);
+        match collect(&mut child, deadline) {
+            Ok((status, stdout, stderr)) => Ok(Output {
+                command: command_line,
+                status,
+                stdout: String::from_utf8_lossy(&stdout).into_owned(),
+                stderr: shortened(&String::from_utf8_lossy(&stderr)),
+            }),
+            Err(Unfinished) => {
+                kill(&mut child);
+                Err(Error::Program {
+                    program: command_line,
+                    status: "stopped".into(),
+                    message: format!("it did not end within {} s, or printed too much", limit.as_secs()),
+                })
+            }
+        }
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, program: &Path, args: &[S]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args).env_clear().env("PATH", &self.path).env("LC_ALL", "C");
+        // Where iptables keeps its lock and its extensions.
+        for name in ["XTABLES_LOCKFILE", "XTABLES_LIBDIR", "IPTABLES_LIB_DIR", "IP6TABLES_LIB_DIR"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        // A group of its own, so that what the program starts can be stopped with it.
+        command.process_group(0);
+        command
+    }
+}
+
+struct Unfinished;
+
+fn collect(child: &mut Child, deadline: Instant) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), Unfinished> {
+    let stdout = reader(child.stdout.take());
+    let stderr = reader(child.stderr.take());
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let stdout = stdout.recv_timeout(left()).map_err(|_| Unfinished)?;
+    let stderr = stderr.recv_timeout(left()).map_err(|_| Unfinished)?;
+    if stdout.len() as u64 > OUTPUT_LIMIT {
+        return Err(Unfinished);
+    }
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok((status, stdout, stderr)),
+            Ok(None) if left().is_zero() => return Err(Unfinished),
+            // Both outputs are closed, so it is about to end.
+            Ok(None) => thread::sleep(Duration::from_micros(200)),
+            Err(_) => return Err(Unfinished),
+        }
+    }
+}
+
+fn reader(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(pipe) = pipe {
+            // What was read before an error is as good as it gets.
+            let _ = pipe.take(OUTPUT_LIMIT + 1).read_to_end(&mut bytes);
+        }
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
+
+fn kill(child: &mut Child) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn file_of(text: &str) -> std::io::Result<File> {
+    let mut file = File::from(memfd_create(c"rules", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(file)
+}
+
+fn describe<S: AsRef<OsStr>>(program: &Path, args: &[S]) -> String {
+    let mut text = program.display().to_string();
+    for arg in args {
+        text.push(' ');
+        text.push_str(&arg.as_ref().to_string_lossy());
+    }
+    text
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MESSAGE_LIMIT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runner() -> Runner {
+        Runner::new("/usr/bin:/bin".into(), Duration::from_secs(20))
+    }
+
+    fn sh(script: &str, input: &str, limit: Duration) -> Result<Output, Error> {
+        runner().run(Path::new("/bin/sh"), &["-c", script], input, limit)
+    }
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn text_goes_in_and_comes_out() {
+        let text = "x".repeat(1 << 20);
+        assert_eq!(sh("cat", &text, LIMIT).unwrap().stdout, text);
+        assert_eq!(sh("echo $LC_ALL $HOME", "", LIMIT).unwrap().stdout, "C\n");
+    }
+
+    #[test]
+    fn failures_carry_status_and_message() {
+        let output = sh("echo oops >&2; exit 3", "", LIMIT).unwrap();
+        assert!(!output.success() && !output.may_pass());
+        let error = output.error().to_string();
+        assert!(error.contains("exit status 3") && error.contains("oops") && error.contains("/bin/sh"), "{error}");
+    }
+
+    #[test]
+    fn a_hanging_program_is_stopped_with_all_that_it_started() {
+        let begun = Instant::now();
+        let error = sh("sleep 60 & sleep 60", "", Duration::from_millis(200)).unwrap_err();
+        assert!(error.to_string().contains("did not end"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn only_what_can_pass_is_worth_a_retry() {
+        assert!(sh("echo 'Another app is currently holding the xtables lock.' >&2; exit 4", "", LIMIT).unwrap().may_pass());
+        let invalid = sh("echo 'too many ports specified' >&2; exit 2", "", LIMIT).unwrap();
+        assert!(!invalid.may_pass() && !invalid.outdated());
+    }
+}

@@ -1,0 +1,119 @@
+//! The sidecar's own IPv6 address, `::6`, on the loopback interface.
+//!
+//! 127.0.0.6 is there on every host, as all of 127.0.0.0/8 is; for IPv6 only `::1` is.
+
+use std::net::Ipv6Addr;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
+};
+
+use crate::error::Error;
+use crate::facts;
+use crate::net::{Family, V6};
+
+/// Adds `::6/128` to the loopback interface of the network namespace of the calling thread. False if
+/// it was there.
+///
+/// # Errors
+/// [`Error::Os`] if the kernel refuses.
+pub fn add() -> Result<bool, Error> {
+    let (name, index) = facts::loopback()?;
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    match request(libc::RTM_NEWADDR, flags, index) {
+        Ok(()) => Ok(true),
+        Err(Errno::EEXIST) => Ok(false),
+        Err(errno) => Err(Error::io(format!("add {} to {name}", V6::passthrough()), &errno.into())),
+    }
+}
+
+/// Removes `::6/128` from the loopback interface of the network namespace of the calling thread.
+/// False if it was not there.
+///
+/// # Errors
+/// [`Error::Os`] if the kernel refuses.
+pub fn remove() -> Result<bool, Error> {
+    let (name, index) = facts::loopback()?;
+    match request(libc::RTM_DELADDR, libc::NLM_F_REQUEST | libc::NLM_F_ACK, index) {
+        Ok(()) => Ok(true),
+        Err(Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => Ok(false),
+        Err(errno) => Err(Error::io(format!("remove {} from {name}", V6::passthrough()), &errno.into())),
+    }
+}
+
+/// Sends one rtnetlink request about the address and waits for its answer.
+fn request(kind: u16, flags: i32, index: u32) -> Result<(), Errno> {
+    let socket =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    // The kernel answers such a request before sendto returns.
+    sendto(
+        socket.as_raw_fd(),
+        &message(kind, flags, index, V6::passthrough().addr()),
+        &NetlinkAddr::new(0, 0),
+        MsgFlags::empty(),
+    )?;
+    let mut answer = [0; 1024];
+    let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
+    match error_number(&answer[..length.min(answer.len())]) {
+        Some(0) => Ok(()),
+        Some(number) => Err(Errno::from_raw(number)),
+        None => Err(Errno::EPROTO),
+    }
+}
+
+/// `struct nlmsghdr`, `struct ifaddrmsg`, and the attributes `IFA_LOCAL` and `IFA_ADDRESS`
+/// (linux/netlink.h, linux/if_addr.h), in the byte order of the host.
+fn message(kind: u16, flags: i32, index: u32, addr: Ipv6Addr) -> Vec<u8> {
+    let mut body = vec![libc::AF_INET6 as u8, V6::BITS, libc::IFA_F_NODAD as u8, libc::RT_SCOPE_HOST];
+    body.extend(index.to_ne_bytes());
+    for kind in [libc::IFA_LOCAL, libc::IFA_ADDRESS] {
+        body.extend(20_u16.to_ne_bytes());
+        body.extend(kind.to_ne_bytes());
+        body.extend(addr.octets());
+    }
+    let length = u32::try_from(16 + body.len()).unwrap_or_default();
+    let mut message = length.to_ne_bytes().to_vec();
+    message.extend(kind.to_ne_bytes());
+    // The flags are 16 bits wide on the wire.
+    message.extend((flags as u16).to_ne_bytes());
+    message.extend(1_u32.to_ne_bytes());
+    message.extend(0_u32.to_ne_bytes());
+    message.extend(body);
+    message
+}
+
+/// The number of an `NLMSG_ERROR` answer, 0 for success.
+fn error_number(answer: &[u8]) -> Option<i32> {
+    let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
+    let number = i32::from_ne_bytes(answer.get(16..20)?.try_into().ok()?);
+    (i32::from(kind) == libc::NLMSG_ERROR).then_some(number.checked_neg()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_laid_out_as_the_kernel_reads_them() {
+        let message = message(libc::RTM_NEWADDR, libc::NLM_F_REQUEST, 1, V6::passthrough().addr());
+        assert_eq!(message.len(), 64);
+        assert_eq!(message[..4], 64_u32.to_ne_bytes());
+        assert_eq!(message[16..20], [10, 128, 2, 254]);
+        assert_eq!(message[63], 6);
+    }
+
+    #[test]
+    fn answers() {
+        let mut answer = [0; 36];
+        answer[4..6].copy_from_slice(&2_u16.to_ne_bytes());
+        assert_eq!(error_number(&answer), Some(0));
+        answer[16..20].copy_from_slice(&(-17_i32).to_ne_bytes());
+        assert_eq!(error_number(&answer), Some(17));
+        assert_eq!(error_number(&answer[..10]), None);
+        answer[4] = 3;
+        assert_eq!(error_number(&answer), None);
+    }
+}

@@ -1,0 +1,236 @@
+//! What an installation notes down, since the kernel cannot tell it: rules without comments, and
+//! whether `::6` on the loopback interface is ours.
+//!
+//! One file a network namespace, `/run/kumatp/<inode of the namespace>.json`, gone after a reboot as
+//! the rules are. Only its owner can read or write it.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::libc::O_NOFOLLOW;
+use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
+
+use super::iptables::Mode;
+use crate::error::Error;
+use crate::model::TableName;
+use crate::net::FamilyName;
+
+/// Where the records are.
+const DIR: &str = "/run/kumatp";
+
+/// The longest record that is read, in bytes.
+const LIMIT: u64 = 4 << 20;
+
+/// What is noted down about a network namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Record {
+    /// Whether an installation added `::6` to the loopback interface.
+    pub(crate) loopback_address: bool,
+    /// The rules without a comment that installations added to built-in chains.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rules: Vec<Recorded>,
+}
+
+/// A rule as it was given to iptables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Recorded {
+    pub(crate) family: FamilyName,
+    pub(crate) mode: Mode,
+    pub(crate) table: TableName,
+    pub(crate) chain: String,
+    /// What stood after the chain.
+    pub(crate) spec: String,
+}
+
+impl Record {
+    /// Notes more rules down. Those that are noted already, as often, are not noted twice: either
+    /// the old ones or the new ones are in force.
+    pub(crate) fn or_rules(&mut self, new: &[Recorded]) {
+        for rule in new {
+            let count = |rules: &[Recorded]| rules.iter().filter(|r| *r == rule).count();
+            if count(&self.rules) < count(new) {
+                self.rules.push(rule.clone());
+            }
+        }
+    }
+
+    /// The rules of a family and mode.
+    pub(crate) fn of(&self, family: FamilyName, mode: Mode) -> Vec<&Recorded> {
+        self.rules.iter().filter(|rule| rule.family == family && rule.mode == mode).collect()
+    }
+}
+
+/// The record of one network namespace.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    dir: PathBuf,
+    name: String,
+}
+
+impl Place {
+    /// That of the network namespace of the calling thread.
+    pub(crate) fn of_this_namespace() -> Result<Self, Error> {
+        let path = "/proc/thread-self/ns/net";
+        let meta = std::fs::metadata(path).map_err(|error| Error::io(format!("look at {path}"), &error))?;
+        Ok(Self { dir: DIR.into(), name: format!("{}.json", meta.ino()) })
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.join(&self.name)
+    }
+
+    /// Reads the record; an empty one if there is none.
+    pub(crate) fn load(&self) -> Result<Record, Error> {
+        let cannot = |error: &std::io::Error| Error::io(format!("read {}", self.path().display()), error);
+        if !self.dir_is_ours(&self.dir).map_err(|error| cannot(&error))? {
+            return Ok(Record::default());
+        }
+        let file = match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW).open(self.path()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Record::default()),
+            Err(error) => return Err(cannot(&error)),
+        };
+        let mut text = String::new();
+        is_ours(&file.metadata().map_err(|error| cannot(&error))?).map_err(|error| cannot(&error))?;
+        file.take(LIMIT).read_to_string(&mut text).map_err(|error| cannot(&error))?;
+        serde_json::from_str(&text).map_err(|error| cannot(&error.into()))
+    }
+
+    /// Writes the record in one step; an empty one is removed.
+    pub(crate) fn store(&self, record: &Record) -> Result<(), Error> {
+        let cannot = |error: &std::io::Error| Error::io(format!("write {}", self.path().display()), error);
+        match *record == Record::default() {
+            true => self.remove(),
+            false => self.write(record),
+        }
+        .map_err(|error| cannot(&error))
+    }
+
+    fn remove(&self) -> std::io::Result<()> {
+        match std::fs::remove_file(self.path()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Stays where other namespaces have records.
+        let _ = std::fs::remove_dir(&self.dir);
+        Ok(())
+    }
+
+    fn write(&self, record: &Record) -> std::io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(&self.dir) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        self.dir_is_ours(&self.dir)?;
+        replace_file(&self.path(), serde_json::to_string(record)?.as_bytes(), 0o600)
+    }
+
+    /// False if there is no such directory; an error if another user could have put things there.
+    fn dir_is_ours(&self, dir: &Path) -> std::io::Result<bool> {
+        let meta = match std::fs::symlink_metadata(dir) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match meta.is_dir() {
+            true => is_ours(&meta).map(|()| true),
+            false => Err(std::io::Error::new(ErrorKind::NotADirectory, "it is not in a directory")),
+        }
+    }
+}
+
+fn is_ours(meta: &std::fs::Metadata) -> std::io::Result<()> {
+    match meta.uid() == geteuid().as_raw() && meta.mode() & 0o022 == 0 {
+        true => Ok(()),
+        false => Err(std::io::Error::new(ErrorKind::PermissionDenied, "another user can write there")),
+    }
+}
+
+/// Puts a file with this content and mode in the place of whatever is at `path`, in one step.
+pub(crate) fn replace_file(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
+    let random = RandomState::new().build_hasher().finish();
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{random:016x}"));
+    let temporary = path.with_file_name(name);
+    let written = create(&temporary).and_then(|mut file| {
+        file.write_all(content)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        std::fs::rename(&temporary, path)
+    });
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn create(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(O_NOFOLLOW).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(test: &str) -> Place {
+        let dir = std::env::temp_dir().join(format!("kumatp-record-{test}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        Place { dir, name: "1.json".into() }
+    }
+
+    fn rule(spec: &str) -> Recorded {
+        Recorded {
+            family: FamilyName::V6,
+            mode: Mode::Legacy,
+            table: TableName::Nat,
+            chain: "OUTPUT".into(),
+            spec: spec.into(),
+        }
+    }
+
+    #[test]
+    fn written_read_and_removed() {
+        let place = place("round");
+        assert_eq!(place.load().unwrap(), Record::default());
+        let record = Record { loopback_address: true, rules: vec![rule("-j LOG")] };
+        place.store(&record).unwrap();
+        assert_eq!(place.load().unwrap(), record);
+        assert_eq!(std::fs::metadata(place.path()).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::metadata(&place.dir).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(std::fs::read_dir(&place.dir).unwrap().count(), 1);
+        place.store(&Record::default()).unwrap();
+        assert!(!place.dir.exists());
+        place.store(&Record::default()).unwrap();
+    }
+
+    #[test]
+    fn links_and_foreign_places_are_refused() {
+        let place = place("links");
+        std::fs::create_dir(&place.dir).unwrap();
+        std::fs::set_permissions(&place.dir, Permissions::from_mode(0o777)).unwrap();
+        let record = Record { loopback_address: true, rules: Vec::new() };
+        assert!(place.store(&record).is_err() && place.load().is_err());
+        std::fs::set_permissions(&place.dir, Permissions::from_mode(0o700)).unwrap();
+        let elsewhere = place.dir.join("elsewhere");
+        std::fs::write(&elsewhere, "{}").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, place.path()).unwrap();
+        assert!(place.load().is_err());
+        place.store(&record).unwrap();
+        assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "{}");
+        assert_eq!(place.load().unwrap(), record);
+        std::fs::remove_dir_all(&place.dir).unwrap();
+    }
+
+    #[test]
+    fn rules_are_noted_as_often_as_they_are_there() {
+        let mut record = Record { rules: vec![rule("a"), rule("b")], ..Record::default() };
+        record.or_rules(&[rule("a"), rule("a"), rule("c")]);
+        let specs: Vec<_> = record.rules.iter().map(|r| r.spec.as_str()).collect();
+        assert_eq!(specs, ["a", "b", "a", "c"]);
+        assert!(record.of(FamilyName::V4, Mode::Legacy).is_empty());
+    }
+}

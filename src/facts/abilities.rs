@@ -1,0 +1,64 @@
+use serde::{Deserialize, Serialize};
+
+/// What the host can do for one address family. All present by default, since a plan is for a
+/// capable host unless somebody looked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Abilities {
+    /// Rules can carry comments.
+    pub comments: bool,
+    /// Connections can be tracked in zones: the raw table, its `CT` target, and the matches of the
+    /// zone rules.
+    pub conntrack_zones: bool,
+    /// The mangle table is there, and the match on connection state.
+    pub mangle: bool,
+    /// Docker's embedded DNS server has its chain `DOCKER_OUTPUT` in the nat table.
+    pub docker_output: bool,
+}
+
+impl Default for Abilities {
+    fn default() -> Self {
+        Self { comments: true, conntrack_zones: true, mangle: true, docker_output: false }
+    }
+}
+
+/// What an engine can do on a host, as it found it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct HostAbilities {
+    /// For IPv4.
+    pub v4: Abilities,
+    /// For IPv6.
+    pub v6: Abilities,
+    /// Set if the engine cannot make rules for IPv6 at all: why, and what to do about it.
+    pub v6_refused: Option<(String, String)>,
+    /// What was noticed while looking, for people.
+    pub remarks: Vec<Remark>,
+}
+
+/// Something noticed while looking at the host, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Remark {
+    /// The fact, file or program that it is about.
+    pub about: String,
+    /// The statement, in one sentence without a full stop.
+    pub text: String,
+    /// Whether somebody should look at it; else it needs no action.
+    #[serde(default)]
+    pub warning: bool,
+}
+
+impl Remark {
+    /// Something that somebody should look at.
+    pub fn warning(about: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { about: about.into(), text: text.into(), warning: true }
+    }
+
+    /// Something worth knowing that needs no action.
+    pub fn info(about: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { about: about.into(), text: text.into(), warning: false }
+    }
+}

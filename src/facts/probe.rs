@@ -1,0 +1,237 @@
+//! The only reader of the host.
+
+use std::io::ErrorKind;
+use std::net::Ipv6Addr;
+use std::path::Path;
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use nix::unistd::User;
+
+use super::{Facts, HostAbilities, Ipv6, Remark, Request, Resolvers};
+use crate::error::Error;
+use crate::net::{Family, InterfacePattern, Uid, V6};
+
+/// Where the kernel lists the IPv6 addresses of the network namespace of the calling thread.
+/// `/proc/net` would show those of the process's first thread.
+const IF_INET6: &str = "/proc/thread-self/net/if_inet6";
+
+/// The user that the sidecar runs as where nobody says another.
+const DEFAULT_USER: &str = "kuma-dp";
+
+/// Looks at the host, in the network namespace of the calling thread, for the facts that are asked
+/// for. What the engine can do comes from the engine. Reads only.
+///
+/// # Errors
+/// [`Error::Facts`] if the sidecar's user cannot be told, [`Error::Os`] if the file that lists the
+/// name servers cannot be read.
+pub fn probe(request: &Request, abilities: HostAbilities) -> Result<Facts, Error> {
+    let HostAbilities { v4, v6, v6_refused, mut remarks } = abilities;
+    let sidecar_uid = sidecar(request, &mut remarks)?;
+    let resolvers = request.resolv_conf.as_deref().map(resolvers).transpose()?;
+    let loopback = match loopback() {
+        Ok((name, _)) => name,
+        Err(error) => {
+            remarks.push(Remark::info("loopback", format!("taken to be lo: {error}")));
+            InterfacePattern::lo()
+        }
+    };
+    let ipv6 = match (request.ipv6, v6_refused) {
+        (false, _) => Ipv6::Unusable { reason: "nobody asked for it".into() },
+        (true, refused) => match (ipv6(&mut remarks), refused) {
+            (Ipv6::Usable, Some((reason, remedy))) => Ipv6::Refused { reason, remedy },
+            (found, _) => found,
+        },
+    };
+    Ok(Facts { sidecar_uid, loopback, resolvers, ipv6, v4, v6, remarks })
+}
+
+/// The loopback interface of the network namespace of the calling thread, and its index: the first
+/// one, by index, that the kernel flags as loopback. It need not be up.
+///
+/// # Errors
+/// [`Error::Os`] if the interfaces cannot be listed or none of them is loopback.
+pub fn loopback() -> Result<(InterfacePattern, u32), Error> {
+    let all = getifaddrs().map_err(|errno| Error::io("list the network interfaces", &errno.into()))?;
+    all.filter(|interface| interface.flags.contains(InterfaceFlags::IFF_LOOPBACK))
+        // One entry for each address, so the same names come several times.
+        .filter_map(|interface| {
+            let index = if_nametoindex(interface.interface_name.as_str()).ok()?;
+            Some((interface.interface_name.parse().ok()?, index))
+        })
+        .min_by_key(|(_, index)| *index)
+        .ok_or_else(|| Error::Os {
+            action: "find the loopback interface".into(),
+            message: "no interface is flagged as loopback".into(),
+            errno: None,
+        })
+}
+
+fn resolvers(path: &Path) -> Result<Resolvers, Error> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| Error::io(format!("read the name servers from {}", path.display()), &error))?;
+    Ok(Resolvers::parse(path, &String::from_utf8_lossy(&bytes)))
+}
+
+/// The uid that the sidecar runs as.
+fn sidecar(request: &Request, remarks: &mut Vec<Remark>) -> Result<Uid, Error> {
+    let unknown = |problem: String, remedy: &str| {
+        Err(Error::Facts { fact: "kumaDPUser".into(), problem, remedy: remedy.into() })
+    };
+    let given = request.user.as_deref().map(str::trim).filter(|user| !user.is_empty());
+    if request.cni {
+        // The user database is the host's, not the workload's.
+        return match given.map(str::parse::<Uid>) {
+            None => Ok(Uid::SIDECAR),
+            Some(Ok(uid)) => Ok(uid),
+            Some(Err(_)) => unknown(
+                format!("'{}' is not a uid, and in CNI mode no user is looked up", given.unwrap_or_default().escape_debug()),
+                "give the number of the user",
+            ),
+        };
+    }
+    let Some(given) = given else {
+        return match default_user() {
+            Some(uid) => Ok(uid),
+            None => unknown(
+                format!("neither a user with the uid {} nor one with the name '{DEFAULT_USER}' exists", Uid::SIDECAR),
+                "create one of them, or name the user that the sidecar runs as (--kuma-dp-user)",
+            ),
+        };
+    };
+    if let Ok(uid) = given.parse::<Uid>() {
+        if by_uid(uid).is_none() {
+            // A name may be all digits.
+            if let Some(uid) = by_name(given) {
+                return Ok(uid);
+            }
+            remarks.push(Remark::warning("kumaDPUser", format!("no user here has the uid {uid}, which is used all the same")));
+        }
+        return Ok(uid);
+    }
+    match by_name(given) {
+        Some(uid) => Ok(uid),
+        None => unknown(
+            format!("there is no user '{}'", given.escape_debug()),
+            "create it, or give the user that the sidecar runs as by another name or by its uid (--kuma-dp-user)",
+        ),
+    }
+}
+
+fn default_user() -> Option<Uid> {
+    by_uid(Uid::SIDECAR).or_else(|| by_name(DEFAULT_USER))
+}
+
+/// A failing lookup counts as no such user: many databases report one as an error.
+fn by_uid(uid: Uid) -> Option<Uid> {
+    User::from_uid(uid.number().into()).ok().flatten().map(|_| uid)
+}
+
+fn by_name(name: &str) -> Option<Uid> {
+    Uid::new(User::from_name(name).ok().flatten()?.uid.as_raw())
+}
+
+fn ipv6(remarks: &mut Vec<Remark>) -> Ipv6 {
+    match std::fs::read_to_string(IF_INET6) {
+        Ok(list) if reachable(&list) => Ipv6::Usable,
+        Ok(_) => Ipv6::Unusable { reason: "no interface has an IPv6 address that other hosts can reach".into() },
+        Err(error) if error.kind() == ErrorKind::NotFound && Path::new("/proc/thread-self/net/dev").exists() => {
+            Ipv6::Unusable { reason: "the kernel has no IPv6, or it is switched off there".into() }
+        }
+        Err(error) => {
+            remarks.push(Remark::info(
+                "ipv6",
+                format!("IPv6 is taken to be usable, as {IF_INET6} cannot be read: {}", error.kind()),
+            ));
+            Ipv6::Usable
+        }
+    }
+}
+
+/// Whether a list of addresses, as the kernel writes it, has one that other hosts can reach: not
+/// loopback, not link-local, and not the address that an installation itself adds.
+fn reachable(list: &str) -> bool {
+    list.lines()
+        .filter_map(|line| u128::from_str_radix(line.split_ascii_whitespace().next()?, 16).ok())
+        .map(Ipv6Addr::from)
+        .any(|addr| !addr.is_loopback() && !addr.is_unicast_link_local() && addr != V6::passthrough().addr())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(user: Option<&str>, cni: bool) -> Request {
+        Request { user: user.map(Into::into), cni, ..Request::default() }
+    }
+
+    fn user(user: Option<&str>, cni: bool) -> Result<u32, String> {
+        sidecar(&request(user, cni), &mut Vec::new()).map(Uid::number).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn users_are_looked_up_as_uid_and_then_by_name() {
+        assert_eq!(user(Some("root"), false), Ok(0));
+        assert_eq!(user(Some(" 0 "), false), Ok(0));
+        assert!(user(Some("no-such-user"), false).unwrap_err().contains("no-such-user"));
+        assert!(user(Some("-1"), false).unwrap_err().contains("-1"));
+    }
+
+    #[test]
+    fn an_unknown_uid_is_used_with_a_warning() {
+        let mut remarks = Vec::new();
+        assert_eq!(sidecar(&request(Some("4294967000"), false), &mut remarks).unwrap().number(), 4_294_967_000);
+        assert!(remarks[0].warning && remarks[0].text.contains("4294967000"));
+    }
+
+    #[test]
+    fn a_plugin_never_looks_a_user_up() {
+        assert_eq!(user(None, true), Ok(5678));
+        assert_eq!(user(Some("4294967000"), true), Ok(4_294_967_000));
+        assert!(user(Some("root"), true).unwrap_err().contains("'root'"));
+    }
+
+    #[test]
+    fn without_a_user_the_error_names_both_candidates() {
+        match default_user() {
+            Some(uid) => assert_eq!(user(None, false), Ok(uid.number())),
+            None => {
+                let error = user(None, false).unwrap_err();
+                assert!(error.contains("5678") && error.contains("kuma-dp"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn which_addresses_make_ipv6_usable() {
+        let lo = "00000000000000000000000000000001 01 80 10 80       lo\n";
+        let ours = "00000000000000000000000000000006 01 80 00 80       lo\n";
+        let link_local = "fe8000000000000042010afffe000001 02 40 20 80     eth0\n";
+        let global = "fd770000000000000000000000000001 02 40 00 80     eth0\n";
+        assert!(!reachable("") && !reachable("garbage\n\n"));
+        assert!(!reachable(&format!("{lo}{ours}{link_local}")));
+        assert!(reachable(&format!("{lo}{global}")));
+    }
+
+    #[test]
+    fn a_missing_resolv_conf_is_named() {
+        let mut request = request(Some("0"), false);
+        request.resolv_conf = Some("/nonexistent/resolv.conf".into());
+        let error = probe(&request, HostAbilities::default()).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/resolv.conf"), "{error}");
+    }
+
+    #[test]
+    fn refused_ipv6_matters_only_where_there_is_some() {
+        let mut request = request(Some("0"), false);
+        request.ipv6 = true;
+        let refusal = ("no program".to_owned(), "install one".to_owned());
+        let facts =
+            probe(&request, HostAbilities { v6_refused: Some(refusal), ..HostAbilities::default() }).unwrap();
+        assert_eq!(facts.loopback, InterfacePattern::lo());
+        match ipv6(&mut Vec::new()) {
+            Ipv6::Usable => assert!(matches!(facts.ipv6, Ipv6::Refused { .. })),
+            unusable => assert_eq!(facts.ipv6, unusable),
+        }
+    }
+}

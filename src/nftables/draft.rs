@@ -1,0 +1,120 @@
+//! Rules on their way from the model to the native form.
+
+use super::native::{Action, Condition, Field, Rule, Source, Span, Values};
+use crate::model::{Comment, Match, Owner, PortMatch, Transport};
+use crate::net::{Cidr, Family, Protocol};
+
+/// A rule that may still say "not by this owner", which no native condition can.
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    pub(super) rule: Rule,
+    /// Conditions on owners that must **not** hold.
+    pub(super) not_by: Vec<Condition>,
+}
+
+impl Draft {
+    /// A rule of the lowering's own.
+    pub(super) fn own(conditions: Vec<Condition>, action: Action, comment: Option<Comment>) -> Self {
+        Self { rule: Rule { conditions, action, comment, sources: Vec::new() }, not_by: Vec::new() }
+    }
+
+    /// A rule of the model; `None` if it never matches.
+    pub(super) fn of<F: Family>(rule: &crate::model::Rule<F>, action: Action, source: Source) -> Option<Self> {
+        let mut conditions = Vec::new();
+        let mut not_by = Vec::new();
+        for condition in &rule.matches {
+            if push(&mut conditions, &mut not_by, condition) == Outcome::Never {
+                return None;
+            }
+        }
+        conditions.sort_by_key(Condition::rank);
+        conditions.dedup();
+        let rule = Rule { conditions, action, comment: rule.comment.clone(), sources: vec![source] };
+        Some(Self { rule, not_by })
+    }
+
+    /// The protocol that a packet must have, if it must have one.
+    pub(super) fn protocol(&self) -> Option<Protocol> {
+        self.rule.conditions.iter().find_map(|condition| match condition {
+            Condition::Protocol { protocol, negated: false } => Some(*protocol),
+            _ => None,
+        })
+    }
+}
+
+#[derive(PartialEq)]
+enum Outcome {
+    Possible,
+    /// No packet fulfils the condition.
+    Never,
+}
+
+fn push<F: Family>(conditions: &mut Vec<Condition>, not_by: &mut Vec<Condition>, condition: &Match<F>) -> Outcome {
+    match condition {
+        Match::Source { net, negated } => return address(conditions, Field::SourceAddress, net, *negated),
+        Match::Destination { net, negated } => return address(conditions, Field::DestinationAddress, net, *negated),
+        // Every interface, even none: nf_tables would look for one.
+        Match::InInterface { interface, negated } | Match::OutInterface { interface, negated }
+            if interface.as_str() == "+" =>
+        {
+            return if *negated { Outcome::Never } else { Outcome::Possible };
+        }
+        Match::InInterface { interface, negated } => {
+            conditions.push(Condition::InInterface { interface: interface.clone(), negated: *negated });
+        }
+        Match::OutInterface { interface, negated } => {
+            conditions.push(Condition::OutInterface { interface: interface.clone(), negated: *negated });
+        }
+        Match::Transport(transport) => return push_transport(conditions, transport),
+        Match::Owner { owner, negated } => {
+            let (field, first, last) = match owner {
+                Owner::Uid(range) => (Field::User, range.first().number(), range.last().number()),
+                Owner::Gid(range) => (Field::Group, range.first().number(), range.last().number()),
+            };
+            let span = Span { first: first.into(), last: last.into() };
+            let to = if *negated { not_by } else { conditions };
+            to.push(value(field, vec![span], false));
+        }
+        Match::CtState { state, negated } => {
+            conditions.push(Condition::CtState { state: *state, negated: *negated });
+        }
+    }
+    Outcome::Possible
+}
+
+fn address<F: Family>(conditions: &mut Vec<Condition>, field: Field, net: &Cidr<F>, negated: bool) -> Outcome {
+    if net.prefix() == 0 {
+        return if negated { Outcome::Never } else { Outcome::Possible };
+    }
+    let span = Span { first: F::to_bits(net.first()), last: F::to_bits(net.last()) };
+    conditions.push(value(field, vec![span], negated));
+    Outcome::Possible
+}
+
+fn push_transport(conditions: &mut Vec<Condition>, transport: &Transport) -> Outcome {
+    conditions.push(Condition::Protocol { protocol: transport.protocol, negated: false });
+    for (field, ports) in [(Field::SourcePort, &transport.source), (Field::DestinationPort, &transport.destination)] {
+        let Some(ports) = ports else { continue };
+        let spans: Vec<_> = spans(ports);
+        match (spans.is_empty(), ports.negated()) {
+            (true, false) => return Outcome::Never,
+            (true, true) => {}
+            (false, negated) => conditions.push(value(field, spans, negated)),
+        }
+    }
+    Outcome::Possible
+}
+
+fn spans(ports: &PortMatch) -> Vec<Span> {
+    let merged = ports.ports().merged();
+    let span = |range: &crate::net::PortRange| Span {
+        first: range.first().number().into(),
+        last: range.last().number().into(),
+    };
+    merged.ranges().iter().map(span).collect()
+}
+
+/// A condition on a field; the set, if there has to be one, is named at the end of the lowering.
+pub(super) fn value(field: Field, spans: Vec<Span>, negated: bool) -> Condition {
+    Condition::Value { field, values: Values { spans: spans.into(), set: None }, negated }
+}

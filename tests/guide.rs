@@ -1,0 +1,55 @@
+//! The guides say what the code does. `KUMATP_BLESS=1` rewrites the table of keys.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use kumatp::Config;
+use kumatp::config::Key;
+
+/// The value that a key has in the default configuration, as JSON.
+fn default_of(path: &str) -> String {
+    let mut config = Config::default();
+    // Keys that are left out where they have their defaults.
+    config.log.enabled = true;
+    let json: serde_json::Value = serde_json::from_str(&config.to_json()).unwrap();
+    let value = json.pointer(&format!("/{}", path.replace('.', "/")));
+    match (path, value) {
+        ("log.enabled", _) => "`false`".into(),
+        (_, Some(serde_json::Value::String(text))) if !text.is_empty() => format!("`{text}`"),
+        (_, Some(serde_json::Value::String(_)) | None) => String::new(),
+        (_, Some(value)) => format!("`{value}`"),
+    }
+}
+
+fn table() -> String {
+    let code = |name: Option<String>| name.map(|name| format!("`{name}`")).unwrap_or_default();
+    let mut table = String::new();
+    for key in Key::all().filter(|key| !key.path().starts_with("ebpf.")) {
+        let path = if key.in_documents() { format!("`{}`", key.path()) } else { String::new() };
+        let variable = key.environment().map(|name| name.replace("KUMA_TRANSPARENT_PROXY_", ""));
+        writeln!(
+            table,
+            "| {path} | {} | {} | {} |",
+            code(variable),
+            code(key.flag().map(str::to_owned)),
+            default_of(key.path())
+        )
+        .unwrap();
+    }
+    table
+}
+
+#[test]
+fn the_table_of_keys_is_complete() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide/configuration.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (head, rest) = text.split_once("|---|---|---|---|\n").unwrap();
+    let tail = &rest[rest.find("\n# Values").unwrap()..];
+    let expected = format!("{head}|---|---|---|---|\n{}{tail}", table());
+    if std::env::var_os("KUMATP_BLESS").is_some() {
+        std::fs::write(&path, &expected).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(written == expected, "the table of keys is stale: run KUMATP_BLESS=1 cargo test --test guide");
+    assert!(written.contains("`--exclude-outbound-ports-for-gids`"));
+}
