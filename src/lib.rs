@@ -56,9 +56,9 @@ pub mod error;
 pub mod facts;
 #[cfg(feature = "capi")]
 pub mod ffi;
-pub mod guide;
 #[cfg(feature = "firewalld")]
 pub mod firewalld;
+pub mod guide;
 pub mod model;
 pub mod net;
 pub mod nftables;

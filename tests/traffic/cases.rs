@@ -507,12 +507,13 @@ pub(crate) fn virtual_networks_of_one_interface_with_dns() -> Case {
 /// 9003 outbound and 8082 inbound they leave alone explicitly.
 fn foreign(family: FamilyName) -> String {
     let target = SocketAddr::new(OutsideSecond.addr(family), 9000);
+    let own = SocketAddr::new(Own.addr(family), 8080);
     format!(
         "*nat\n\
          -A OUTPUT -p tcp --dport 9100 -j DNAT --to-destination {target}\n\
          -A OUTPUT -p tcp --dport 9002 -j DNAT --to-destination {target}\n\
          -A OUTPUT -p tcp --dport 9003 -j ACCEPT\n\
-         -A PREROUTING -p tcp --dport 8100 -j REDIRECT --to-ports 8080\n\
+         -A PREROUTING -p tcp --dport 8100 -j DNAT --to-destination {own}\n\
          -A PREROUTING -p tcp --dport 8082 -j ACCEPT\n\
          COMMIT\n"
     )

@@ -141,4 +141,5 @@ macro_rules! matrix {
 matrix! {
     iptables_nft: Backend::IptablesNft;
     iptables_legacy: Backend::IptablesLegacy;
+    nft_script: Backend::NftScript;
 }

@@ -5,6 +5,8 @@ use kumatp::Plan;
 use kumatp::net::FamilyName;
 use kumatp::render::iptables::{Style, ruleset};
 
+use kumatp::render::nft;
+
 use super::{World, feed};
 
 /// A way to put a plan into force.
@@ -14,12 +16,17 @@ pub(crate) enum Backend {
     IptablesNft,
     /// The rendered text, by `iptables-legacy-restore`.
     IptablesLegacy,
+    /// The rendered script, by `nft -f`.
+    NftScript,
 }
 
 impl Backend {
     /// Puts the plan into force in the world's workload, which has no rules of ours, or (native backends) replaces
     /// those that are in force.
     pub(crate) fn install(self, world: &World, plan: &Plan) -> io::Result<()> {
+        if self == Self::NftScript {
+            return world.workload.enter(|| feed(Command::new("nft").args(["-f", "-"]), &nft::plan(plan)));
+        }
         let four = ruleset(&plan.v4, Style::Short);
         self.restore(world, FamilyName::V4, &four)?;
         match &plan.v6 {
@@ -33,7 +40,7 @@ impl Backend {
     pub(crate) fn restore(self, world: &World, family: FamilyName, text: &str) -> io::Result<()> {
         let mode = match self {
             Self::IptablesLegacy => "legacy",
-            Self::IptablesNft => "nft",
+            Self::IptablesNft | Self::NftScript => "nft",
         };
         let program = match family {
             FamilyName::V4 => format!("iptables-{mode}-restore"),
@@ -49,6 +56,7 @@ impl Backend {
     pub(crate) fn is_native(self) -> bool {
         match self {
             Self::IptablesNft | Self::IptablesLegacy => false,
+            Self::NftScript => true,
         }
     }
 }
