@@ -74,13 +74,15 @@ impl World {
                 Ok::<_, io::Error>(())
             })?;
         }
+        // Numbers of their own, since the kernel takes up to a second to see that a link is up whose ends have the same
+        // number (linux net/core/link_watch.c).
         workload.enter(|| {
             feed(
                 Command::new("ip").args(["-batch", "-"]),
                 &format!(
                     "link set lo up
                      addr add ::6/128 dev lo
-                     link add eth0 type veth peer name eth0 netns {outside}
+                     link add eth0 index 10 type veth peer name eth0 index 20 netns {outside}
                      addr add 10.77.0.1/24 dev eth0
                      addr add 10.77.0.11/24 dev eth0
                      addr add fd77::1/64 dev eth0 nodad
