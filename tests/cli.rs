@@ -263,6 +263,6 @@ fn help_says_what_everything_is_for() {
     for flag in
         kumatp::config::Key::all().filter_map(kumatp::config::Key::flag).filter(|flag| !flag.starts_with("--ebpf"))
     {
-        assert!(help.contains(&format!("{flag}")), "{flag}");
+        assert!(help.contains(flag), "{flag}");
     }
 }
