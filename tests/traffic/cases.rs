@@ -87,14 +87,14 @@ pub(crate) fn dns_to_any_server() -> Case {
     config.redirect.dns.capture_all = true;
     Case::new(config, dns_to_any_server_checks()).and([
         // The workload and the sidecar ask the same server from the same port, in either order.
-        udp(App, Resolver, 53, Dns).from_port(40000),
-        udp(Sidecar, Resolver, 53, Direct).from_port(40000),
-        udp(App, Resolver, 53, Dns).from_port(40000),
-        udp(Sidecar, OtherResolver, 53, Direct).from_port(40001),
-        udp(App, OtherResolver, 53, Dns).from_port(40001),
-        udp(Sidecar, OtherResolver, 53, Direct).from_port(40001),
-        udp(App, LocalResolver, 53, Dns).from_port(40002),
-        udp(Sidecar, LocalResolver, 53, Direct).from_port(40002),
+        udp(App, Resolver, 53, Dns).from_port(30000),
+        udp(Sidecar, Resolver, 53, Direct).from_port(30000),
+        udp(App, Resolver, 53, Dns).from_port(30000),
+        udp(Sidecar, OtherResolver, 53, Direct).from_port(30001),
+        udp(App, OtherResolver, 53, Dns).from_port(30001),
+        udp(Sidecar, OtherResolver, 53, Direct).from_port(30001),
+        udp(App, LocalResolver, 53, Dns).from_port(30002),
+        udp(Sidecar, LocalResolver, 53, Direct).from_port(30002),
     ])
 }
 
@@ -143,12 +143,12 @@ pub(crate) fn dns_to_named_servers() -> Case {
             tcp(App, Outside, 9000, Outbound),
             tcp(Remote, Own, 8080, Inbound),
             // The same server from the same port.
-            udp(App, Resolver, 53, Dns).from_port(40000),
-            udp(Sidecar, Resolver, 53, Direct).from_port(40000),
-            udp(App, Resolver, 53, Dns).from_port(40000),
-            udp(Sidecar, LocalResolver, 53, Direct).from_port(40001),
-            udp(App, LocalResolver, 53, Dns).from_port(40001),
-            udp(Sidecar, LocalResolver, 53, Direct).from_port(40001),
+            udp(App, Resolver, 53, Dns).from_port(30000),
+            udp(Sidecar, Resolver, 53, Direct).from_port(30000),
+            udp(App, Resolver, 53, Dns).from_port(30000),
+            udp(Sidecar, LocalResolver, 53, Direct).from_port(30001),
+            udp(App, LocalResolver, 53, Dns).from_port(30001),
+            udp(Sidecar, LocalResolver, 53, Direct).from_port(30001),
         ],
     );
     let servers = [Resolver, LocalResolver].into_iter().flat_map(|place| FamilyName::ALL.map(|f| place.addr(f)));
@@ -163,9 +163,9 @@ pub(crate) fn dns_without_zones() -> Case {
     config.redirect.dns.capture_all = true;
     config.redirect.dns.skip_conntrack_zone_split = true;
     Case::new(config, dns_to_any_server_checks()).and([
-        udp(App, Resolver, 53, Dns).from_port(40000),
-        udp(Sidecar, Resolver, 53, Dns).from_port(40000),
-        udp(Sidecar, Resolver, 53, Direct).from_port(40001),
+        udp(App, Resolver, 53, Dns).from_port(30000),
+        udp(Sidecar, Resolver, 53, Dns).from_port(30000),
+        udp(Sidecar, Resolver, 53, Direct).from_port(30001),
     ])
 }
 
@@ -185,9 +185,9 @@ pub(crate) fn dns_of_docker() -> Case {
         [
             udp(App, LocalResolver, 53, Dns),
             udp(Sidecar, LocalResolver, 53, Translated(LocalResolver, 45353)),
-            udp(App, LocalResolver, 53, Dns).from_port(40000),
-            udp(Sidecar, LocalResolver, 53, Translated(LocalResolver, 45353)).from_port(40000),
-            udp(App, LocalResolver, 53, Dns).from_port(40000),
+            udp(App, LocalResolver, 53, Dns).from_port(30000),
+            udp(Sidecar, LocalResolver, 53, Translated(LocalResolver, 45353)).from_port(30000),
+            udp(App, LocalResolver, 53, Dns).from_port(30000),
             udp(App, Resolver, 53, Direct),
             tcp(App, LocalResolver, 53, Direct),
             tcp(App, Outside, 9000, Outbound),

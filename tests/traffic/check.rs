@@ -82,6 +82,7 @@ pub(crate) struct Check {
     to: Place,
     port: u16,
     from: Option<Place>,
+    /// 0 for any.
     from_port: u16,
     expect: Expect,
     natively: Expect,
@@ -120,8 +121,9 @@ impl Check {
         if backend.is_native() { self.natively } else { self.expect }
     }
 
-    fn outcome(&self, world: &World, family: FamilyName) -> Outcome {
-        let mut client = Client::new(self.protocol, self.to.socket(family, self.port)).from_port(self.from_port);
+    fn outcome(&self, world: &World, family: FamilyName, own_port: u16) -> Outcome {
+        let port = if self.from_port == 0 { own_port } else { self.from_port };
+        let mut client = Client::new(self.protocol, self.to.socket(family, self.port)).from_port(port);
         if let Some(place) = self.from {
             client = client.from(place.addr(family));
         }
@@ -203,9 +205,11 @@ pub(crate) fn run(backend: Backend, case: Case) {
     let (world, checks) = (&world, &case.checks);
     let check_family = |family: FamilyName| {
         let mut wrong = Vec::new();
-        for check in checks {
+        // Each client has a port of its own: of two connections that were redirected to the same place from the same
+        // port, the kernel would give one another port.
+        for (check, own_port) in checks.iter().zip(20000..) {
             let expect = check.expected(backend);
-            let outcome = check.outcome(world, family);
+            let outcome = check.outcome(world, family, own_port);
             if let Some(complaint) = check.complaint(expect, family, &outcome) {
                 wrong.push(format!("{family}: {check}: expected {expect:?}; {outcome}: {complaint}"));
             }
