@@ -13,8 +13,8 @@ use crate::common::world::{APP, Backend, Client, Outcome, Place, Protocol, SIDEC
 pub(crate) struct Case {
     pub(crate) config: Config,
     pub(crate) facts: Facts,
-    /// Rules of others that are there before ours, as text for iptables-restore.
-    pub(crate) foreign: Option<fn(FamilyName) -> String>,
+    /// Rules of others, if there are any.
+    pub(crate) foreign: Option<Foreign>,
     pub(crate) families: &'static [FamilyName],
     pub(crate) checks: Vec<Check>,
 }
@@ -31,10 +31,39 @@ impl Case {
         }
     }
 
+    /// The same with the rules of others after ours and by the legacy programs.
+    pub(crate) fn with_late_and_legacy_rules(mut self) -> Self {
+        self.foreign = self.foreign.map(|foreign| Foreign { late_and_legacy: true, ..foreign });
+        self
+    }
+
     /// Adds checks.
     pub(crate) fn and(mut self, checks: impl IntoIterator<Item = Check>) -> Self {
         self.checks.extend(checks);
         self
+    }
+}
+
+/// Rules of others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Foreign {
+    /// Their text for iptables-restore.
+    pub(crate) rules: fn(FamilyName) -> String,
+    /// Whether they come after ours, and by the legacy programs whatever ours come by. To native rules, neither matters.
+    pub(crate) late_and_legacy: bool,
+}
+
+impl Foreign {
+    /// Rules that are there before ours, in the same mode.
+    pub(crate) fn before(rules: fn(FamilyName) -> String) -> Self {
+        Self { rules, late_and_legacy: false }
+    }
+
+    fn load(&self, backend: Backend, world: &World, families: &[FamilyName]) {
+        let backend = if self.late_and_legacy { Backend::IptablesLegacy } else { backend };
+        for family in families {
+            backend.restore(world, *family, &(self.rules)(*family)).expect("the foreign rules load");
+        }
     }
 }
 
@@ -195,13 +224,15 @@ pub(crate) fn run(backend: Backend, case: Case) {
         return;
     }
     let world = World::new().expect("the world can be made");
-    if let Some(foreign) = case.foreign {
-        for family in case.families {
-            backend.restore(&world, *family, &foreign(*family)).expect("the foreign rules load");
-        }
+    let foreign = |late| case.foreign.filter(|foreign| foreign.late_and_legacy == late);
+    if let Some(foreign) = foreign(false) {
+        foreign.load(backend, &world, case.families);
     }
     let plan = policy::plan(&case.config, &case.facts).expect("the configuration fits the facts");
     backend.install(&world, &plan).expect("the rules load");
+    if let Some(foreign) = foreign(true) {
+        foreign.load(backend, &world, case.families);
+    }
     let (world, checks) = (&world, &case.checks);
     let check_family = |family: FamilyName| {
         let mut wrong = Vec::new();
