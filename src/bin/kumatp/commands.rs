@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use clap::{ArgMatches, Command};
-use kumatp::config::Layers;
+use kumatp::config::{Format, Layers};
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::{Engine as _, EngineName, Report, resolv_backup};
 use kumatp::model::{Note, Plan, Severity};
@@ -129,7 +129,7 @@ pub(crate) fn validate(matches: &ArgMatches) -> Result<(), Failure> {
     let mut wrong = Vec::new();
     for path in matches.get_many::<String>("file").into_iter().flatten() {
         let mut layers = Layers::new();
-        layers.document(path, &input::read(path)?, input::format(path));
+        layers.document(path, &input::read(path)?, Format::Yaml);
         match layers.finish() {
             Ok((_, notes)) => {
                 warn(&notes, false);

@@ -234,7 +234,7 @@ pub(crate) fn config_files(matches: &ArgMatches) -> impl Iterator<Item = &str> {
 /// If two flags contradict each other, or one asks for what this version does not have.
 pub(crate) fn apply(matches: &ArgMatches, layers: &mut Layers) -> Result<(), String> {
     if let Some(name) = EBPF.iter().find(|name| values(matches, name).next().is_some()) {
-        if !values(matches, EBPF_ENABLED).last().is_some_and(|value| !truthy(value)) {
+        if values(matches, EBPF_ENABLED).last().is_none_or(truthy) {
             return Err(format!(
                 "--{name}: the eBPF engine is not part of this version; leave the --ebpf-* flags out, or use --engine iptables"
             ));

@@ -15,7 +15,7 @@ pub(crate) fn config(matches: &ArgMatches) -> Result<(Config, Vec<Note>), Failur
     let mut layers = Layers::new();
     for value in flags::config_files(matches) {
         for path in split(value) {
-            layers.document(path, &read(path)?, format(path));
+            layers.document(path, &read(path)?, Format::Yaml);
         }
     }
     layers.environment(environment());
@@ -36,14 +36,6 @@ fn split(value: &str) -> Vec<&str> {
     match value.contains(',') && !Path::new(value).exists() {
         true => value.split(',').map(str::trim).filter(|path| !path.is_empty()).collect(),
         false => vec![value],
-    }
-}
-
-/// JSON by the file's name; everything else is YAML, which JSON nearly always is as well.
-pub(crate) fn format(path: &str) -> Format {
-    match Path::new(path).extension().is_some_and(|extension| extension == "json") {
-        true => Format::Json,
-        false => Format::Yaml,
     }
 }
 

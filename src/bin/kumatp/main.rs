@@ -129,12 +129,13 @@ fn command() -> Command {
 /// `transparent-proxy`, which may be left out, and whatever else stands without a flag: it is
 /// refused, with a hint, by [`input::no_other_words`].
 fn words() -> Arg {
-    Arg::new("words").value_name("transparent-proxy").num_args(0..).help("What to do it with; may be left out")
+    Arg::new("words").value_name("transparent-proxy").num_args(0..).hide(true)
 }
 
 fn install() -> Command {
     flags::define(
         Command::new("install")
+            .override_usage("kumatp install [transparent-proxy] [OPTIONS]")
             .about("Install the rules, replacing an older installation")
             .long_about(
                 "Install the rules that redirect a workload's inbound and outbound TCP, and its DNS queries if asked \
@@ -164,6 +165,7 @@ fn uninstall() -> Command {
             .value_name("BOOL")
     };
     Command::new("uninstall")
+        .override_usage("kumatp uninstall [transparent-proxy] [OPTIONS]")
         .about("Remove the rules, of whichever version, and nothing else")
         .long_about(
             "Remove the rules that kumatp or kumactl installed, for IPv4 and IPv6 and in every variant of iptables, our \
@@ -182,6 +184,7 @@ fn uninstall() -> Command {
 fn render() -> Command {
     flags::define(
         Command::new("render")
+            .override_usage("kumatp render [transparent-proxy] [OPTIONS]")
             .about("Print the rules in one of several syntaxes")
             .long_about("Print the rules that `install` with the same flags would make. Changes nothing and needs no privilege.")
             .arg(

@@ -79,9 +79,9 @@ impl Engine for Iptables {
             (None, _) => None,
         };
         let mut report = Report::new(EngineName::Iptables);
-        report
-            .notes
-            .extend(choice.remarks.iter().filter(|remark| remark.warning).map(|r| Note::warning(&r.about, &r.text)));
+        // A plan that was made with this engine's abilities says so itself.
+        let chosen = choice.remarks.iter().filter(|remark| remark.warning).map(|r| Note::warning(&r.about, &r.text));
+        report.notes.extend(chosen.filter(|note| !plan.notes.contains(note)));
 
         let mut unmarked = ours::unmarked(&plan.v4, choice.v4.mode);
         unmarked.extend(v6.iter().flat_map(|(tools, rules)| ours::unmarked(rules, tools.mode)));
