@@ -9,7 +9,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What follows in each answer, so that it takes many segments.
-const FILLING: [u8; 100_000] = [b'.'; 100_000];
+static FILLING: [u8; 100_000] = [b'.'; 100_000];
 
 /// What a client knows after its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
