@@ -59,6 +59,7 @@ pub mod ffi;
 pub mod guide;
 pub mod model;
 pub mod net;
+pub mod netlink;
 pub mod nftables;
 pub mod policy;
 pub mod render;

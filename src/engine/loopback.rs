@@ -7,9 +7,7 @@ use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
 
 use crate::error::Error;
 use crate::facts;
@@ -46,8 +44,7 @@ pub fn remove() -> Result<bool, Error> {
 
 /// Sends one rtnetlink request about the address and waits for its answer.
 fn request(kind: u16, flags: i32, index: u32) -> Result<(), Errno> {
-    let socket =
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
     // The kernel answers such a request before sendto returns.
     sendto(
         socket.as_raw_fd(),

@@ -75,9 +75,8 @@ fn resolvers(path: &Path) -> Result<Resolvers, Error> {
 
 /// The uid that the sidecar runs as.
 fn sidecar(request: &Request, remarks: &mut Vec<Remark>) -> Result<Uid, Error> {
-    let unknown = |problem: String, remedy: &str| {
-        Err(Error::Facts { fact: "kumaDPUser".into(), problem, remedy: remedy.into() })
-    };
+    let unknown =
+        |problem: String, remedy: &str| Err(Error::Facts { fact: "kumaDPUser".into(), problem, remedy: remedy.into() });
     let given = request.user.as_deref().map(str::trim).filter(|user| !user.is_empty());
     if request.cni {
         // The user database is the host's, not the workload's.
@@ -85,7 +84,10 @@ fn sidecar(request: &Request, remarks: &mut Vec<Remark>) -> Result<Uid, Error> {
             None => Ok(Uid::SIDECAR),
             Some(Ok(uid)) => Ok(uid),
             Some(Err(_)) => unknown(
-                format!("'{}' is not a uid, and in CNI mode no user is looked up", given.unwrap_or_default().escape_debug()),
+                format!(
+                    "'{}' is not a uid, and in CNI mode no user is looked up",
+                    given.unwrap_or_default().escape_debug()
+                ),
                 "give the number of the user",
             ),
         };
@@ -105,7 +107,10 @@ fn sidecar(request: &Request, remarks: &mut Vec<Remark>) -> Result<Uid, Error> {
             if let Some(uid) = by_name(given) {
                 return Ok(uid);
             }
-            remarks.push(Remark::warning("kumaDPUser", format!("no user here has the uid {uid}, which is used all the same")));
+            remarks.push(Remark::warning(
+                "kumaDPUser",
+                format!("no user here has the uid {uid}, which is used all the same"),
+            ));
         }
         return Ok(uid);
     }
@@ -226,8 +231,7 @@ mod tests {
         let mut request = request(Some("0"), false);
         request.ipv6 = true;
         let refusal = ("no program".to_owned(), "install one".to_owned());
-        let facts =
-            probe(&request, HostAbilities { v6_refused: Some(refusal), ..HostAbilities::default() }).unwrap();
+        let facts = probe(&request, HostAbilities { v6_refused: Some(refusal), ..HostAbilities::default() }).unwrap();
         assert_eq!(facts.loopback, InterfacePattern::lo());
         match ipv6(&mut Vec::new()) {
             Ipv6::Usable => assert!(matches!(facts.ipv6, Ipv6::Refused { .. })),

@@ -62,7 +62,9 @@ impl<'a> Host<'a> {
     /// rules; if both have, the one with Docker's chain, and nft if that does not decide either.
     pub(super) fn choose(&self) -> Result<Choice, Error> {
         let (v4, remarks) = self.choose_v4()?;
-        let v6 = self.given(FamilyName::V6).unwrap_or_else(|| self.toolset(FamilyName::V6, v4.mode).cloned().map_err(Clone::clone));
+        let v6 = self
+            .given(FamilyName::V6)
+            .unwrap_or_else(|| self.toolset(FamilyName::V6, v4.mode).cloned().map_err(Clone::clone));
         // Looked at for IPv4 above.
         let v6 = v6.and_then(|tools| self.usable(&tools).map(|()| tools));
         Ok(Choice { v4, v6, remarks })

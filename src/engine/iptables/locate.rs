@@ -179,7 +179,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let runner = Runner::new(OsString::new(), Duration::from_secs(20));
-        let error = Search::path(OsStr::new("/nonexistent")).toolset(&runner, FamilyName::V6, Mode::Legacy).unwrap_err();
+        let error =
+            Search::path(OsStr::new("/nonexistent")).toolset(&runner, FamilyName::V6, Mode::Legacy).unwrap_err();
         assert!(error.contains("ip6tables-legacy") && error.contains("/nonexistent"), "{error}");
     }
 

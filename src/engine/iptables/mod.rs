@@ -71,13 +71,17 @@ impl Engine for Iptables {
             (Some(_), Err(problem)) => {
                 return Err(Error::Unsupported {
                     what: format!("IPv6 in the iptables engine on this host ({problem})"),
-                    remedy: "install ip6tables, name its programs (--iptables-executables), or set ipFamilyMode to 'ipv4'".into(),
+                    remedy:
+                        "install ip6tables, name its programs (--iptables-executables), or set ipFamilyMode to 'ipv4'"
+                            .into(),
                 });
             }
             (None, _) => None,
         };
         let mut report = Report::new(EngineName::Iptables);
-        report.notes.extend(choice.remarks.iter().filter(|remark| remark.warning).map(|r| Note::warning(&r.about, &r.text)));
+        report
+            .notes
+            .extend(choice.remarks.iter().filter(|remark| remark.warning).map(|r| Note::warning(&r.about, &r.text)));
 
         let mut unmarked = ours::unmarked(&plan.v4, choice.v4.mode);
         unmarked.extend(v6.iter().flat_map(|(tools, rules)| ours::unmarked(rules, tools.mode)));
@@ -159,7 +163,9 @@ impl Memory {
         let place = Place::of_this_namespace();
         let record = place.as_ref().map_err(Clone::clone).and_then(Place::load);
         let record = record.unwrap_or_else(|error| {
-            report.notes.push(Note::warning("record", format!("what an older installation noted down is not known: {error}")));
+            report
+                .notes
+                .push(Note::warning("record", format!("what an older installation noted down is not known: {error}")));
             Record::default()
         });
         Self { place: place.ok(), record }
@@ -177,7 +183,9 @@ impl Memory {
     fn write(&self, report: &mut Report) {
         let Some(place) = &self.place else { return };
         let Err(error) = place.store(&self.record) else { return };
-        let text = format!("{error}; a later uninstall will not know the rules without comments, nor whose ::6 on the loopback interface is");
+        let text = format!(
+            "{error}; a later uninstall will not know the rules without comments, nor whose ::6 on the loopback interface is"
+        );
         if !report.notes.iter().any(|note| note.text == text) {
             report.notes.push(Note::warning("record", text));
         }

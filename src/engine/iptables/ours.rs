@@ -56,7 +56,8 @@ impl Ours {
         let mut left: Vec<(String, String, Rule<F>)> = recorded.iter().filter_map(|r| known_rule(r)).collect();
         let tables: Vec<_> = saved.tables.iter().map(|table| OursIn::find(table, &mut left)).collect();
         // Comments were off when our chains were filled, and nothing tells what else was installed.
-        let uncommented = saved.tables.iter().flat_map(|t| &t.rules).any(|r| is_our_chain(&r.chain) && !has_our_comment(r));
+        let uncommented =
+            saved.tables.iter().flat_map(|t| &t.rules).any(|r| is_our_chain(&r.chain) && !has_our_comment(r));
         let suspects = match uncommented {
             true => suspects(saved, &tables),
             false => Vec::new(),
@@ -275,11 +276,7 @@ fn known_rule<F: Family>(recorded: &Recorded) -> Option<(String, String, Rule<F>
 }
 
 /// Whether a rule is one of those recorded, each of which stands for one rule only.
-fn take_recorded<F: Family>(
-    recorded: &mut Vec<(String, String, Rule<F>)>,
-    table: &str,
-    rule: &SavedRule<F>,
-) -> bool {
+fn take_recorded<F: Family>(recorded: &mut Vec<(String, String, Rule<F>)>, table: &str, rule: &SavedRule<F>) -> bool {
     // A rule with a comment is not one that was installed without.
     let (Ok(known), None) = (&rule.rule, rule.comment()) else { return false };
     let known = known.clone().canonical();
@@ -296,8 +293,8 @@ fn suspects<F: Family>(saved: &Saved<F>, ours: &[OursIn]) -> Vec<String> {
         }
         for rule in &table.rules {
             let place = matches!(rule.chain.as_str(), "PREROUTING" | "OUTPUT");
-            let marked = rule.comment().is_some()
-                || ours.outside.iter().any(|o| o.chain == rule.chain && o.spec == rule.spec);
+            let marked =
+                rule.comment().is_some() || ours.outside.iter().any(|o| o.chain == rule.chain && o.spec == rule.spec);
             let kind = rule.rule.as_ref().is_ok_and(|rule| match &rule.target {
                 Target::Jump { chain } => chain.as_str() == "DOCKER_OUTPUT",
                 _ => true,
@@ -322,7 +319,9 @@ mod tests {
     }
 
     fn nat(rules: &str) -> String {
-        format!("*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:KUMA_MESH_OUTBOUND - [0:0]\n:MINE - [0:0]\n{rules}COMMIT\n")
+        format!(
+            "*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:KUMA_MESH_OUTBOUND - [0:0]\n:MINE - [0:0]\n{rules}COMMIT\n"
+        )
     }
 
     fn recorded(spec: &str) -> Recorded {
@@ -375,7 +374,9 @@ mod tests {
 
     #[test]
     fn without_marks_and_record_rules_are_suspected_only() {
-        let text = nat(&format!("-A OUTPUT -d 10.0.0.0/8 -j RETURN\n-A OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n{FOREIGN}-A KUMA_MESH_OUTBOUND -j RETURN\n"));
+        let text = nat(&format!(
+            "-A OUTPUT -d 10.0.0.0/8 -j RETURN\n-A OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n{FOREIGN}-A KUMA_MESH_OUTBOUND -j RETURN\n"
+        ));
         let found = ours(&text, &[]);
         assert!(found.suspects.contains(&"-t nat -A OUTPUT -d 10.0.0.0/8 -j RETURN".to_owned()));
         assert!(!found.replace_by(&Wanted::default()).contains("10.0.0.0/8"));

@@ -64,17 +64,16 @@ impl Output {
 
     /// Whether the failure is for want of a privilege.
     pub(super) fn denied(&self) -> bool {
-        !self.success() && ["Permission denied", "you must be root", "Operation not permitted"].iter().any(|s| self.stderr.contains(s))
+        !self.success()
+            && ["Permission denied", "you must be root", "Operation not permitted"]
+                .iter()
+                .any(|s| self.stderr.contains(s))
     }
 
     /// What the program complained about, in one line.
     pub(super) fn message(&self) -> String {
-        let lines: Vec<_> = self
-            .stderr
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with("Try `"))
-            .collect();
+        let lines: Vec<_> =
+            self.stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("Try `")).collect();
         match lines.is_empty() {
             true => "it said nothing".into(),
             false => lines.join("; "),
@@ -271,7 +270,9 @@ mod tests {
 
     #[test]
     fn only_what_can_pass_is_worth_a_retry() {
-        assert!(sh("echo 'Another app is currently holding the xtables lock.' >&2; exit 4", "", LIMIT).unwrap().may_pass());
+        assert!(
+            sh("echo 'Another app is currently holding the xtables lock.' >&2; exit 4", "", LIMIT).unwrap().may_pass()
+        );
         let invalid = sh("echo 'too many ports specified' >&2; exit 2", "", LIMIT).unwrap();
         assert!(!invalid.may_pass() && !invalid.outdated());
     }
