@@ -56,6 +56,8 @@ pub mod error;
 pub mod facts;
 #[cfg(feature = "capi")]
 pub mod ffi;
+#[cfg(feature = "firewalld")]
+pub mod firewalld;
 pub mod guide;
 pub mod model;
 pub mod net;

@@ -18,7 +18,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("nftables", &["error", "net", "model", "config"]),
     ("save", &["error", "net", "model"]),
     ("render", &["error", "net", "model", "nftables"]),
-    ("firewalld", &["error", "net", "model", "save", "render"]),
+    ("firewalld", &["error", "net", "model", "config", "save", "render"]),
     ("netlink", &["error", "net", "model", "nftables"]),
     ("engine", &["error", "net", "model", "config", "facts", "save", "render", "nftables", "netlink"]),
     (

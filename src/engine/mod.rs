@@ -39,7 +39,8 @@ pub trait Engine {
     fn apply(&self, plan: &Plan) -> Result<Report, Error>;
 
     /// Removes what any version of ours, or kumactl, has installed, and nothing else. Of the
-    /// configuration only what concerns the engine itself matters: programs, waiting, retries.
+    /// configuration only what concerns the engine itself matters: programs, waiting, retries, and
+    /// `dry_run`, with which the report has what would be removed and nothing is changed.
     ///
     /// # Errors
     /// If something could not be removed.

@@ -1,19 +1,20 @@
 //! Adjacent rules that differ in one value only become one rule.
 
 use super::draft::{Draft, value};
-use super::native::{Action, Condition, Field, Span};
+use super::layout::Chains;
+use super::native::{Condition, Field, Span};
 use crate::net::FamilyName;
 
 /// Folds runs of rules that do the same and differ only in the values of one field. Exact: a packet
 /// meets the same action at the same place.
-pub(super) fn fold(mut drafts: Vec<Draft>, family: FamilyName) -> Vec<Draft> {
+pub(super) fn fold(mut drafts: Vec<Draft>, chains: &Chains, family: FamilyName) -> Vec<Draft> {
     sort_by_protocol(&mut drafts);
     let mut folded = Vec::with_capacity(drafts.len());
     let mut drafts = drafts.into_iter().peekable();
     while let Some(first) = drafts.next() {
         let mut run = vec![first];
         let mut at = None;
-        while let Some(next) = drafts.next_if(|next| extends(&run[0], next, &mut at)) {
+        while let Some(next) = drafts.next_if(|next| extends(&run[0], next, chains, &mut at)) {
             run.push(next);
         }
         folded.push(merge(run, at, family));
@@ -40,9 +41,9 @@ fn sort_by_protocol(drafts: &mut [Draft]) {
 
 /// Whether `next` can be folded into a run that begins with `head`. `at` is the condition in which
 /// the rules of the run differ, once they do.
-fn extends(head: &Draft, next: &Draft, at: &mut Option<usize>) -> bool {
-    // Two rules that log would log a packet twice if both matched.
-    if matches!(head.rule.action, Action::Log { .. })
+fn extends(head: &Draft, next: &Draft, chains: &Chains, at: &mut Option<usize>) -> bool {
+    // Two rules that log, or lead to one that does, would log a packet twice if both matched.
+    if chains.effect(head).logs
         || head.rule.action != next.rule.action
         || head.rule.comment != next.rule.comment
         || head.not_by != next.not_by

@@ -34,10 +34,12 @@ pub(super) struct Effect {
     pub(super) protocols: Protocols,
     /// Whether it may accept, which ends the chain that led to it as well.
     pub(super) accepts: bool,
+    /// Whether it may log, so that it makes a difference how often a packet comes to it.
+    pub(super) logs: bool,
 }
 
 impl Effect {
-    const NONE: Self = Self { protocols: Protocols::empty(), accepts: false };
+    const NONE: Self = Self { protocols: Protocols::empty(), accepts: false, logs: false };
 }
 
 /// The regular chains that base chains lead to, and what each may do.
@@ -66,6 +68,7 @@ impl Chains {
         drafts.iter().map(|draft| self.effect(draft)).fold(Effect::NONE, |all, one| Effect {
             protocols: all.protocols | one.protocols,
             accepts: all.accepts || one.accepts,
+            logs: all.logs || one.logs,
         })
     }
 
@@ -74,14 +77,13 @@ impl Chains {
         let own = draft.protocols();
         match &draft.rule.action {
             Action::Return => Effect::NONE,
-            Action::Accept => Effect { protocols: Protocols::empty(), accepts: true },
+            Action::Accept => Effect { accepts: true, ..Effect::NONE },
             Action::Jump { chain } | Action::Goto { chain } => {
                 let there = self.effects.get(chain).copied().unwrap_or(Effect::NONE);
                 Effect { protocols: own & there.protocols, ..there }
             }
-            Action::Drop | Action::Redirect { .. } | Action::Log { .. } | Action::Zone { .. } => {
-                Effect { protocols: own, accepts: false }
-            }
+            Action::Log { .. } => Effect { protocols: own, logs: true, ..Effect::NONE },
+            Action::Drop | Action::Redirect { .. } | Action::Zone { .. } => Effect { protocols: own, ..Effect::NONE },
         }
     }
 }
@@ -130,7 +132,7 @@ fn useful(drafts: impl IntoIterator<Item = Draft>, chains: &Chains) -> Vec<Draft
 ///
 /// They come after the rules that log, which are for every packet.
 pub(super) fn guard(drafts: Vec<Draft>, chains: &Chains, comments: bool, family: FamilyName) -> Vec<Draft> {
-    let mut drafts = fold::fold(drafts, family);
+    let mut drafts = fold::fold(drafts, chains, family);
     let comment = |words| comments.then(|| Comment::ours(words));
     let logs = drafts.iter().take_while(|draft| matches!(draft.rule.action, Action::Log { .. })).count();
     let rest = &drafts[logs..];

@@ -1,6 +1,6 @@
 //! From the rules of a plan to the native form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::Draft;
 use super::layout::{self, Chains};
@@ -80,11 +80,11 @@ impl<'a, F: Family> Lowering<'a, F> {
         let ordered = self.ruleset.tables.iter().flat_map(|table| {
             table.user_defined().map(|chain| self.regular[&(table.name, &chain.name)].clone()).collect::<Vec<_>>()
         });
-        let mut rules = regular.rules;
+        let mut done = BTreeSet::new();
         for name in ordered.collect::<Vec<_>>() {
             // A name that stands twice in a table is one chain.
-            let Some(rules) = rules.remove(&name) else { continue };
-            drafts.push((name, None, fold::fold(rules, F::NAME)));
+            let Some(rules) = regular.rules.get(&name).filter(|_| done.insert(name.clone())) else { continue };
+            drafts.push((name, None, fold::fold(rules.clone(), &regular, F::NAME)));
         }
         owner::resolve(drafts, &mut self.names)
     }
@@ -125,10 +125,10 @@ impl<'a, F: Family> Lowering<'a, F> {
                 (guard(first), guard(last))
             }
             // A packet that was let pass in one base chain would meet the other, so there is only one.
-            _ if inserted.is_empty() => (Vec::new(), fold::fold(appended, F::NAME)),
+            _ if inserted.is_empty() => (Vec::new(), fold::fold(appended, regular, F::NAME)),
             _ => {
                 inserted.append(&mut appended);
-                (fold::fold(inserted, F::NAME), Vec::new())
+                (fold::fold(inserted, regular, F::NAME), Vec::new())
             }
         };
         let kind = if table == TableName::Nat { ChainType::Nat } else { ChainType::Filter };

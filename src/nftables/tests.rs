@@ -316,3 +316,18 @@ fn spans_know_their_prefix() {
     assert_eq!(span(0, u128::MAX).prefix(128), Some(0));
     assert_eq!(span(0, u32::MAX.into()).prefix(32), Some(0));
 }
+
+/// Found by the random comparison: a packet that comes to such a chain twice is logged twice.
+#[test]
+fn jumps_to_a_chain_that_logs_are_not_folded() {
+    use crate::model::{BuiltinChain, Chain, LogLevel, Rule, Ruleset, Table, TableName, Target};
+    let name: crate::model::ChainName = "LOGS".parse().unwrap();
+    let mut output = Chain::<crate::net::V4>::builtin(BuiltinChain::Output);
+    output.push(Rule::new(Target::jump(&name)));
+    output.push(Rule::new(Target::jump(&name)));
+    let mut logs = Chain::new(name);
+    logs.push(Rule::new(Target::Log { prefix: "twice:".parse().unwrap(), level: LogLevel::DEBUG }));
+    let native = super::Table::of(&Ruleset::new([Table::new(TableName::Mangle, [output, logs])]));
+    let base = native.chains.iter().find(|chain| chain.base.is_some()).unwrap();
+    assert_eq!(base.rules.len(), 2);
+}

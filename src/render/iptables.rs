@@ -45,6 +45,7 @@ pub fn ruleset<F: Family>(ruleset: &Ruleset<F>, style: Style) -> String {
 }
 
 /// The lines that add a table's rules, in short form; neither the table nor its chains are declared.
+#[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) fn rules<F: Family>(table: &Table<F>) -> String {
     let mut text = String::new();
     for chain in &table.chains {

@@ -1,5 +1,6 @@
 //! Text in the syntaxes of others, one module each. All pure.
 
+pub mod firewalld;
 pub mod iptables;
 pub mod json;
 pub mod nft;

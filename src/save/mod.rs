@@ -92,11 +92,11 @@ impl<F: Family> Saved<F> {
 
     /// The rules in the model's terms.
     ///
-    /// Policies of built-in chains are not in the model. A rule that is inserted below rules that
-    /// the text does not have cannot be said in it.
+    /// A rule that is inserted below rules that the text does not have cannot be said in the model,
+    /// nor can a policy other than ACCEPT, which every built-in chain has by itself.
     ///
     /// # Errors
-    /// [`Error::Config`] with every rule that the model cannot say.
+    /// [`Error::Config`] with every rule and policy that the model cannot say.
     pub fn ruleset(&self) -> Result<Ruleset<F>, Error> {
         let mut problems = Vec::new();
         let mut tables: Vec<Table<F>> = Vec::new();
@@ -120,6 +120,9 @@ impl<F: Family> SavedTable<F> {
     fn chains(&self, problems: &mut Vec<Problem>) -> Vec<Chain<F>> {
         let mut chains: Vec<Chain<F>> = Vec::new();
         for declared in &self.chains {
+            if let Some(policy) = declared.policy.as_deref().filter(|policy| *policy != "ACCEPT") {
+                problems.push(problem(&format!("{} {}", self.name, declared.name), policy, "the policy ACCEPT"));
+            }
             match declared.name.parse() {
                 Ok(name) => chains.push(Chain::new(name)),
                 Err(error) => problems.push(error.at(format!("{}: chain", self.name))),

@@ -1,1 +1,215 @@
-fn main() {}
+//! The command `kumatp`: a drop-in for `kumactl install|uninstall transparent-proxy`, and tools
+//! around the rules. Arguments in, text out; everything else is the library's.
+
+mod commands;
+mod flags;
+mod host;
+mod input;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use kumatp::Error;
+
+/// The exit status for a wrong usage or configuration; nothing was tried.
+const USAGE: u8 = 2;
+/// The exit status for an operation that failed.
+const FAILURE: u8 = 1;
+
+/// Why the command ends with an error.
+enum Failure {
+    /// The arguments are wrong.
+    Usage(String),
+    /// The library says no.
+    Library(Error),
+    /// Something went wrong with a file or a stream.
+    Other(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Library(error)
+    }
+}
+
+fn main() -> ExitCode {
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            let shown = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // Nothing can be done about a closed stream here.
+            let _ = error.print();
+            return ExitCode::from(if shown { 0 } else { USAGE });
+        }
+    };
+    match run(&matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (message, status) = match failure {
+                Failure::Usage(message) => (message, USAGE),
+                Failure::Library(error @ (Error::Config(_) | Error::Facts { .. })) => (error.to_string(), USAGE),
+                Failure::Library(error) => (error.to_string(), FAILURE),
+                Failure::Other(message) => (message, FAILURE),
+            };
+            for line in message.lines() {
+                eprintln!("error: {line}");
+            }
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    match matches.subcommand() {
+        Some(("install", matches)) => commands::install(matches),
+        Some(("uninstall", matches)) => commands::uninstall(matches),
+        Some(("render", matches)) => commands::render(matches),
+        Some(("translate", matches)) => commands::translate(matches),
+        Some(("validate", matches)) => commands::validate(matches),
+        Some(("completion", matches)) => commands::completion(matches, command()),
+        _ => Err(Failure::Usage("give a command; kumatp --help lists them".into())),
+    }
+}
+
+fn command() -> Command {
+    Command::new("kumatp")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Redirects the traffic of a workload into its Kuma sidecar, and takes that back")
+        .after_help(
+            "Exit status: 0 success, 1 the operation failed, 2 wrong usage or configuration.\n\
+             \n\
+             Environment: KUMA_TRANSPARENT_PROXY_* sets any configuration key, for example\n\
+             KUMA_TRANSPARENT_PROXY_REDIRECT_OUTBOUND_PORT for redirect.outbound.port.",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .max_term_width(100)
+        .subcommand(install())
+        .subcommand(uninstall())
+        .subcommand(render())
+        .subcommand(
+            Command::new("translate")
+                .about("Translate iptables-restore text on standard input into another syntax")
+                .long_about(
+                    "Translate iptables-restore text, as `install --dry-run` prints it, from standard input into \
+                     another syntax on standard output. Rules that are not kumatp's pass through; a rule that has no \
+                     equivalent is named, and nothing is printed.",
+                )
+                .arg(
+                    Arg::new("to")
+                        .long("to")
+                        .value_name("SYNTAX")
+                        .required(true)
+                        .value_parser(["firewalld", "nft", "json"])
+                        .help("The syntax to write"),
+                ),
+        )
+        .subcommand(
+            Command::new("validate").about("Check configuration files and report every problem in them").arg(
+                Arg::new("file")
+                    .value_name("FILE")
+                    .required(true)
+                    .num_args(1..)
+                    .help("A file in YAML or JSON; - is standard input"),
+            ),
+        )
+        .subcommand(
+            Command::new("completion").about("Print a completion script for a shell").arg(
+                Arg::new("shell")
+                    .required(true)
+                    .value_name("SHELL")
+                    .value_parser(clap::builder::EnumValueParser::<clap_complete::Shell>::new())
+                    .help("The shell"),
+            ),
+        )
+}
+
+/// `transparent-proxy`, which may be left out, and whatever else stands without a flag: it is
+/// refused, with a hint, by [`input::no_other_words`].
+fn words() -> Arg {
+    Arg::new("words").value_name("transparent-proxy").num_args(0..).hide(true)
+}
+
+fn install() -> Command {
+    flags::define(
+        Command::new("install")
+            .override_usage("kumatp install [transparent-proxy] [OPTIONS]")
+            .about("Install the rules, replacing an older installation")
+            .long_about(
+                "Install the rules that redirect a workload's inbound and outbound TCP, and its DNS queries if asked \
+                 to, into the sidecar. An older installation, kumactl's included, is replaced without a moment in \
+                 between. With --dry-run the rules are printed, and nothing is changed.",
+            )
+            .arg(words())
+            .arg(engine()),
+    )
+    .after_help(
+        "Example: see the rules for a workload whose SSH port stays as it is, with all DNS redirected:\n\
+         \n  kumatp install transparent-proxy --dry-run --redirect-all-dns-traffic --exclude-inbound-ports 22",
+    )
+}
+
+fn uninstall() -> Command {
+    let switch = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .help(help)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .value_parser(["true", "false"])
+            .action(ArgAction::Set)
+            .hide_possible_values(true)
+            .value_name("BOOL")
+    };
+    Command::new("uninstall")
+        .override_usage("kumatp uninstall [transparent-proxy] [OPTIONS]")
+        .about("Remove the rules, of whichever version, and nothing else")
+        .long_about(
+            "Remove the rules that kumatp or kumactl installed, for IPv4 and IPv6 and in every variant of iptables, our \
+             entries in firewalld's direct.xml, and the address ::6 if kumatp put it on lo. A resolv.conf that an old \
+             kumactl had saved is put back. Rules of others stay as they are.",
+        )
+        .args_override_self(true)
+        .arg(words())
+        .arg(engine())
+        .arg(switch("dry-run", "Print what would be removed and change nothing"))
+        .arg(switch("verbose", "Say every step"))
+        .arg(switch("ebpf-enabled", "Not part of this version").hide(true))
+        .arg(Arg::new("ebpf-bpffs-path").long("ebpf-bpffs-path").hide(true))
+}
+
+fn render() -> Command {
+    flags::define(
+        Command::new("render")
+            .override_usage("kumatp render [transparent-proxy] [OPTIONS]")
+            .about("Print the rules in one of several syntaxes")
+            .long_about("Print the rules that `install` with the same flags would make. Changes nothing and needs no privilege.")
+            .arg(
+                Arg::new("format")
+                    .long("format")
+                    .value_name("SYNTAX")
+                    .default_value("iptables")
+                    .value_parser(["iptables", "nft", "json", "firewalld"])
+                    .help("The syntax to write"),
+            )
+            .arg(
+                Arg::new("facts")
+                    .long("facts")
+                    .value_name("FILE")
+                    .help("Take the facts about the host from this JSON file instead of looking; - is standard input"),
+            )
+            .arg(words()),
+    )
+}
+
+fn engine() -> Arg {
+    Arg::new("engine")
+        .long("engine")
+        .value_name("ENGINE")
+        .help("What changes the host: iptables, the distribution's programs [default: iptables]")
+        .action(ArgAction::Set)
+        .overrides_with("engine")
+}

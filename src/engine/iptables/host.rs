@@ -123,9 +123,9 @@ impl<'a> Host<'a> {
             Err(error) => return Err(error),
         };
         let mut abilities = HostAbilities { remarks: choice.remarks, ..HostAbilities::default() };
-        abilities.v4 = self.abilities_of::<V4>(&choice.v4);
+        abilities.v4 = self.abilities_of(&choice.v4);
         match &choice.v6 {
-            Ok(tools) => abilities.v6 = self.abilities_of::<V6>(tools),
+            Ok(tools) => abilities.v6 = self.abilities_of(tools),
             Err(_) if self.config.dry_run => {}
             Err(problem) => {
                 let remedy = "install ip6tables, or name its programs (--iptables-executables)";
@@ -135,7 +135,7 @@ impl<'a> Host<'a> {
         Ok(abilities)
     }
 
-    fn abilities_of<F: Family>(&self, tools: &Toolset) -> Abilities {
+    fn abilities_of(&self, tools: &Toolset) -> Abilities {
         let dns = &self.config.redirect.dns;
         let mut abilities = Abilities {
             comments: self.config.comments.disabled || self.has_match(tools, "comment"),

@@ -79,9 +79,9 @@ impl Engine for Iptables {
             (None, _) => None,
         };
         let mut report = Report::new(EngineName::Iptables);
-        report
-            .notes
-            .extend(choice.remarks.iter().filter(|remark| remark.warning).map(|r| Note::warning(&r.about, &r.text)));
+        // A plan that was made with this engine's abilities says so itself.
+        let chosen = choice.remarks.iter().filter(|remark| remark.warning).map(|r| Note::warning(&r.about, &r.text));
+        report.notes.extend(chosen.filter(|note| !plan.notes.contains(note)));
 
         let mut unmarked = ours::unmarked(&plan.v4, choice.v4.mode);
         unmarked.extend(v6.iter().flat_map(|(tools, rules)| ours::unmarked(rules, tools.mode)));
@@ -143,6 +143,13 @@ impl Engine for Iptables {
         }
         if let (false, Some(error)) = (removal.looked, removal.blind.take()) {
             return Err(error);
+        }
+        if config.dry_run {
+            removal.describe(&mut report)?;
+            if memory.record.loopback_address {
+                report.steps.push("would remove ::6/128 from the loopback interface".into());
+            }
+            return Ok(report);
         }
         removal.run(&mut report)?;
         memory.remove_address(&mut report)?;
@@ -262,6 +269,21 @@ impl<'a> Removal<'a> {
     fn find<F: Family>(&self, tools: &locate::Toolset) -> Result<Ours, Error> {
         let saved = self.host.look::<F>(tools)?;
         Ok(saved.map(|saved| Ours::find(&saved, &self.record.of(tools.family, tools.mode))).unwrap_or_default())
+    }
+
+    /// Says what [`run`](Self::run) would remove.
+    fn describe(self, report: &mut Report) -> Result<(), Error> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
+        for (tools, ours) in &self.found {
+            report.steps.extend(
+                ours.describe()
+                    .into_iter()
+                    .map(|what| format!("would remove {what} ({}, {})", tools.family, tools.mode)),
+            );
+        }
+        Ok(())
     }
 
     /// Removes all of it, or says what stands in the way before anything is removed.

@@ -355,13 +355,13 @@ mod tests {
     #[test]
     fn what_was_is_put_back_in_its_place() {
         let before = nat(&format!(
-            "-A OUTPUT -j LOG\n{FOREIGN}-A OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n{FOREIGN}-A KUMA_MESH_OUTBOUND -j RETURN\n"
+            "-A OUTPUT -d 10.0.0.0/8 -j RETURN\n{FOREIGN}-A OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n{FOREIGN}-A KUMA_MESH_OUTBOUND -j RETURN\n"
         ));
         let now = ours(&nat(FOREIGN).replace(":KUMA_MESH_OUTBOUND - [0:0]\n", ""), &[]);
-        let before = ours(&before, &[recorded("-j LOG")]);
+        let before = ours(&before, &[recorded("-d 10.0.0.0/8 -j RETURN")]);
         assert_eq!(
             now.replace_by(&before.to_be_put_back(&now)),
-            "*nat\n-N KUMA_MESH_OUTBOUND\n-I OUTPUT 3 -p tcp -j KUMA_MESH_OUTBOUND\n-A KUMA_MESH_OUTBOUND -j RETURN\nCOMMIT\n".replace("-I OUTPUT 3", "-I OUTPUT 1 -j LOG\n-I OUTPUT 3")
+            "*nat\n-N KUMA_MESH_OUTBOUND\n-I OUTPUT 1 -d 10.0.0.0/8 -j RETURN\n-I OUTPUT 3 -p tcp -j KUMA_MESH_OUTBOUND\n-A KUMA_MESH_OUTBOUND -j RETURN\nCOMMIT\n"
         );
     }
 

@@ -1,0 +1,268 @@
+//! The flags that set a configuration key, in one table.
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use kumatp::config::Layers;
+
+/// How a flag takes its value.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// `--flag` is true; `--flag=false` is false.
+    Bool,
+    /// One value; of several, the last counts.
+    One,
+    /// Values that add up.
+    Many,
+}
+
+struct Flag {
+    name: &'static str,
+    kind: Kind,
+    value: &'static str,
+    heading: &'static str,
+    help: &'static str,
+}
+
+const INBOUND: &str = "Inbound connections";
+const OUTBOUND: &str = "Outbound connections";
+const DNS: &str = "DNS";
+const HOST: &str = "Host and sidecar";
+const RULES: &str = "Rules";
+const PROGRAMS: &str = "iptables programs";
+
+const fn row(heading: &'static str, kind: Kind, name: &'static str, value: &'static str, help: &'static str) -> Flag {
+    Flag { name, kind, value, heading, help }
+}
+
+use Kind::{Bool, Many, One};
+
+const FLAGS: &[Flag] = &[
+    row(
+        HOST,
+        One,
+        "kuma-dp-user",
+        "USER",
+        "User that the sidecar runs as, by name or uid; its own traffic is never redirected [default: uid 5678, or the user kuma-dp]",
+    ),
+    row(
+        HOST,
+        One,
+        "ip-family-mode",
+        "MODE",
+        "dualstack: IPv4, and IPv6 where the host has a usable address; ipv4: IPv4 only; required: both, or fail [default: dualstack]",
+    ),
+    row(
+        HOST,
+        Many,
+        "vnet",
+        "INTERFACE:CIDR",
+        "Treat what comes from this virtual network as outbound: DNS, and TCP that leaves the network. The interface may end in '+' for all that begin so. Repeatable; replaces the list of files",
+    ),
+    row(
+        INBOUND,
+        Bool,
+        "redirect-inbound",
+        "BOOL",
+        "Redirect inbound connections; switch off for a gateway with --redirect-inbound=false [default: true]",
+    ),
+    row(INBOUND, One, "redirect-inbound-port", "PORT", "The sidecar's inbound listener [default: 15006]"),
+    row(
+        INBOUND,
+        One,
+        "exclude-inbound-ports",
+        "PORTS",
+        "Ports that clients reach without the sidecar: 22,8000-8100. Given twice, the last list counts",
+    ),
+    row(
+        INBOUND,
+        Many,
+        "exclude-inbound-ips",
+        "CIDRS",
+        "Clients that reach the workload without the sidecar, comma-separated. Repeatable; replaces the list of files",
+    ),
+    row(
+        INBOUND,
+        Bool,
+        "redirect-inbound-insert-instead-of-append",
+        "BOOL",
+        "Decide on inbound connections before the rules that are there, not after them",
+    ),
+    row(OUTBOUND, One, "redirect-outbound-port", "PORT", "The sidecar's outbound listener [default: 15001]"),
+    row(
+        OUTBOUND,
+        One,
+        "exclude-outbound-ports",
+        "PORTS",
+        "Ports that the workload reaches without the sidecar: 3306,8000-8100. Given twice, the last list counts",
+    ),
+    row(
+        OUTBOUND,
+        Many,
+        "exclude-outbound-ips",
+        "CIDRS",
+        "Destinations that the workload reaches without the sidecar, DNS servers included. Repeatable; replaces the list of files",
+    ),
+    row(
+        OUTBOUND,
+        Many,
+        "include-outbound-ips",
+        "CIDRS",
+        "Redirect connections to these destinations only. Repeatable; replaces the list of files",
+    ),
+    row(
+        OUTBOUND,
+        Many,
+        "exclude-outbound-ports-for-uids",
+        "[PROTO:][PORTS:]UIDS",
+        "Users who reach some ports without the sidecar: tcp:22,8000-8100:1000-1999. Repeatable; replaces the list of files",
+    ),
+    row(OUTBOUND, Many, "exclude-outbound-ports-for-gids", "[PROTO:][PORTS:]GIDS", "The same for groups"),
+    row(
+        OUTBOUND,
+        Bool,
+        "redirect-outbound-insert-instead-of-append",
+        "BOOL",
+        "Decide on outbound connections before the rules that are there, not after them",
+    ),
+    row(DNS, Bool, "redirect-dns", "BOOL", "Redirect queries to the name servers of resolv.conf"),
+    row(
+        DNS,
+        Bool,
+        "redirect-all-dns-traffic",
+        "BOOL",
+        "Redirect queries to any server; not together with --redirect-dns",
+    ),
+    row(DNS, One, "redirect-dns-port", "PORT", "The sidecar's DNS listener [default: 15053]"),
+    row(
+        DNS,
+        Bool,
+        "skip-dns-conntrack-zone-split",
+        "BOOL",
+        "Do not track the queries of sidecar and workload in separate conntrack zones",
+    ),
+    row(RULES, Bool, "drop-invalid-packets", "BOOL", "Drop packets that connection tracking finds invalid"),
+    row(RULES, Bool, "iptables-logs", "BOOL", "Log every packet that comes to the rules, in the kernel log"),
+    row(RULES, Bool, "disable-comments", "BOOL", "Leave comments out of the rules"),
+    row(
+        RULES,
+        Bool,
+        "store-firewalld",
+        "BOOL",
+        "Also write the rules to firewalld's direct.xml, so that they outlive a restart of it",
+    ),
+    row(PROGRAMS, One, "wait", "SECONDS", "How long to wait for the xtables lock [default: 5]"),
+    row(
+        PROGRAMS,
+        One,
+        "wait-interval",
+        "MICROSECONDS",
+        "How often to try for the lock meanwhile [default: 0, left to iptables]",
+    ),
+    row(PROGRAMS, One, "max-retries", "NUMBER", "How often to try again after a failure that may pass [default: 4]"),
+    row(PROGRAMS, One, "sleep-between-retries", "DURATION", "The pause before trying again: 2s, 500ms [default: 2s]"),
+    row(
+        PROGRAMS,
+        One,
+        "iptables-executables",
+        "NAME:PATH,…",
+        "Programs to use instead of those found; all three of a family: iptables, iptables-save, iptables-restore, and the same with ip6tables",
+    ),
+    row(HOST, Bool, "verbose", "BOOL", "Long option names and headings in rules, and more notes"),
+    row(HOST, Bool, "dry-run", "BOOL", "Print the rules and change nothing; needs no privilege"),
+];
+
+/// The old name of `--kuma-dp-user`, in kumactl 2.9.
+const OLD_USER: &str = "kuma-dp-uid";
+
+/// Flags of the eBPF mode of kumactl 2.9.
+const EBPF: &[&str] = &[
+    EBPF_ENABLED,
+    "ebpf-programs-source-path",
+    "ebpf-instance-ip",
+    "ebpf-bpffs-path",
+    "ebpf-cgroup-path",
+    "ebpf-tc-attach-iface",
+];
+
+const EBPF_ENABLED: &str = "ebpf-enabled";
+
+/// The switch of an engine that has long been the only one.
+const EXPERIMENTAL: &str = "experimental-transparent-proxy-engine";
+
+fn arg(flag: &Flag) -> Arg {
+    let arg = Arg::new(flag.name).long(flag.name).help(flag.help).help_heading(flag.heading).value_name(flag.value);
+    match flag.kind {
+        Bool => bool_value(arg),
+        One => arg.allow_hyphen_values(true).action(ArgAction::Append),
+        Many => arg.allow_hyphen_values(true).action(ArgAction::Append),
+    }
+}
+
+/// A boolean as kumactl takes it: alone, or with `=`.
+fn bool_value(arg: Arg) -> Arg {
+    arg.num_args(0..=1).require_equals(true).default_missing_value("true").action(ArgAction::Append)
+}
+
+/// Adds all flags that make a configuration.
+pub(crate) fn define(command: Command) -> Command {
+    command
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .help("Read this configuration, in YAML or JSON; - is standard input. Repeatable: later files override earlier ones. Environment variables override files, and flags override both")
+                .help_heading(HOST)
+                .action(ArgAction::Append),
+        )
+        .arg(Arg::new("config-file").long("config-file").hide(true).action(ArgAction::Append))
+        .arg(bool_value(Arg::new(EXPERIMENTAL).long(EXPERIMENTAL).hide(true)))
+        .args(FLAGS.iter().map(arg))
+        .arg(Arg::new(OLD_USER).long(OLD_USER).value_name("UID").hide(true).action(ArgAction::Append))
+        .args(EBPF.iter().map(|name| {
+            let arg = Arg::new(*name).long(*name).hide(true);
+            if *name == EBPF_ENABLED { bool_value(arg) } else { arg.allow_hyphen_values(true).action(ArgAction::Append) }
+        }))
+}
+
+/// The files of `--config`, in their order.
+pub(crate) fn config_files(matches: &ArgMatches) -> impl Iterator<Item = &str> {
+    ["config-file", "config"].into_iter().flat_map(|name| values(matches, name))
+}
+
+/// Carries the flags that were given over to the layers.
+///
+/// # Errors
+/// If two flags contradict each other, or one asks for what this version does not have.
+pub(crate) fn apply(matches: &ArgMatches, layers: &mut Layers) -> Result<(), String> {
+    if let Some(name) = EBPF.iter().find(|name| values(matches, name).next().is_some()) {
+        if values(matches, EBPF_ENABLED).last().is_none_or(truthy) {
+            return Err(format!(
+                "--{name}: the eBPF engine is not part of this version; leave the --ebpf-* flags out, or use --engine iptables"
+            ));
+        }
+    }
+    let on = |name| values(matches, name).last().is_some_and(truthy);
+    if on("redirect-dns") && on("redirect-all-dns-traffic") {
+        return Err(
+            "--redirect-dns and --redirect-all-dns-traffic exclude each other: give the one that is meant".into()
+        );
+    }
+    for value in values(matches, OLD_USER) {
+        layers.flag("--kuma-dp-user", value);
+    }
+    for flag in FLAGS {
+        for value in values(matches, flag.name) {
+            layers.flag(&format!("--{}", flag.name), value);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a switch is on, in any of the words that the configuration takes for that. Other words
+/// are refused when the layers are read.
+fn truthy(value: &str) -> bool {
+    ["true", "t", "1", "yes", "on"].iter().any(|word| value.eq_ignore_ascii_case(word))
+}
+
+fn values<'a>(matches: &'a ArgMatches, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+    matches.get_many::<String>(name).into_iter().flatten().map(String::as_str)
+}

@@ -1,0 +1,71 @@
+//! Reading what the user gives: configuration layers, standard input, stray words.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use clap::ArgMatches;
+use kumatp::config::{Config, Format, Layers};
+use kumatp::model::Note;
+
+use crate::{Failure, flags};
+
+/// The configuration from files, environment and flags, and what to say about it.
+pub(crate) fn config(matches: &ArgMatches) -> Result<(Config, Vec<Note>), Failure> {
+    no_other_words(matches)?;
+    let mut layers = Layers::new();
+    for value in flags::config_files(matches) {
+        for path in split(value) {
+            layers.document(path, &read(path)?, Format::Yaml);
+        }
+    }
+    layers.environment(environment());
+    flags::apply(matches, &mut layers).map_err(Failure::Usage)?;
+    Ok(layers.finish()?)
+}
+
+/// Environment variables whose names are text; the values' other bytes are replaced, so that a
+/// bad value is refused with its name instead of being passed over.
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+}
+
+/// kumactl's help speaks of a comma-separated list of files; that is what is meant unless a file
+/// has that very name.
+fn split(value: &str) -> Vec<&str> {
+    match value.contains(',') && !Path::new(value).exists() {
+        true => value.split(',').map(str::trim).filter(|path| !path.is_empty()).collect(),
+        false => vec![value],
+    }
+}
+
+/// The text of a file, or of standard input for `-`.
+pub(crate) fn read(path: &str) -> Result<String, Failure> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::Usage(format!("cannot read {path}: {error}; give a readable text file, or - for standard input"))
+    };
+    let mut bytes = Vec::new();
+    match path {
+        "-" => std::io::stdin().lock().read_to_end(&mut bytes),
+        _ => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
+    }
+    .map_err(|error| wrong(&error))?;
+    String::from_utf8(bytes).map_err(|error| wrong(&error))
+}
+
+/// Refuses every word that is no flag but `transparent-proxy`.
+pub(crate) fn no_other_words(matches: &ArgMatches) -> Result<(), Failure> {
+    let mut words = matches.get_many::<String>("words").into_iter().flatten().peekable();
+    words.next_if(|word| *word == "transparent-proxy");
+    match words.next() {
+        None => Ok(()),
+        Some(word) if matches!(word.as_str(), "true" | "false" | "yes" | "no" | "0" | "1") => {
+            Err(Failure::Usage(format!(
+                "unexpected '{word}': the value of a switch follows an equals sign, as in --redirect-inbound={word}"
+            )))
+        }
+        Some(word) => {
+            Err(Failure::Usage(format!("unexpected '{word}': the only word that may stand here is transparent-proxy")))
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The command as a user meets it: what it prints where, and its exit status.
+#![cfg(feature = "cli")]
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+/// Runs the command without this process's `KUMA_*` variables.
+fn kumatp(args: &[&str], stdin: &str) -> Output {
+    with_variables(args, stdin, &[])
+}
+
+fn with_variables(args: &[&str], stdin: &str, variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kumatp"));
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KUMA") {
+            command.env_remove(name);
+        }
+    }
+    command.envs(variables.iter().copied());
+    let mut child = command.spawn().unwrap();
+    // A command that reads nothing may be gone by now.
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A dry run for IPv4 and root as the sidecar, of which nothing depends on this machine.
+fn rules(args: &[&str], stdin: &str) -> String {
+    let mut all = vec!["install", "transparent-proxy", "--dry-run", "--ip-family-mode=ipv4", "--kuma-dp-user=0"];
+    all.extend(args);
+    let output = kumatp(&all, stdin);
+    assert_eq!(text(&output.stderr), "", "a clean run writes nothing to standard error");
+    assert_eq!(output.status.code(), Some(0));
+    text(&output.stdout)
+}
+
+/// Refused: the exit status, nothing on standard output, and these words on standard error.
+fn refused(status: i32, args: &[&str], stdin: &str, words: &[&str]) {
+    let output = kumatp(args, stdin);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {stderr}");
+    assert_eq!(text(&output.stdout), "", "{args:?}");
+    for word in words {
+        assert!(stderr.contains(word), "{args:?} does not say {word}: {stderr}");
+    }
+}
+
+#[test]
+fn the_first_command_of_the_readme() {
+    let readme = include_str!("../README.md");
+    let line = readme.lines().find(|line| line.starts_with("cargo run --features cli -- ")).unwrap();
+    let args: Vec<_> = line.split(" -- ").nth(1).unwrap().split(' ').collect();
+    let output = kumatp(&args, "");
+    assert_eq!(output.status.code(), Some(0));
+    let stdout = text(&output.stdout);
+    for rule in ["-p tcp --dport 22 -j RETURN", "-p udp --dport 53 -j REDIRECT --to-ports 15053", "-j CT --zone 2"] {
+        assert!(stdout.contains(rule), "{stdout}");
+    }
+}
+
+#[test]
+fn the_word_transparent_proxy_may_be_left_out() {
+    let with = rules(&[], "");
+    let without = kumatp(&["install", "--dry-run", "--ip-family-mode=ipv4", "--kuma-dp-user=0"], "");
+    assert_eq!(with, text(&without.stdout));
+}
+
+#[test]
+fn flags_override_variables_which_override_files() {
+    let file = "redirect: {inbound: {port: 1003}, outbound: {port: 1001}, dns: {port: 1053}}\nverbose: false\n";
+    let output = with_variables(
+        &[
+            "install",
+            "--dry-run",
+            "--ip-family-mode=ipv4",
+            "--kuma-dp-user=0",
+            "--config=-",
+            "--redirect-inbound-port=3003",
+            "--redirect-all-dns-traffic",
+        ],
+        file,
+        &[
+            ("KUMA_TRANSPARENT_PROXY_REDIRECT_INBOUND_PORT", "2003"),
+            ("KUMA_TRANSPARENT_PROXY_REDIRECT_OUTBOUND_PORT", "2001"),
+        ],
+    );
+    let stdout = text(&output.stdout);
+    for port in ["--to-ports 3003", "--to-ports 2001", "--to-ports 1053"] {
+        assert!(stdout.contains(port), "{port}: {stdout}");
+    }
+}
+
+#[test]
+fn several_files_in_one_value() {
+    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli-files");
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = |name: &str| dir.join(name).display().to_string();
+    std::fs::write(path("a.yaml"), "redirect: {outbound: {excludePorts: [1]}}").unwrap();
+    std::fs::write(path("b.json"), r#"{"redirect": {"inbound": {"excludePorts": "2,3-4"}}}"#).unwrap();
+    let both = rules(&["--config", &format!("{},{}", path("a.yaml"), path("b.json"))], "");
+    assert!(both.contains("--dport 1 ") && both.contains("--dport 2 ") && both.contains("--dport 3:4 "), "{both}");
+    // A file that has a comma in its name is one file.
+    std::fs::write(path("a.yaml,b.json"), "redirect: {outbound: {excludePorts: [9]}}").unwrap();
+    let one = rules(&["--config", &format!("{},b.json", path("a.yaml"))], "");
+    assert!(one.contains("--dport 9 ") && !one.contains("--dport 2 "), "{one}");
+}
+
+#[test]
+fn switches() {
+    assert!(rules(&["--redirect-inbound=false"], "").contains("-A KUMA_MESH_INBOUND -m comment"));
+    assert!(!rules(&["--redirect-dns", "--redirect-dns=false"], "").contains("--dport 53"));
+    // To stop capturing everything is not to stop redirecting DNS.
+    let file = "redirect: {dns: {enabled: true, captureAll: true}}";
+    assert!(rules(&["--config=-", "--redirect-all-dns-traffic"], file).contains("--to-ports 15053"));
+    refused(
+        2,
+        &["install", "--dry-run", "--redirect-dns", "--redirect-all-dns-traffic"],
+        "",
+        &["--redirect-dns", "--redirect-all-dns-traffic"],
+    );
+    refused(2, &["install", "--redirect-inbound", "false"], "", &["false", "--redirect-inbound=false"]);
+    refused(2, &["install", "--dry-run", "--verbose=maybe"], "", &["--verbose", "maybe"]);
+}
+
+#[test]
+fn wrong_usage() {
+    refused(2, &["install", "--dry-run", "--redirect-dsn"], "", &["--redirect-dsn"]);
+    refused(2, &["install", "transparent-proxies"], "", &["transparent-proxies"]);
+    refused(2, &["uninstall", "everything"], "", &["everything"]);
+    refused(2, &["install", "--engine", "magic"], "", &["--engine", "magic", "iptables"]);
+    refused(2, &["install", "--dry-run", "--config", "/nowhere/tp.yaml"], "", &["/nowhere/tp.yaml"]);
+    refused(2, &["install", "--dry-run", "--ebpf-enabled"], "", &["--ebpf-enabled", "eBPF"]);
+    refused(2, &["install", "--dry-run", "--ebpf-bpffs-path", "/x"], "", &["--ebpf-bpffs-path"]);
+    refused(2, &["uninstall", "--ebpf-enabled"], "", &["--ebpf-enabled"]);
+    refused(2, &["install", "--dry-run", "--kuma-dp-user", "no-such-user"], "", &["no-such-user"]);
+}
+
+#[test]
+fn every_problem_is_named_at_once() {
+    refused(
+        2,
+        &["install", "--dry-run", "--config=-", "--wait=soon", "--vnet=docker0"],
+        "redirect: {inbound: {port: 70000, excludePorts: [1, x]}}\n",
+        &[
+            "redirect.inbound.port",
+            "70000",
+            "redirect.inbound.excludePorts[1]",
+            "'x'",
+            "--wait",
+            "soon",
+            "--vnet",
+            "docker0",
+        ],
+    );
+}
+
+#[test]
+fn flags_of_older_versions() {
+    let output = kumatp(
+        &[
+            "install",
+            "--dry-run",
+            "--ip-family-mode=ipv4",
+            "--kuma-dp-uid",
+            "0",
+            "--experimental-transparent-proxy-engine",
+            "--config-file",
+            "-",
+        ],
+        "redirect: {outbound: {port: 15101}}",
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("--uid-owner 0 ") && text(&output.stdout).contains("--to-ports 15101"));
+}
+
+#[test]
+fn unknown_keys_are_warned_of() {
+    let output = kumatp(
+        &["install", "--dry-run", "--ip-family-mode=ipv4", "--kuma-dp-user=0", "--config=-"],
+        "redirect: {inbound: {excludePort: [22]}}",
+    );
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        stderr.starts_with("warning: ") && stderr.contains("excludePort") && stderr.contains("excludePorts"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn validate_reports_by_file() {
+    let output = kumatp(&["validate", "-"], "wait: 3\n");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "-: valid\n".to_owned()));
+    refused(2, &["validate", "-"], "wait: x\nlog: {level: 9}\n", &["wait", "'x'", "log.level", "'9'"]);
+    refused(2, &["validate", "/nowhere"], "", &["/nowhere"]);
+}
+
+#[test]
+fn render_knows_every_syntax() {
+    let render = |format: &str| {
+        let output = kumatp(&["render", "--format", format, "--ip-family-mode=ipv4", "--kuma-dp-user=0"], "");
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+        text(&output.stdout)
+    };
+    assert_eq!(render("iptables"), rules(&[], ""));
+    assert!(render("nft").contains("table ip kuma-mesh {"));
+    assert!(render("firewalld").contains("<direct>"));
+    let json: serde_json::Value = serde_json::from_str(&render("json")).unwrap();
+    assert!(json.get("ipv4").is_some() && json.get("ipv6").is_none());
+    refused(2, &["render", "--format", "xml"], "", &["xml"]);
+}
+
+#[test]
+fn render_for_a_host_that_is_not_there() {
+    let facts = r#"{"sidecarUid": "4242", "ipv6": {"state": "usable"}, "resolvers": {"servers": ["192.0.2.53"]}}"#;
+    let output = kumatp(&["render", "--facts=-", "--redirect-dns"], facts);
+    let stdout = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(
+        stdout.contains("--uid-owner 4242") && stdout.contains("### IPv6 ###") && stdout.contains("-d 192.0.2.53 ")
+    );
+    assert!(text(&output.stderr).contains("IPv6 DNS is not redirected"));
+    refused(2, &["render", "--facts=-"], "{\"sidecarUid\": -1}", &["--facts"]);
+}
+
+#[test]
+fn translate_from_standard_input() {
+    let rules =
+        "* nat\n-N MINE\n-A OUTPUT -p tcp --dport 80 -j MINE\n-A MINE -p tcp -j REDIRECT --to-ports 8080\nCOMMIT\n";
+    for (to, word) in [("firewalld", "<chain"), ("nft", "redirect to :8080"), ("json", "\"spec\"")] {
+        let output = kumatp(&["translate", "--to", to], rules);
+        assert_eq!(output.status.code(), Some(0), "{to}: {}", text(&output.stderr));
+        assert!(text(&output.stdout).contains(word), "{to}: {}", text(&output.stdout));
+    }
+    let foreign = "* nat\n-A OUTPUT -m set --match-set allow dst -j RETURN\nCOMMIT\n";
+    refused(2, &["translate", "--to", "nft"], foreign, &["-m set"]);
+    assert!(text(&kumatp(&["translate", "--to", "firewalld"], foreign).stdout).contains("--match-set allow dst"));
+    refused(2, &["translate", "--to", "nft"], "* filter\n:INPUT DROP [0:0]\nCOMMIT\n", &["INPUT", "DROP"]);
+    refused(2, &["translate", "--to", "firewalld"], "hello\n", &["hello"]);
+}
+
+#[test]
+fn completion_scripts() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&kumatp(&["completion", shell], "").stdout);
+        assert!(script.contains("redirect-all-dns-traffic"), "{shell}");
+    }
+}
+
+#[test]
+fn help_says_what_everything_is_for() {
+    for command in ["install", "uninstall", "render", "translate", "validate", "completion"] {
+        let output = kumatp(&[command, "--help"], "");
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stdout).contains("Usage: kumatp"), "{command}");
+    }
+    // Every flag that sets a key is there, unless it is one of the eBPF mode.
+    let help = text(&kumatp(&["install", "--help"], "").stdout);
+    for flag in
+        kumatp::config::Key::all().filter_map(kumatp::config::Key::flag).filter(|flag| !flag.starts_with("--ebpf"))
+    {
+        assert!(help.contains(flag), "{flag}");
+    }
+}

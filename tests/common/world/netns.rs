@@ -1,0 +1,70 @@
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::panic::resume_unwind;
+use std::thread;
+
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+
+/// A network namespace. It goes when nothing is in it and this is dropped.
+pub(crate) struct Netns(File);
+
+impl Netns {
+    /// A new one, with a loopback interface that is down.
+    pub(crate) fn new() -> io::Result<Self> {
+        // Namespaces belong to threads, so the caller's stays as it is.
+        let made = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            File::open("/proc/thread-self/ns/net").map(Self)
+        });
+        made.join().expect("the thread does not panic")
+    }
+
+    /// A path by which other processes find the namespace while this one lives.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+    }
+
+    /// Runs `work` on a thread of its own in the namespace. What the thread starts is in it too.
+    pub(crate) fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                setns(&self.0, CloneFlags::CLONE_NEWNET).expect("root may enter its own namespace");
+                work()
+            });
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    /// Runs `work` in the namespace as another user; see [`User::become_it`].
+    pub(crate) fn enter_as<R: Send>(&self, user: User, work: impl FnOnce() -> R + Send) -> R {
+        self.enter(|| {
+            user.become_it();
+            work()
+        })
+    }
+}
+
+/// A user and a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl User {
+    pub(crate) const ROOT: Self = Self { uid: 0, gid: 0 };
+
+    /// Makes sockets of the calling thread belong to this user.
+    ///
+    /// The owner of a socket is the file-system user of its maker (linux net/netfilter/xt_owner.c, nft_meta.c), which is a
+    /// thread's own: so one process can be many users.
+    pub(crate) fn become_it(self) {
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        setfsgid(gid);
+        setfsuid(uid);
+        // These calls never fail; they answer with what was before.
+        assert_eq!((setfsuid(uid), setfsgid(gid)), (uid, gid), "root may become any user");
+    }
+}

@@ -1,0 +1,661 @@
+//! The iptables engine on a real kernel: in network namespaces of their own, with both modes.
+
+#![cfg(all(feature = "host", target_os = "linux"))]
+#![expect(unsafe_code, reason = "namespaces are entered between fork and exec")]
+
+#[path = "common/netns.rs"]
+mod netns;
+
+use std::fs::File;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kumatp::config::{Config, FamilyExecutables, IpFamilyMode};
+use kumatp::engine::iptables::{Iptables, Mode};
+use kumatp::engine::{Engine as _, Report};
+use kumatp::error::Error;
+use kumatp::{facts, policy};
+use netns::{isolated, run};
+
+const TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
+
+/// A namespace with a route to nowhere for both families, so that IPv6 is usable and connections
+/// that are not redirected get no answer.
+fn network() {
+    run("ip", &["link", "add", "out0", "type", "veth", "peer", "name", "nobody0"]);
+    run("ip", &["link", "set", "nobody0", "up"]);
+    run("ip", &["link", "set", "out0", "up"]);
+    run("ip", &["addr", "add", "10.77.0.1/24", "dev", "out0"]);
+    run("ip", &["addr", "add", "fd77::1/64", "dev", "out0", "nodad"]);
+    for next in ["10.77.0.2", "fd77::2"] {
+        run("ip", &["neighbour", "add", next, "lladdr", "02:00:00:00:00:02", "dev", "out0"]);
+        run("ip", &["route", "add", "default", "via", next]);
+    }
+}
+
+fn program(family: &str, mode: Mode, suffix: &str) -> PathBuf {
+    let path = PathBuf::from(format!("/usr/sbin/{family}-{mode}{suffix}"));
+    assert!(path.exists(), "{} is needed for this test", path.display());
+    path
+}
+
+fn programs(family: &str, mode: Mode) -> FamilyExecutables {
+    let mut programs = FamilyExecutables::default();
+    programs.tables = Some(program(family, mode, ""));
+    programs.save = Some(program(family, mode, "-save"));
+    programs.restore = Some(program(family, mode, "-restore"));
+    programs
+}
+
+/// A configuration for programs of this mode.
+fn config(mode: Mode) -> Config {
+    let mut config = Config::default();
+    config.kuma_dp_user = Some("5678".into());
+    config.iptables_executables.v4 = programs("iptables", mode);
+    config.iptables_executables.v6 = programs("ip6tables", mode);
+    config.retry.sleep = Duration::from_millis(50);
+    config
+}
+
+/// Other options, with rules in every table that we use, at both ends of the chains.
+fn other_options(mode: Mode) -> Config {
+    let mut config = config(mode);
+    config.redirect.dns.enabled = true;
+    config.redirect.dns.capture_all = true;
+    config.redirect.outbound.insert = true;
+    config.redirect.outbound.exclude_ips = vec!["10.99.0.0/16".parse().unwrap(), "fd99::/64".parse().unwrap()];
+    config.redirect.outbound.exclude_ports_for_uids = vec!["tcp:22,80-90:106-108".parse().unwrap()];
+    config.redirect.vnet = vec![
+        "docker0:172.17.0.0/16".parse().unwrap(),
+        "docker0:172.18.0.0/16".parse().unwrap(),
+        "br+:fd00::/64".parse().unwrap(),
+    ];
+    config.drop_invalid_packets = true;
+    config.log.enabled = true;
+    config
+}
+
+fn install(config: &Config) -> Result<Report, Error> {
+    let engine = Iptables::default();
+    let facts = facts::probe(&policy::facts_needed(config), engine.abilities(config)?)?;
+    engine.apply(&policy::plan(config, &facts)?)
+}
+
+fn uninstall() -> Report {
+    Iptables::default().uninstall(&Config::default()).unwrap()
+}
+
+/// The rules of a family and mode with the counters of rules, without those of chains, and without
+/// empty tables; sorted by table.
+fn saved(family: &str, mode: Mode) -> Vec<String> {
+    // Looking with legacy programs makes tables.
+    let text = run(program(family, mode, "-save").to_str().unwrap(), &["-c"]);
+    let mut tables = Vec::new();
+    for table in text.split("COMMIT\n") {
+        let lines: Vec<_> = table.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+        if lines.iter().any(|line| line.starts_with('[') || line.contains(" - [")) {
+            let lines = lines.iter().map(|line| match line.strip_prefix(':') {
+                Some(chain) => chain.split(" [").next().unwrap().to_owned(),
+                None => (*line).to_owned(),
+            });
+            tables.push(lines.collect::<Vec<_>>().join("\n"));
+        }
+    }
+    tables.sort();
+    tables
+}
+
+fn everything() -> Vec<Vec<String>> {
+    ["iptables", "ip6tables"].into_iter().flat_map(|family| Mode::ALL.map(|mode| saved(family, mode))).collect()
+}
+
+fn ours_is_there(family: &str, mode: Mode) -> bool {
+    saved(family, mode).iter().any(|table| table.contains("\nKUMA_MESH_") || table.contains("--comment \"kuma/mesh/"))
+}
+
+fn loopback_address() -> bool {
+    run("ip", &["-6", "addr", "show", "dev", "lo"]).contains("inet6 ::6/128")
+}
+
+/// Rules of somebody else in every table, at the places where ours go, some of which have counted.
+fn foreign_rules(mode: Mode) {
+    for family in ["iptables", "ip6tables"] {
+        let tables = program(family, mode, "");
+        let tables = tables.to_str().unwrap();
+        for table in TABLES {
+            run(tables, &["-t", table, "-N", "SOMEBODY"]);
+            for port in ["1123", "1124", "1124"] {
+                run(tables, &["-t", table, "-A", "OUTPUT", "-p", "udp", "--dport", port, "-j", "SOMEBODY"]);
+            }
+            if ["raw", "mangle", "nat"].contains(&table) {
+                run(tables, &["-t", table, "-A", "PREROUTING", "-p", "udp", "--dport", "1123", "-j", "SOMEBODY"]);
+            }
+            let mention = "a rule beside KUMA_MESH_OUTBOUND, not of kuma/mesh/transparent/proxy/";
+            run(tables, &["-t", table, "-A", "SOMEBODY", "-m", "comment", "--comment", mention, "-j", "RETURN"]);
+        }
+    }
+    for to in ["10.88.0.1:1123", "[fd88::1]:1123"] {
+        let to: SocketAddr = to.parse().unwrap();
+        let from: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
+        let socket = std::net::UdpSocket::bind(from).unwrap();
+        for _ in 0..3 {
+            socket.send_to(b"x", to).unwrap();
+        }
+    }
+}
+
+fn native_rules() {
+    let text = "table ip nat {
+  set allow { type ipv4_addr; elements = { 10.1.0.1, 10.1.0.2 }; }
+  chain native { ip saddr @allow counter return; }
+  chain OUTPUT { ip daddr @allow counter jump native; }
+}
+table inet elsewhere {
+  map m { type ipv4_addr : verdict; elements = { 10.1.0.3 : drop }; }
+  chain c { type filter hook output priority 5; ip daddr vmap @m; }
+}
+";
+    let text =
+        text.replace("; }", ";\n}").replace("{ type", "{\ntype").replace("{ ip ", "{\nip ").replace("}\n}", "}\n\n}");
+    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(nft.wait().unwrap().success(), "{text}");
+}
+
+fn comes_and_goes(mode: Mode) {
+    network();
+    foreign_rules(mode);
+    if mode == Mode::Nft {
+        native_rules();
+    }
+    let native = || run("nft", &["list", "ruleset"]);
+    let (before, native_before) = (everything(), native());
+    assert!(before.iter().flatten().any(|table| table.contains("[3:")), "{before:?}");
+
+    assert!(install(&config(mode)).unwrap().changed);
+    let first = everything();
+    assert_ne!(first, before);
+    assert!(loopback_address());
+    assert!(install(&config(mode)).unwrap().changed);
+    assert_eq!(everything(), first);
+
+    let report = install(&other_options(mode)).unwrap();
+    assert!(report.steps.iter().any(|step| step.contains("replaced the IPv6 rules")), "{report:?}");
+    let second = everything();
+    install(&other_options(mode)).unwrap();
+    assert_eq!(everything(), second);
+    // The same as on a host that never had other options.
+    install(&config(mode)).unwrap();
+    assert_eq!(everything(), first);
+    install(&other_options(mode)).unwrap();
+    assert_eq!(everything(), second);
+
+    let report = uninstall();
+    assert!(report.changed && report.notes.is_empty(), "{report:?}");
+    assert_eq!(everything(), before);
+    assert_eq!(native(), native_before);
+    assert!(!loopback_address());
+    assert!(!Path::new("/run/kumatp").exists());
+    let report = uninstall();
+    assert!(!report.changed, "{report:?}");
+}
+
+#[test]
+fn nft_comes_and_goes() {
+    isolated(|| comes_and_goes(Mode::Nft));
+}
+
+#[test]
+fn legacy_comes_and_goes() {
+    isolated(|| comes_and_goes(Mode::Legacy));
+}
+
+/// Accepts connections as the sidecar's outbound listener would, and counts them.
+fn listener(addr: &str) -> Arc<AtomicUsize> {
+    let listener = TcpListener::bind(addr).unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = accepted.clone();
+    thread::spawn(move || {
+        while listener.accept().is_ok() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    accepted
+}
+
+/// Connects over and over until told to stop; returns how many connections were made and failed.
+fn client(to: &str, stop: Arc<AtomicBool>) -> thread::JoinHandle<(usize, usize)> {
+    let to: SocketAddr = to.parse().unwrap();
+    thread::spawn(move || {
+        let (mut made, mut failed) = (0, 0);
+        while !stop.load(Ordering::Relaxed) {
+            match TcpStream::connect_timeout(&to, Duration::from_millis(900)) {
+                Ok(_) => made += 1,
+                Err(error) => {
+                    println!("{to}: {error}");
+                    failed += 1;
+                }
+            }
+            // Without a pause, the listener's queue runs over now and then, whatever the rules are.
+            thread::sleep(Duration::from_millis(1));
+        }
+        (made, failed)
+    })
+}
+
+fn left_unredirected() -> u64 {
+    let text = run("nft", &["list", "counter", "inet", "watch", "out"]);
+    text.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+}
+
+fn watch() {
+    run("nft", &["add", "table", "inet", "watch"]);
+    run("nft", &["add", "counter", "inet", "watch", "out"]);
+    run("nft", &["add", "chain", "inet", "watch", "post", "{ type filter hook postrouting priority 300; }"]);
+    run(
+        "nft",
+        &[
+            "add", "rule", "inet", "watch", "post", "oifname", "out0", "meta", "l4proto", "tcp", "counter", "name",
+            "out",
+        ],
+    );
+}
+
+fn never_goes_out_unredirected(mode: Mode) {
+    network();
+    watch();
+    let accepted = [listener("127.0.0.1:15001"), listener("[::1]:15001")];
+    install(&config(mode)).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients = [client("10.88.0.1:80", stop.clone()), client("[fd88::1]:80", stop.clone())];
+    for round in 0..20 {
+        let config = if round % 2 == 0 { other_options(mode) } else { config(mode) };
+        install(&config).unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(left_unredirected(), 0);
+    for client in clients {
+        let (made, failed) = client.join().unwrap();
+        assert!(made > 20 && failed == 0, "{made} made, {failed} failed");
+    }
+    assert!(accepted.iter().all(|count| count.load(Ordering::Relaxed) > 20));
+    assert_eq!(left_unredirected(), 0);
+    // The sidecar's own connections do leave, so the counter counts.
+    let connect = [
+        "--reuid",
+        "5678",
+        "--regid",
+        "5678",
+        "--clear-groups",
+        "timeout",
+        "0.3",
+        "bash",
+        "-c",
+        "exec 3<>/dev/tcp/10.88.0.1/80",
+    ];
+    let _ = Command::new("setpriv").args(connect).stderr(Stdio::null()).status().unwrap();
+    assert!(left_unredirected() > 0);
+}
+
+#[test]
+fn nft_never_lets_a_connection_out_during_installations() {
+    isolated(|| never_goes_out_unredirected(Mode::Nft));
+}
+
+#[test]
+fn legacy_never_lets_a_connection_out_during_installations() {
+    isolated(|| never_goes_out_unredirected(Mode::Legacy));
+}
+
+const KILLED_MODE: &str = "KUMATP_TEST_KILLED_MODE";
+
+/// Installs in turn with two sets of options until killed; run by the test below.
+#[test]
+#[ignore = "a part of another test"]
+fn installs_until_killed() {
+    let mode = match std::env::var(KILLED_MODE).as_deref() {
+        Ok("nft") => Mode::Nft,
+        Ok("legacy") => Mode::Legacy,
+        _ => return,
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        install(&other_options(mode)).unwrap();
+        install(&config(mode)).unwrap();
+    }
+}
+
+fn killed_at_any_moment(mode: Mode) {
+    network();
+    let families = ["iptables", "ip6tables"];
+    let state = || families.map(|family| saved(family, mode));
+    let rules = |state: &[Vec<String>; 2], family: usize, table: &str| {
+        let found = state[family].iter().find(|t| t.starts_with(&format!("*{table}\n")));
+        // Counters begin anew with each rule.
+        found.map(|t| t.lines().map(|l| l.split_once("] ").map_or(l, |(_, rule)| rule).to_owned()).collect::<Vec<_>>())
+    };
+    install(&other_options(mode)).unwrap();
+    let other = state();
+    install(&config(mode)).unwrap();
+    let plain = state();
+    let mut seen = [0, 0];
+    for round in 0..30_u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["installs_until_killed", "--exact", "--ignored"])
+            .env(KILLED_MODE, mode.to_string())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Spread over the length of some installations.
+        thread::sleep(Duration::from_millis(20 + round * 37 % 211));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // A program that was loading rules goes on for a moment.
+        thread::sleep(Duration::from_millis(150));
+        let now = state();
+        for (family, name) in families.iter().enumerate() {
+            for table in TABLES {
+                let found = rules(&now, family, table);
+                let which = [&plain, &other].map(|state| rules(state, family, table) == found);
+                assert!(which[0] || which[1], "round {round}, {name} {table}: {found:?}");
+                if which[0] != which[1] {
+                    seen[usize::from(which[1])] += 1;
+                }
+            }
+        }
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+    install(&config(mode)).unwrap();
+    assert_eq!(families.map(|family| saved(family, mode)), plain);
+    assert!(uninstall().notes.is_empty());
+    assert!(!families.iter().any(|family| ours_is_there(family, mode)));
+    assert!(!loopback_address());
+}
+
+#[test]
+fn nft_killed_at_any_moment_leaves_old_or_new_rules() {
+    isolated(|| killed_at_any_moment(Mode::Nft));
+}
+
+#[test]
+fn legacy_killed_at_any_moment_leaves_old_or_new_rules() {
+    isolated(|| killed_at_any_moment(Mode::Legacy));
+}
+
+/// A program that takes rules for a test and refuses to apply them.
+fn refusing_restore(mode: Mode) -> PathBuf {
+    let path = PathBuf::from("/run/refusing-restore");
+    let real = program("ip6tables", mode, "-restore");
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *--test*) exec {} \"$@\";; esac\necho 'this kernel has no such thing' >&2\nexit 1\n",
+        real.display()
+    );
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn ipv4_is_put_back_if_ipv6_fails() {
+    isolated(|| {
+        network();
+        for mode in Mode::ALL {
+            foreign_rules(mode);
+            let mut failing = other_options(mode);
+            failing.iptables_executables.v6.restore = Some(refusing_restore(mode));
+            let check = |before: Vec<Vec<String>>, address: bool| {
+                let error = install(&failing).unwrap_err().to_string();
+                assert!(error.contains("refusing-restore") && error.contains("no such thing"), "{error}");
+                let counters = |state: Vec<Vec<String>>| {
+                    // The rules that were put back count anew.
+                    state.iter().flatten().map(|t| t.replace("[0:0] ", "")).collect::<Vec<_>>()
+                };
+                assert_eq!(counters(everything()), counters(before));
+                assert_eq!(loopback_address(), address);
+            };
+            check(everything(), false);
+            install(&config(mode)).unwrap();
+            check(everything(), true);
+            uninstall();
+            check(everything(), false);
+        }
+    });
+}
+
+#[test]
+fn rules_that_are_refused_change_nothing_and_are_not_tried_again() {
+    isolated(|| {
+        network();
+        for mode in Mode::ALL {
+            install(&config(mode)).unwrap();
+            let before = everything();
+            let mut config = other_options(mode);
+            config.retry.sleep = Duration::from_secs(20);
+            config.iptables_executables.v6.restore = Some("/bin/false".into());
+            let begun = Instant::now();
+            assert!(matches!(install(&config), Err(Error::Program { .. })));
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            assert_eq!(everything(), before);
+            uninstall();
+        }
+    });
+}
+
+#[test]
+fn rules_without_comments_are_known_from_the_record() {
+    isolated(|| {
+        network();
+        for mode in Mode::ALL {
+            foreign_rules(mode);
+            let foreign = everything();
+            let mut plain = config(mode);
+            plain.comments.disabled = true;
+            let mut other = other_options(mode);
+            other.comments.disabled = true;
+            other.retry.sleep = Duration::from_millis(10);
+            install(&other).unwrap();
+            let first = everything();
+            let record = std::fs::read_dir("/run/kumatp").unwrap().next().unwrap().unwrap();
+            assert_eq!(record.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+            install(&other).unwrap();
+            assert_eq!(everything(), first);
+            install(&plain).unwrap();
+            install(&other).unwrap();
+            assert_eq!(everything(), first);
+            // With comments over those without.
+            install(&other_options(mode)).unwrap();
+            install(&other).unwrap();
+            assert_eq!(everything(), first);
+            let report = uninstall();
+            assert!(report.notes.is_empty(), "{report:?}");
+            assert_eq!(everything(), foreign);
+            assert!(!Path::new("/run/kumatp").exists());
+
+            // Without the record, what has no mark is named, and stays.
+            install(&other).unwrap();
+            std::fs::remove_dir_all("/run/kumatp").unwrap();
+            let report = uninstall();
+            let notes: Vec<_> = report.notes.iter().map(|note| note.text.as_str()).collect();
+            assert!(notes.iter().any(|note| note.contains("-d 10.99.0.0/16 -j RETURN")), "{notes:?}");
+            assert!(!notes.iter().any(|note| note.contains("SOMEBODY")), "{notes:?}");
+            assert!(!ours_is_there("iptables", mode) && saved("iptables", mode).join("").contains("10.99.0.0/16"));
+            for family in ["iptables", "ip6tables"] {
+                for table in TABLES {
+                    run(program(family, mode, "").to_str().unwrap(), &["-t", table, "-F"]);
+                    run(program(family, mode, "").to_str().unwrap(), &["-t", table, "-X"]);
+                }
+            }
+            // Without the record, nothing tells whose the address is.
+            run("ip", &["addr", "del", "::6/128", "dev", "lo"]);
+        }
+    });
+}
+
+#[test]
+fn an_installation_of_the_other_mode_or_family_is_removed() {
+    isolated(|| {
+        network();
+        for mode in Mode::ALL {
+            install(&other_options(mode)).unwrap();
+            let report = install(&config(mode.other())).unwrap();
+            assert!(report.steps.iter().any(|step| step.contains(&format!("(IPv6, {mode})"))), "{report:?}");
+            for family in ["iptables", "ip6tables"] {
+                assert!(!ours_is_there(family, mode) && ours_is_there(family, mode.other()));
+            }
+            let mut four = config(mode.other());
+            four.ip_family_mode = IpFamilyMode::Ipv4;
+            install(&four).unwrap();
+            assert!(ours_is_there("iptables", mode.other()) && !ours_is_there("ip6tables", mode.other()));
+            assert!(!loopback_address());
+            uninstall();
+            assert!(!ours_is_there("iptables", mode.other()));
+        }
+    });
+}
+
+#[test]
+fn an_address_that_was_there_stays() {
+    isolated(|| {
+        network();
+        run("ip", &["addr", "add", "::6/128", "dev", "lo"]);
+        install(&config(Mode::Nft)).unwrap();
+        uninstall();
+        assert!(loopback_address());
+    });
+}
+
+#[test]
+fn rules_of_others_that_lead_to_our_chains_are_a_conflict() {
+    isolated(|| {
+        network();
+        for mode in Mode::ALL {
+            let tables = program("iptables", mode, "");
+            let tables = tables.to_str().unwrap();
+            install(&config(mode)).unwrap();
+            run(tables, &["-t", "nat", "-N", "SOMEBODY"]);
+            run(tables, &["-t", "nat", "-A", "SOMEBODY", "-p", "tcp", "-j", "KUMA_MESH_OUTBOUND"]);
+            let before = everything();
+            let error = Iptables::default().uninstall(&Config::default()).unwrap_err();
+            assert!(matches!(error, Error::Conflict { .. }));
+            assert!(error.to_string().contains("-A SOMEBODY -p tcp -j KUMA_MESH_OUTBOUND"), "{error}");
+            assert_eq!(everything(), before);
+            // Chains that stay are not in the way.
+            install(&config(mode)).unwrap();
+            assert_eq!(everything(), before);
+            run(tables, &["-t", "nat", "-F", "SOMEBODY"]);
+            uninstall();
+        }
+    });
+}
+
+/// Holds the lock of the legacy programs, wherever they keep it.
+fn lock() -> nix::fcntl::Flock<OwnedFd> {
+    let path = std::env::var("XTABLES_LOCKFILE").unwrap_or("/run/xtables.lock".into());
+    let file = File::create(path).unwrap();
+    nix::fcntl::Flock::lock(OwnedFd::from(file), nix::fcntl::FlockArg::LockExclusive).unwrap()
+}
+
+#[test]
+fn a_held_lock_is_waited_for_within_bounds() {
+    isolated(|| {
+        network();
+        let mut config = config(Mode::Legacy);
+        config.wait.seconds = 1;
+        config.retry.max_retries = 1;
+        let held = lock();
+        let begun = Instant::now();
+        let error = install(&config).unwrap_err().to_string();
+        assert!(error.contains("xtables lock"), "{error}");
+        assert!(begun.elapsed() > Duration::from_secs(2) && begun.elapsed() < Duration::from_secs(20));
+        assert!(!ours_is_there("iptables", Mode::Legacy));
+        config.wait.seconds = 10;
+        let free = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(1500));
+            drop(held);
+        });
+        install(&config).unwrap();
+        free.join().unwrap();
+        assert!(ours_is_there("iptables", Mode::Legacy));
+    });
+}
+
+#[test]
+fn the_mode_is_the_one_that_has_rules() {
+    isolated(|| {
+        network();
+        let mut config = config(Mode::Nft);
+        config.iptables_executables = kumatp::config::Executables::default();
+        let engine = Iptables::default();
+        assert!(engine.abilities(&config).unwrap().remarks.is_empty());
+        install(&config).unwrap();
+        uninstall();
+        // Looking has not made legacy tables.
+        assert_eq!(std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default(), "");
+
+        let (nft, legacy) = (program("iptables", Mode::Nft, ""), program("iptables", Mode::Legacy, ""));
+        run(legacy.to_str().unwrap(), &["-t", "raw", "-N", "OLD"]);
+        install(&config).unwrap();
+        assert!(ours_is_there("iptables", Mode::Legacy) && ours_is_there("ip6tables", Mode::Legacy));
+        uninstall();
+        run(nft.to_str().unwrap(), &["-t", "mangle", "-N", "NEW"]);
+        let abilities = engine.abilities(&config).unwrap();
+        assert!(abilities.remarks.iter().any(|remark| remark.warning), "{abilities:?}");
+        install(&config).unwrap();
+        assert!(ours_is_there("iptables", Mode::Nft) && !ours_is_there("iptables", Mode::Legacy));
+        uninstall();
+        run(legacy.to_str().unwrap(), &["-t", "nat", "-N", "DOCKER_OUTPUT"]);
+        let abilities = engine.abilities(&config).unwrap();
+        assert!(abilities.v4.docker_output && abilities.remarks.is_empty(), "{abilities:?}");
+        install(&config).unwrap();
+        assert!(ours_is_there("iptables", Mode::Legacy) && !ours_is_there("iptables", Mode::Nft));
+    });
+}
+
+#[test]
+fn a_host_without_programs_is_named_except_by_a_dry_run() {
+    isolated(|| {
+        let engine = Iptables::in_path("/nonexistent:relative");
+        let mut config = Config::default();
+        let error = engine.abilities(&config).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }));
+        for name in ["iptables-nft", "iptables-legacy", "/nonexistent"] {
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        assert!(engine.uninstall(&config).is_err());
+        config.dry_run = true;
+        let assumed = engine.abilities(&config).unwrap();
+        assert_eq!((assumed.v4, assumed.v6_refused, assumed.remarks.len()), (Default::default(), None, 1));
+    });
+}
+
+#[test]
+fn an_ordinary_user_can_make_a_plan_and_nothing_else() {
+    isolated(|| {
+        // Threads have users of their own, as far as the kernel is concerned.
+        let denied = |config: &Config| {
+            let config = config.clone();
+            thread::spawn(move || {
+                // SAFETY: a system call on numbers, for this thread only.
+                let result = unsafe { libc::syscall(libc::SYS_setresuid, 1000, 1000, 1000) };
+                assert_eq!(result, 0);
+                (Iptables::default().abilities(&config), Iptables::default().uninstall(&config))
+            })
+            .join()
+            .unwrap()
+        };
+        let mut config = Config::default();
+        let (abilities, uninstalled) = denied(&config);
+        assert!(matches!(abilities, Err(Error::Permission { .. })), "{abilities:?}");
+        assert!(matches!(uninstalled, Err(Error::Permission { .. })), "{uninstalled:?}");
+        config.dry_run = true;
+        assert_eq!(denied(&config).0.unwrap().v4, Default::default());
+    });
+}

@@ -1,0 +1,220 @@
+//! One check: a client, a server that it wants, and what comes of it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::thread;
+
+use kumatp::net::{FamilyName, Uid};
+use kumatp::{Config, Facts, policy};
+
+use crate::common::world::{APP, Backend, Client, Outcome, Place, Protocol, SIDECAR, Server, User, World, possible};
+
+/// A configuration, what else there is in the namespace, and the checks, which are made in order.
+pub(crate) struct Case {
+    pub(crate) config: Config,
+    pub(crate) facts: Facts,
+    /// Rules of others that are there before ours, as text for iptables-restore.
+    pub(crate) foreign: Option<fn(FamilyName) -> String>,
+    pub(crate) families: &'static [FamilyName],
+    pub(crate) checks: Vec<Check>,
+}
+
+impl Case {
+    /// For both families, on a capable host without other rules.
+    pub(crate) fn new(config: Config, checks: impl IntoIterator<Item = Check>) -> Self {
+        Self {
+            config,
+            facts: Facts::capable_host(Uid::new(SIDECAR.uid).expect("a valid uid")),
+            foreign: None,
+            families: &FamilyName::ALL,
+            checks: checks.into_iter().collect(),
+        }
+    }
+
+    /// Adds checks.
+    pub(crate) fn and(mut self, checks: impl IntoIterator<Item = Check>) -> Self {
+        self.checks.extend(checks);
+        self
+    }
+}
+
+/// Who connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// The workload.
+    App,
+    /// The sidecar.
+    Sidecar,
+    /// Another user beside the workload.
+    Uid(u32),
+    /// Somebody of another group beside the workload.
+    Gid(u32),
+    /// A host outside.
+    Remote,
+    /// The virtual machine.
+    Vm,
+}
+
+/// What a client should meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// The sidecar's inbound listener, which knows where the client wanted to go.
+    Inbound,
+    /// The sidecar's outbound listener, which knows that too.
+    Outbound,
+    /// The sidecar's DNS listener.
+    Dns,
+    /// The server itself, at the very address and port.
+    Direct,
+    /// Another server, since somebody else's rule says so.
+    Translated(Place, u16),
+    /// No server there, and the host says so: nothing redirected the client.
+    Refused,
+    /// No answer at all.
+    Silence,
+}
+
+/// A client and its fate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Check {
+    who: Who,
+    protocol: Protocol,
+    to: Place,
+    port: u16,
+    from: Option<Place>,
+    from_port: u16,
+    expect: Expect,
+    natively: Expect,
+}
+
+/// A check by TCP.
+pub(crate) fn tcp(who: Who, to: Place, port: u16, expect: Expect) -> Check {
+    Check { who, protocol: Protocol::Tcp, to, port, from: None, from_port: 0, expect, natively: expect }
+}
+
+/// A check by UDP.
+pub(crate) fn udp(who: Who, to: Place, port: u16, expect: Expect) -> Check {
+    Check { protocol: Protocol::Udp, ..tcp(who, to, port, expect) }
+}
+
+impl Check {
+    /// The client has this address.
+    pub(crate) fn from(mut self, place: Place) -> Self {
+        self.from = Some(place);
+        self
+    }
+
+    /// The client has this port.
+    pub(crate) fn from_port(mut self, port: u16) -> Self {
+        self.from_port = port;
+        self
+    }
+
+    /// With native rules, this is expected instead: an intended difference.
+    pub(crate) fn natively(mut self, expect: Expect) -> Self {
+        self.natively = expect;
+        self
+    }
+
+    fn expected(&self, backend: Backend) -> Expect {
+        if backend.is_native() { self.natively } else { self.expect }
+    }
+
+    fn outcome(&self, world: &World, family: FamilyName) -> Outcome {
+        let mut client = Client::new(self.protocol, self.to.socket(family, self.port)).from_port(self.from_port);
+        if let Some(place) = self.from {
+            client = client.from(place.addr(family));
+        }
+        let (netns, user) = match self.who {
+            Who::App => (&world.workload, APP),
+            Who::Sidecar => (&world.workload, SIDECAR),
+            Who::Uid(uid) => (&world.workload, User { uid, ..APP }),
+            Who::Gid(gid) => (&world.workload, User { gid, ..APP }),
+            Who::Remote => (&world.outside, User::ROOT),
+            Who::Vm => (&world.machine, User::ROOT),
+        };
+        netns.enter_as(user, || client.outcome())
+    }
+
+    /// What is wrong with an outcome, if anything.
+    fn complaint(&self, expect: Expect, family: FamilyName, outcome: &Outcome) -> Option<String> {
+        let wanted = self.to.socket(family, self.port);
+        let reached = match (expect, outcome) {
+            (Expect::Refused, Outcome::Refused) | (Expect::Silence, Outcome::Silence) => return None,
+            (Expect::Refused | Expect::Silence, _) => return Some("it should not be answered".into()),
+            (_, Outcome::Reached(reached)) => reached,
+            _ => return Some("it should be answered".into()),
+        };
+        let answer = &reached.answer;
+        // Redirection of what was made here goes to the loopback address, of what arrived to one of the interface.
+        let local_client = !matches!(self.who, Who::Remote | Who::Vm);
+        let listener = |who: &str, port: u16| {
+            answer.who == who && answer.local.port() == port && answer.local.ip().is_loopback() == local_client
+        };
+        let at = |place: Place, local: SocketAddr| answer.who == place.server() && answer.local == local;
+        let right = match expect {
+            Expect::Inbound => listener(Server::INBOUND, 15006),
+            Expect::Outbound => listener(Server::OUTBOUND, 15001),
+            Expect::Dns => listener(Server::DNS, 15053),
+            Expect::Direct => at(self.to, wanted),
+            Expect::Translated(place, port) => at(place, place.socket(family, port)),
+            Expect::Refused | Expect::Silence => false,
+        };
+        if !right {
+            return Some("another server should answer".into());
+        }
+        let original_matters = matches!(expect, Expect::Inbound | Expect::Outbound);
+        if original_matters && answer.original != Some(wanted) {
+            return Some("the listener should know the original destination".into());
+        }
+        if expect == Expect::Direct && answer.original.is_some_and(|original| original != wanted) {
+            return Some("nothing should have translated it".into());
+        }
+        (answer.peer != reached.local).then(|| "the server should see the client's own address".into())
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} by {:?} to {:?}:{}", self.who, self.protocol, self.to, self.port)?;
+        if let Some(place) = self.from {
+            write!(f, " from {place:?}")?;
+        }
+        match self.from_port {
+            0 => Ok(()),
+            port => write!(f, " from port {port}"),
+        }
+    }
+}
+
+/// Makes all checks of a case, both families at a time, and reports all that is wrong.
+pub(crate) fn run(backend: Backend, case: Case) {
+    if !possible() {
+        return;
+    }
+    let world = World::new().expect("the world can be made");
+    if let Some(foreign) = case.foreign {
+        for family in case.families {
+            backend.restore(&world, *family, &foreign(*family)).expect("the foreign rules load");
+        }
+    }
+    let plan = policy::plan(&case.config, &case.facts).expect("the configuration fits the facts");
+    backend.install(&world, &plan).expect("the rules load");
+    let (world, checks) = (&world, &case.checks);
+    let check_family = |family: FamilyName| {
+        let mut wrong = Vec::new();
+        for check in checks {
+            let expect = check.expected(backend);
+            let outcome = check.outcome(world, family);
+            if let Some(complaint) = check.complaint(expect, family, &outcome) {
+                wrong.push(format!("{family}: {check}: expected {expect:?}; {outcome}: {complaint}"));
+            }
+        }
+        wrong
+    };
+    let wrong: Vec<String> = thread::scope(|scope| {
+        let threads: Vec<_> = case.families.iter().map(|family| scope.spawn(|| check_family(*family))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("the checks do not panic")).collect()
+    });
+    assert!(wrong.is_empty(), "{}\n\nthe rules:\n{}", wrong.join("\n"), world.rules());
+}
