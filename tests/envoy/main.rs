@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use kumatp::config::{Config, FamilyExecutables};
 use kumatp::engine::iptables::{Iptables, Mode};
+use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, Report};
 use kumatp::net::FamilyName;
 use kumatp::{Error, facts, policy};
@@ -31,10 +32,16 @@ fn iptables_legacy() {
     run(Rules::Iptables(Mode::Legacy));
 }
 
+#[test]
+fn netlink() {
+    run(Rules::Netlink);
+}
+
 /// What makes the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rules {
     Iptables(Mode),
+    Netlink,
 }
 
 /// Who asks.
@@ -135,6 +142,7 @@ impl Rules {
     fn engine(self) -> Box<dyn Engine> {
         match self {
             Self::Iptables(_) => Box::new(Iptables::default()),
+            Self::Netlink => Box::new(Netlink::default()),
         }
     }
 
@@ -158,6 +166,7 @@ impl Rules {
                 config.iptables_executables.v4 = programs("iptables", mode)?;
                 config.iptables_executables.v6 = programs("ip6tables", mode)?;
             }
+            Self::Netlink => {}
         }
         Ok(config)
     }
