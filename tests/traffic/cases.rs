@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use kumatp::Config;
+use kumatp::config::IpFamilyMode;
 use kumatp::facts::Resolvers;
 use kumatp::net::FamilyName;
 
@@ -13,7 +14,7 @@ use Place::{
 };
 use Who::{App, Gid, Remote, Sidecar, Uid, Vm};
 
-use crate::check::{Case, Check, Expect, Who, tcp, udp};
+use crate::check::{Case, Check, Expect, Foreign, Who, tcp, udp};
 use crate::common::world::Place;
 
 /// Everything inbound and outbound by TCP, and nothing else.
@@ -70,6 +71,27 @@ fn defaults_checks() -> Vec<Check> {
     ]
 }
 
+/// IPv4 only: IPv6 is as if nothing was installed.
+pub(crate) fn ipv4_only() -> [Case; 2] {
+    let mut config = Config::default();
+    config.ip_family_mode = IpFamilyMode::Ipv4;
+    config.redirect.dns.enabled = true;
+    config.redirect.dns.capture_all = true;
+    let mut four = Case::new(config.clone(), dns_to_any_server_checks());
+    four.families = &[FamilyName::V4];
+    let mut six = Case::new(
+        config,
+        [
+            tcp(Remote, Own, 8080, Direct),
+            tcp(App, Outside, 9000, Direct),
+            tcp(Sidecar, Own, 8080, Direct),
+            udp(App, Resolver, 53, Direct),
+        ],
+    );
+    six.families = &[FamilyName::V6];
+    [four, six]
+}
+
 /// Neither logs nor missing comments change what rules do.
 pub(crate) fn logs_and_no_comments() -> Case {
     let mut config = Config::default();
@@ -87,14 +109,14 @@ pub(crate) fn dns_to_any_server() -> Case {
     config.redirect.dns.capture_all = true;
     Case::new(config, dns_to_any_server_checks()).and([
         // The workload and the sidecar ask the same server from the same port, in either order.
-        udp(App, Resolver, 53, Dns).from_port(40000),
-        udp(Sidecar, Resolver, 53, Direct).from_port(40000),
-        udp(App, Resolver, 53, Dns).from_port(40000),
-        udp(Sidecar, OtherResolver, 53, Direct).from_port(40001),
-        udp(App, OtherResolver, 53, Dns).from_port(40001),
-        udp(Sidecar, OtherResolver, 53, Direct).from_port(40001),
-        udp(App, LocalResolver, 53, Dns).from_port(40002),
-        udp(Sidecar, LocalResolver, 53, Direct).from_port(40002),
+        udp(App, Resolver, 53, Dns).from_port(30000),
+        udp(Sidecar, Resolver, 53, Direct).from_port(30000),
+        udp(App, Resolver, 53, Dns).from_port(30000),
+        udp(Sidecar, OtherResolver, 53, Direct).from_port(30001),
+        udp(App, OtherResolver, 53, Dns).from_port(30001),
+        udp(Sidecar, OtherResolver, 53, Direct).from_port(30001),
+        udp(App, LocalResolver, 53, Dns).from_port(30002),
+        udp(Sidecar, LocalResolver, 53, Direct).from_port(30002),
     ])
 }
 
@@ -143,12 +165,12 @@ pub(crate) fn dns_to_named_servers() -> Case {
             tcp(App, Outside, 9000, Outbound),
             tcp(Remote, Own, 8080, Inbound),
             // The same server from the same port.
-            udp(App, Resolver, 53, Dns).from_port(40000),
-            udp(Sidecar, Resolver, 53, Direct).from_port(40000),
-            udp(App, Resolver, 53, Dns).from_port(40000),
-            udp(Sidecar, LocalResolver, 53, Direct).from_port(40001),
-            udp(App, LocalResolver, 53, Dns).from_port(40001),
-            udp(Sidecar, LocalResolver, 53, Direct).from_port(40001),
+            udp(App, Resolver, 53, Dns).from_port(30000),
+            udp(Sidecar, Resolver, 53, Direct).from_port(30000),
+            udp(App, Resolver, 53, Dns).from_port(30000),
+            udp(Sidecar, LocalResolver, 53, Direct).from_port(30001),
+            udp(App, LocalResolver, 53, Dns).from_port(30001),
+            udp(Sidecar, LocalResolver, 53, Direct).from_port(30001),
         ],
     );
     let servers = [Resolver, LocalResolver].into_iter().flat_map(|place| FamilyName::ALL.map(|f| place.addr(f)));
@@ -163,9 +185,9 @@ pub(crate) fn dns_without_zones() -> Case {
     config.redirect.dns.capture_all = true;
     config.redirect.dns.skip_conntrack_zone_split = true;
     Case::new(config, dns_to_any_server_checks()).and([
-        udp(App, Resolver, 53, Dns).from_port(40000),
-        udp(Sidecar, Resolver, 53, Dns).from_port(40000),
-        udp(Sidecar, Resolver, 53, Direct).from_port(40001),
+        udp(App, Resolver, 53, Dns).from_port(30000),
+        udp(Sidecar, Resolver, 53, Dns).from_port(30000),
+        udp(Sidecar, Resolver, 53, Direct).from_port(30001),
     ])
 }
 
@@ -185,9 +207,9 @@ pub(crate) fn dns_of_docker() -> Case {
         [
             udp(App, LocalResolver, 53, Dns),
             udp(Sidecar, LocalResolver, 53, Translated(LocalResolver, 45353)),
-            udp(App, LocalResolver, 53, Dns).from_port(40000),
-            udp(Sidecar, LocalResolver, 53, Translated(LocalResolver, 45353)).from_port(40000),
-            udp(App, LocalResolver, 53, Dns).from_port(40000),
+            udp(App, LocalResolver, 53, Dns).from_port(30000),
+            udp(Sidecar, LocalResolver, 53, Translated(LocalResolver, 45353)).from_port(30000),
+            udp(App, LocalResolver, 53, Dns).from_port(30000),
             udp(App, Resolver, 53, Direct),
             tcp(App, LocalResolver, 53, Direct),
             tcp(App, Outside, 9000, Outbound),
@@ -195,7 +217,7 @@ pub(crate) fn dns_of_docker() -> Case {
     );
     case.facts.resolvers = Some(Resolvers::new([LocalResolver.addr(FamilyName::V4)]));
     case.facts.v4.docker_output = true;
-    case.foreign = Some(docker);
+    case.foreign = Some(Foreign::before(docker));
     case.families = &[FamilyName::V4];
     case
 }
@@ -215,7 +237,7 @@ pub(crate) fn dns_to_any_server_beside_docker() -> Case {
         ],
     );
     case.facts.v4.docker_output = true;
-    case.foreign = Some(docker);
+    case.foreign = Some(Foreign::before(docker));
     case.families = &[FamilyName::V4];
     case
 }
@@ -503,6 +525,26 @@ pub(crate) fn virtual_networks_of_one_interface_with_dns() -> Case {
     )
 }
 
+/// The same with servers of resolv.conf: any query of the machine is the sidecar's, whatever server it names.
+pub(crate) fn virtual_network_with_named_servers() -> Case {
+    let mut config = Config::default();
+    config.redirect.vnet = networks("br+", 1);
+    config.redirect.dns.enabled = true;
+    let mut case = Case::new(
+        config,
+        [
+            udp(Vm, Resolver, 53, Silence).natively(Dns),
+            udp(Vm, OtherResolver, 53, Silence).natively(Dns),
+            udp(App, Resolver, 53, Dns),
+            udp(App, OtherResolver, 53, Direct),
+            udp(Sidecar, Resolver, 53, Direct),
+            tcp(Vm, Outside, 9000, Outbound),
+        ],
+    );
+    case.facts.resolvers = Some(Resolvers::new(both(Resolver)));
+    case
+}
+
 /// Somebody else's address translation, as kube-proxy makes it: for ports 9100 and 9002 outbound, 8100 inbound. Ports
 /// 9003 outbound and 8082 inbound they leave alone explicitly.
 fn foreign(family: FamilyName) -> String {
@@ -540,7 +582,7 @@ pub(crate) fn appended_behind_foreign_rules() -> Case {
             tcp(App, Resolver, 9000, Direct),
         ],
     );
-    case.foreign = Some(foreign);
+    case.foreign = Some(Foreign::before(foreign));
     case
 }
 
@@ -563,7 +605,7 @@ pub(crate) fn inserted_before_foreign_rules() -> Case {
             tcp(Remote, Own, 8080, Inbound),
         ],
     );
-    case.foreign = Some(foreign);
+    case.foreign = Some(Foreign::before(foreign));
     case
 }
 

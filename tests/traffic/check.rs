@@ -13,8 +13,8 @@ use crate::common::world::{APP, Backend, Client, Outcome, Place, Protocol, SIDEC
 pub(crate) struct Case {
     pub(crate) config: Config,
     pub(crate) facts: Facts,
-    /// Rules of others that are there before ours, as text for iptables-restore.
-    pub(crate) foreign: Option<fn(FamilyName) -> String>,
+    /// Rules of others, if there are any.
+    pub(crate) foreign: Option<Foreign>,
     pub(crate) families: &'static [FamilyName],
     pub(crate) checks: Vec<Check>,
 }
@@ -31,10 +31,39 @@ impl Case {
         }
     }
 
+    /// The same with the rules of others after ours and by the legacy programs.
+    pub(crate) fn with_late_and_legacy_rules(mut self) -> Self {
+        self.foreign = self.foreign.map(|foreign| Foreign { late_and_legacy: true, ..foreign });
+        self
+    }
+
     /// Adds checks.
     pub(crate) fn and(mut self, checks: impl IntoIterator<Item = Check>) -> Self {
         self.checks.extend(checks);
         self
+    }
+}
+
+/// Rules of others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Foreign {
+    /// Their text for iptables-restore.
+    pub(crate) rules: fn(FamilyName) -> String,
+    /// Whether they come after ours, and by the legacy programs whatever ours come by. To native rules, neither matters.
+    pub(crate) late_and_legacy: bool,
+}
+
+impl Foreign {
+    /// Rules that are there before ours, in the same mode.
+    pub(crate) fn before(rules: fn(FamilyName) -> String) -> Self {
+        Self { rules, late_and_legacy: false }
+    }
+
+    fn load(&self, backend: Backend, world: &World, families: &[FamilyName]) {
+        let backend = if self.late_and_legacy { Backend::IptablesLegacy } else { backend };
+        for family in families {
+            backend.restore(world, *family, &(self.rules)(*family)).expect("the foreign rules load");
+        }
     }
 }
 
@@ -82,6 +111,7 @@ pub(crate) struct Check {
     to: Place,
     port: u16,
     from: Option<Place>,
+    /// 0 for any.
     from_port: u16,
     expect: Expect,
     natively: Expect,
@@ -120,8 +150,9 @@ impl Check {
         if backend.is_native() { self.natively } else { self.expect }
     }
 
-    fn outcome(&self, world: &World, family: FamilyName) -> Outcome {
-        let mut client = Client::new(self.protocol, self.to.socket(family, self.port)).from_port(self.from_port);
+    fn outcome(&self, world: &World, family: FamilyName, own_port: u16) -> Outcome {
+        let port = if self.from_port == 0 { own_port } else { self.from_port };
+        let mut client = Client::new(self.protocol, self.to.socket(family, self.port)).from_port(port);
         if let Some(place) = self.from {
             client = client.from(place.addr(family));
         }
@@ -193,19 +224,23 @@ pub(crate) fn run(backend: Backend, case: Case) {
         return;
     }
     let world = World::new().expect("the world can be made");
-    if let Some(foreign) = case.foreign {
-        for family in case.families {
-            backend.restore(&world, *family, &foreign(*family)).expect("the foreign rules load");
-        }
+    let foreign = |late| case.foreign.filter(|foreign| foreign.late_and_legacy == late);
+    if let Some(foreign) = foreign(false) {
+        foreign.load(backend, &world, case.families);
     }
     let plan = policy::plan(&case.config, &case.facts).expect("the configuration fits the facts");
     backend.install(&world, &plan).expect("the rules load");
+    if let Some(foreign) = foreign(true) {
+        foreign.load(backend, &world, case.families);
+    }
     let (world, checks) = (&world, &case.checks);
     let check_family = |family: FamilyName| {
         let mut wrong = Vec::new();
-        for check in checks {
+        // Each client has a port of its own: of two connections that were redirected to the same place from the same
+        // port, the kernel would give one another port.
+        for (check, own_port) in checks.iter().zip(20000..) {
             let expect = check.expected(backend);
-            let outcome = check.outcome(world, family);
+            let outcome = check.outcome(world, family, own_port);
             if let Some(complaint) = check.complaint(expect, family, &outcome) {
                 wrong.push(format!("{family}: {check}: expected {expect:?}; {outcome}: {complaint}"));
             }

@@ -2,13 +2,15 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use kumatp::net::{FamilyName, Uid};
 use kumatp::{Config, Facts, Plan, policy};
 
 use crate::common::world::{
-    APP, Answer, Backend, Client, Netns, OUTSIDE, Place, Protocol, SIDECAR, Server, Session, User, WORKLOAD, World,
-    possible,
+    APP, Answer, Backend, Client, Netns, OUTSIDE, Outcome, Place, Protocol, SIDECAR, Server, Session, User, WORKLOAD,
+    World, possible,
 };
 
 fn plan(config: &Config) -> Plan {
@@ -63,5 +65,105 @@ pub(crate) fn connections_from_before(backend: Backend) {
         assert_eq!(inbound.check().is_ok(), backend.is_native(), "inbound by {family}");
         assert_eq!(outbound.check().is_ok(), backend.is_native(), "outbound by {family}");
         sidecar.check().expect("the sidecar's connections are nobody's to redirect");
+    }
+}
+
+/// A replacement changes what happens to new connections, and nothing about those that are open.
+pub(crate) fn connections_survive_a_replacement(backend: Backend) {
+    if !possible() {
+        return;
+    }
+    let world = World::new().expect("the world can be made");
+    backend.install(&world, &plan(&Config::default())).expect("the rules load");
+    let open = || {
+        FamilyName::ALL.map(|family| {
+            let inbound = session(&world.outside, User::ROOT, family, Place::Own, 8080);
+            let outbound = session(&world.workload, APP, family, Place::Outside, 9000);
+            [inbound, outbound]
+        })
+    };
+    let mut config = Config::default();
+    config.redirect.inbound.exclude_ports = "8080".parse().expect("ports");
+    config.redirect.outbound.exclude_ports = "9000".parse().expect("ports");
+    let mut sessions = open();
+    for plan in [plan(&Config::default()), plan(&config)] {
+        backend.install(&world, &plan).expect("the rules load again");
+        for session in sessions.iter_mut().flatten() {
+            session.check().expect("open connections stay redirected");
+        }
+    }
+    let who = |sessions: [[Session; 2]; 2]| sessions.map(|pair| pair.map(|session| session.answer.who));
+    assert_eq!(who(sessions), [[Server::INBOUND, Server::OUTBOUND]; 2]);
+    assert_eq!(who(open()), [[WORKLOAD, OUTSIDE]; 2], "new connections follow the new rules");
+}
+
+/// Clients that connect in a loop meet the outbound listener each time, while the rules are replaced again and again.
+pub(crate) fn no_connection_slips_through_a_replacement(backend: Backend) {
+    const REPLACEMENTS: usize = 20;
+
+    if !possible() {
+        return;
+    }
+    let world = World::new().expect("the world can be made");
+    let plan = plan(&Config::default());
+    backend.install(&world, &plan).expect("the rules load");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients = FamilyName::ALL.map(|family| {
+            let (world, over) = (&world, &over);
+            scope.spawn(move || {
+                let client = Client::new(Protocol::Tcp, Place::Outside.socket(family, 9000));
+                world.workload.enter_as(APP, || {
+                    let mut count = 0;
+                    while !over.load(Ordering::Relaxed) && count < 1_000_000 {
+                        match client.outcome() {
+                            Outcome::Reached(reached) if reached.answer.who == Server::OUTBOUND => count += 1,
+                            other => return Err(format!("{family}, after {count} connections: {other}")),
+                        }
+                    }
+                    Ok(count)
+                })
+            })
+        });
+        let installed: Result<Vec<()>, _> = (0..REPLACEMENTS).map(|_| backend.install(&world, &plan)).collect();
+        over.store(true, Ordering::Relaxed);
+        installed.expect("the rules load again");
+        for client in clients {
+            let count = client.join().expect("the client does not panic").unwrap_or_else(|slipped| panic!("{slipped}"));
+            assert!(count > REPLACEMENTS, "only {count} connections in {REPLACEMENTS} replacements");
+        }
+    });
+}
+
+/// After a removal, it is as if there had never been rules, also for what was excluded or tracked in zones.
+pub(crate) fn nothing_is_left_after_removal(backend: Backend) {
+    if !possible() {
+        return;
+    }
+    let world = World::new().expect("the world can be made");
+    let before = world.rules();
+    let mut config = Config::default();
+    config.redirect.dns.enabled = true;
+    config.redirect.dns.capture_all = true;
+    backend.install(&world, &plan(&config)).expect("the rules load");
+    assert_ne!(world.rules(), before);
+    backend.remove(&world).expect("the rules can be removed");
+    assert_eq!(world.rules(), before);
+    for family in FamilyName::ALL {
+        for (netns, user, place, port, who) in [
+            (&world.outside, User::ROOT, Place::Own, 8080, WORKLOAD),
+            (&world.workload, APP, Place::Outside, 9000, OUTSIDE),
+            (&world.workload, APP, Place::Resolver, 53, OUTSIDE),
+        ] {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                // Not every server has both, so the ports of UDP are others.
+                let port = if protocol == Protocol::Udp && port == 8080 { 9000 } else { port };
+                let client = Client::new(protocol, place.socket(family, port));
+                match netns.enter_as(user, || client.outcome()) {
+                    Outcome::Reached(reached) if reached.answer.who == who => {}
+                    other => panic!("{protocol:?} to {place:?}:{port} by {family}: {other}"),
+                }
+            }
+        }
     }
 }

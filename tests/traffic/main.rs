@@ -26,6 +26,13 @@ macro_rules! matrix {
             }
 
             #[test]
+            fn ipv4_only() {
+                for case in cases::ipv4_only() {
+                    check::run($backend, case);
+                }
+            }
+
+            #[test]
             fn logs_and_no_comments() {
                 check::run($backend, cases::logs_and_no_comments());
             }
@@ -106,6 +113,11 @@ macro_rules! matrix {
             }
 
             #[test]
+            fn virtual_network_with_named_servers() {
+                check::run($backend, cases::virtual_network_with_named_servers());
+            }
+
+            #[test]
             fn appended_behind_foreign_rules() {
                 check::run($backend, cases::appended_behind_foreign_rules());
             }
@@ -138,8 +150,53 @@ macro_rules! matrix {
     )*};
 }
 
+/// What only native rules promise.
+macro_rules! native {
+    ($($module:ident: $backend:expr;)*) => {$(
+        mod $module {
+            use super::*;
+
+            #[test]
+            fn appended_behind_later_rules() {
+                check::run($backend, cases::appended_behind_foreign_rules().with_late_and_legacy_rules());
+            }
+
+            #[test]
+            fn inserted_before_later_rules() {
+                check::run($backend, cases::inserted_before_foreign_rules().with_late_and_legacy_rules());
+            }
+
+            #[test]
+            fn dns_of_a_later_docker() {
+                check::run($backend, cases::dns_of_docker().with_late_and_legacy_rules());
+            }
+
+            #[test]
+            fn connections_survive_a_replacement() {
+                live::connections_survive_a_replacement($backend);
+            }
+
+            #[test]
+            fn no_connection_slips_through_a_replacement() {
+                live::no_connection_slips_through_a_replacement($backend);
+            }
+
+            #[test]
+            fn nothing_is_left_after_removal() {
+                live::nothing_is_left_after_removal($backend);
+            }
+        }
+    )*};
+}
+
+// An engine takes part by a variant of `Backend` and a line in both lists.
+
 matrix! {
     iptables_nft: Backend::IptablesNft;
     iptables_legacy: Backend::IptablesLegacy;
     nft_script: Backend::NftScript;
+}
+
+native! {
+    nft_script_only: Backend::NftScript;
 }

@@ -35,6 +35,12 @@ impl Backend {
         }
     }
 
+    /// Removes our rules; native backends only.
+    pub(crate) fn remove(self, world: &World) -> io::Result<()> {
+        assert!(self.is_native(), "a text for iptables-restore removes nothing");
+        world.workload.enter(|| feed(Command::new("nft").args(["-f", "-"]), &nft::removal()))
+    }
+
     /// Loads somebody else's iptables rules beside those that are there. Where the backend has no iptables, they are
     /// loaded by `iptables-nft-restore`.
     pub(crate) fn restore(self, world: &World, family: FamilyName, text: &str) -> io::Result<()> {
