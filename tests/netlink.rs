@@ -274,6 +274,30 @@ fn whoever_installs_at_the_same_time_one_of_them_wins() {
 }
 
 #[test]
+fn others_may_change_their_own_rules_all_the_time() {
+    isolated(|| {
+        let mut other = Command::new("sh")
+            .args(["-c", "echo; while nft 'add table ip other; delete table ip other'; do :; done"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(other.stdout.take().unwrap()), &mut line).unwrap();
+        let engine = Netlink::default();
+        let plan = of("all DNS");
+        let outcome = (0..50).try_for_each(|_| {
+            engine.apply(&plan)?;
+            assert_eq!(engine.status(&plan)?, Status::Current);
+            engine.uninstall(&plan.config)?;
+            Ok::<_, Error>(())
+        });
+        other.kill().unwrap();
+        other.wait().unwrap();
+        outcome.unwrap();
+    });
+}
+
+#[test]
 fn what_is_missing_is_named() {
     isolated(|| {
         // Without the capability, in a user namespace that does not own the network namespace.
