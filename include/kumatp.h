@@ -1,6 +1,34 @@
 /* kumatp: transparent-proxy rules for the Kuma service mesh.
  *
  * Generated from src/ffi by cbindgen; `KUMATP_BLESS=1 cargo test --test header` rewrites it.
+ *
+ * What holds for every function:
+ *
+ * Order       A function has the handle that it works on first, then its inputs, then its outputs, and an error slot last.
+ * Status      Most functions return a kumatp_status: KUMATP_OK, or why nothing was done. The others cannot fail.
+ * Errors      The last argument, `err`, is NULL or points to a kumatp_error pointer of the caller's. It is written only by a
+ *             call that fails: set it to NULL before, and free what it then holds with kumatp_error_free().
+ * Outputs     An output (`out`) is written only by a call that succeeds, and stays as it was otherwise. None may be NULL.
+ * Handles     What a function gives out belongs to the caller, and only the function kumatp_<type>_free() of its type frees
+ *             it, once; giving NULL to that is fine. Handles never change, so a handle may be used by any number of threads
+ *             at once, as long as none of them frees it.
+ * Texts in    A text is a pointer and a length in bytes, or KUMATP_NUL_TERMINATED, and is UTF-8 of at most KUMATP_MAX_TEXT
+ *             bytes. It is lent for the call, not kept. A pointer that goes with the length 0 may be NULL.
+ * Texts out   A kumatp_text is UTF-8 with a NUL after it. A `const char *` that a function returns belongs to the handle that
+ *             was asked, or is static; never free it.
+ * NULL        Where the documentation of a parameter does not allow it, NULL is refused with KUMATP_E_ARGUMENT.
+ * Flags       Bits that this version does not know are refused, not ignored.
+ * JSON        Documents have the members that are described here. Later versions may add members: pass over those that you do
+ *             not know.
+ * Threads     Every function may be called from any thread at any time. Nothing is kept between calls, and there is no global
+ *             state. Calls that change a network namespace take turns inside the kernel; several namespaces can be changed at
+ *             once.
+ * Namespaces  `netns_fd` is a file descriptor of a network namespace (/proc/PID/ns/net, /var/run/netns/NAME), lent for the call
+ *             and never closed, or -1 for the namespace of the calling thread. The calling thread stays in its namespace: work
+ *             in another one is done by a thread of the library's own, which has ended when the call returns. Entering another
+ *             namespace needs CAP_SYS_ADMIN.
+ * Processes   No signal handler is set, nothing is printed, and nothing aborts: a bug is reported as KUMATP_E_INTERNAL (and by
+ *             a line on standard error). Only the iptables engine runs programs, and waits for them.
  */
 
 #ifndef KUMATP_H
@@ -10,29 +38,895 @@
 #include <stdint.h>
 
 /**
+ * Instead of the length of a text: the text ends at its first NUL. Since 0.1.
+ */
+#define KUMATP_NUL_TERMINATED SIZE_MAX
+
+/**
+ * Marks the functions whose result has to be looked at.
+ */
+#if defined(__GNUC__)
+#define KUMATP_MUST_USE __attribute__((warn_unused_result))
+#else
+#define KUMATP_MUST_USE
+#endif
+
+
+/**
  * The number of the ABI that this header describes. It changes only with an incompatible change, and the
- * soname with it; compare it with `kumatp_abi_version()`.
+ * soname with it; compare it with kumatp_abi_version(). Since 0.1.
  */
 #define KUMATP_ABI_VERSION 1
+
+/**
+ * The longest text that is read, in bytes (64 MiB); a longer one is refused before it is looked at. Since 0.1.
+ */
+#define KUMATP_MAX_TEXT 67108864
+
+/**
+ * The format of a document is JSON. Since 0.1.
+ */
+#define KUMATP_FORMAT_JSON 1
+
+/**
+ * The format of a document is YAML, and so JSON as well. Since 0.1.
+ */
+#define KUMATP_FORMAT_YAML 2
+
+/**
+ * Text for iptables-restore and ip6tables-restore, both with --noflush. Since 0.1.
+ */
+#define KUMATP_SYNTAX_IPTABLES 1
+
+/**
+ * A script for "nft -f". Since 0.1.
+ */
+#define KUMATP_SYNTAX_NFT 2
+
+/**
+ * firewalld's direct.xml. Since 0.1.
+ */
+#define KUMATP_SYNTAX_FIREWALLD 3
+
+/**
+ * A JSON document for programs: the rules with their parts, and the configuration key that asked for each. Since 0.1.
+ */
+#define KUMATP_SYNTAX_JSON 4
+
+/**
+ * The native nf_tables form as a JSON document: tables, chains with their hooks and priorities, rules, sets. Since 0.1.
+ */
+#define KUMATP_SYNTAX_NATIVE 5
+
+/**
+ * Both address families, as far as the plan has them. Since 0.1.
+ */
+#define KUMATP_FAMILY_ALL 0
+
+/**
+ * IPv4 only. Since 0.1.
+ */
+#define KUMATP_FAMILY_IPV4 4
+
+/**
+ * IPv6 only. Since 0.1.
+ */
+#define KUMATP_FAMILY_IPV6 6
+
+/**
+ * A flag of kumatp_plan_render(): long option names and headings in KUMATP_SYNTAX_IPTABLES, as the configuration's
+ * "verbose" asks for. Since 0.1.
+ */
+#define KUMATP_RENDER_LONG 1
+
+/**
+ * The engine that talks to the kernel's nf_tables, without any program. Needs CAP_NET_ADMIN. Since 0.1.
+ */
+#define KUMATP_ENGINE_NETLINK 1
+
+/**
+ * The engine that runs the distribution's iptables programs. Needs root. Since 0.1.
+ */
+#define KUMATP_ENGINE_IPTABLES 2
+
+/**
+ * Every engine that the library has, where several are allowed. Since 0.1.
+ */
+#define KUMATP_ENGINE_ALL 4294967295
+
+/**
+ * A flag of kumatp_uninstall(): say what would be removed, and change nothing. Since 0.1.
+ */
+#define KUMATP_UNINSTALL_DRY_RUN 1
+
+/**
+ * Nothing is installed. Since 0.1.
+ */
+#define KUMATP_STATE_ABSENT 0
+
+/**
+ * What is installed is what the plan asks for. Since 0.1.
+ */
+#define KUMATP_STATE_CURRENT 1
+
+/**
+ * Something else is installed, or it has been changed, or two engines have rules at once. Since 0.1.
+ */
+#define KUMATP_STATE_DRIFTED 2
+
+/**
+ * Something is installed, by an engine that cannot compare it with a plan (iptables). Since 0.1.
+ */
+#define KUMATP_STATE_INSTALLED 3
+
+/**
+ * A configuration: always valid, and never changed. Free it with kumatp_config_free().
+ */
+typedef struct kumatp_config kumatp_config;
+
+/**
+ * Why a call failed. Made by a failing call whose last argument is not NULL; free it with kumatp_error_free().
+ */
+typedef struct kumatp_error kumatp_error;
+
+/**
+ * What is known of a host: all that rules depend on besides the configuration. Never changed; free it with
+ * kumatp_facts_free().
+ */
+typedef struct kumatp_facts kumatp_facts;
+
+/**
+ * The rules of both families that a configuration asks for on a host. Never changed; free it with kumatp_plan_free().
+ */
+typedef struct kumatp_plan kumatp_plan;
+
+/**
+ * What is installed in a network namespace, as it was when it was looked at. Free it with kumatp_state_free().
+ */
+typedef struct kumatp_state kumatp_state;
+
+/**
+ * A text or document that a call has made: UTF-8. Free it with kumatp_text_free().
+ */
+typedef struct kumatp_text kumatp_text;
+
+/**
+ * How a call ended: KUMATP_OK, or one of KUMATP_E_*. Numbers are never used again for something else, and later
+ * versions may add some: treat one that you do not know as a failure.
+ */
+typedef int32_t kumatp_status;
+
+/**
+ * The call did what it says. Since 0.1.
+ */
+#define KUMATP_OK 0
+
+/**
+ * An argument is wrong: NULL, not UTF-8, too long, a number or flag that is not known. The error's field is the
+ * name of the parameter. Since 0.1.
+ */
+#define KUMATP_E_ARGUMENT 1
+
+/**
+ * A document is not valid. The error's field is the path of the first problem, such as
+ * "redirect.inbound.port"; kumatp_error_to_json() has all of them. Since 0.1.
+ */
+#define KUMATP_E_CONFIG 2
+
+/**
+ * A fact about the host is missing, wrong, or makes the plan impossible. Since 0.1.
+ */
+#define KUMATP_E_FACTS 3
+
+/**
+ * The host, the engine or this build of the library lacks something that is needed. Since 0.1.
+ */
+#define KUMATP_E_UNSUPPORTED 4
+
+/**
+ * A privilege is missing; the message names it. Since 0.1.
+ */
+#define KUMATP_E_PERMISSION 5
+
+/**
+ * Something else is installed, or changed the rules at the same time. Since 0.1.
+ */
+#define KUMATP_E_CONFLICT 6
+
+/**
+ * The operating system refused; see kumatp_error_errno(). Since 0.1.
+ */
+#define KUMATP_E_OS 7
+
+/**
+ * A program that the iptables engine ran has failed; the message has what it said. Since 0.1.
+ */
+#define KUMATP_E_PROGRAM 8
+
+/**
+ * A bug in the library: every function that returns a status may return it. Since 0.1.
+ */
+#define KUMATP_E_INTERNAL 99
 
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
 
 /**
- * Returns the number of the ABI that the library has.
+ * Returns the number of the ABI that the library has: KUMATP_ABI_VERSION of the header that it was built with.
  *
- * Never fails; may be called from any thread. Since 0.1.
+ * Never fails. Since 0.1.
  */
 uint32_t kumatp_abi_version(void);
 
 /**
  * Returns the version of the library, such as "0.1.0".
  *
- * The text is NUL-terminated and static: never free it. Never fails; may be called from any thread.
- * Since 0.1.
+ * The text is NUL-terminated and static: never free it. Never fails. Since 0.1.
  */
 const char *kumatp_version(void);
+
+/**
+ * Returns the name of a status, such as "KUMATP_E_CONFIG", and "unknown status" for a number that is none.
+ *
+ * The text is static: never free it. Never fails. Since 0.1.
+ */
+const char *kumatp_status_name(kumatp_status status);
+
+/**
+ * Returns the status that the failed call returned; KUMATP_OK for NULL.
+ *
+ * Never fails. Since 0.1.
+ */
+kumatp_status kumatp_error_status(const struct kumatp_error *error);
+
+/**
+ * Returns what went wrong, for people: the field, the offending value and what would be right. A document with
+ * several problems has one line for each.
+ *
+ * The text is NUL-terminated UTF-8, belongs to the error and is valid until kumatp_error_free(); "" for NULL. Never
+ * fails. Since 0.1.
+ */
+const char *kumatp_error_message(const struct kumatp_error *error);
+
+/**
+ * Returns what the error is about: a key such as "redirect.inbound.port", a fact, or a parameter.
+ *
+ * The text is NUL-terminated UTF-8, belongs to the error and is valid until kumatp_error_free(). NULL if the error
+ * is about nothing of that kind, and for NULL. Never fails. Since 0.1.
+ */
+const char *kumatp_error_field(const struct kumatp_error *error);
+
+/**
+ * Returns the number that the operating system gave (errno); 0 if it was not involved, and for NULL.
+ *
+ * Never fails. Since 0.1.
+ */
+int32_t kumatp_error_errno(const struct kumatp_error *error);
+
+/**
+ * Writes an error as a JSON document, for programs and logs.
+ *
+ * Its members: "status" (number), "name" ("KUMATP_E_CONFIG"), "message", "field" (text or null), "errno" (number),
+ * and "problems", all that is wrong with a document: a list of objects with "path", "value" and "expected".
+ *
+ * @param error  lent
+ * @param[out] out  the document; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL; must not be where `error` is kept
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_error_to_json(const struct kumatp_error *error,
+                                   struct kumatp_text **out,
+                                   struct kumatp_error **err);
+
+/**
+ * Frees an error. NULL is fine.
+ *
+ * Since 0.1.
+ */
+void kumatp_error_free(struct kumatp_error *error);
+
+/**
+ * Returns the bytes of a text.
+ *
+ * A NUL follows the last byte. They belong to the text and are valid until kumatp_text_free(); "" for NULL. Never
+ * fails. Since 0.1.
+ */
+const char *kumatp_text_data(const struct kumatp_text *text);
+
+/**
+ * Returns how many bytes a text has, without the NUL after it; 0 for NULL.
+ *
+ * Never fails. Since 0.1.
+ */
+size_t kumatp_text_len(const struct kumatp_text *text);
+
+/**
+ * Frees a text. NULL is fine.
+ *
+ * Since 0.1.
+ */
+void kumatp_text_free(struct kumatp_text *text);
+
+/**
+ * Reads a configuration document in Kuma's format: Kuma's defaults, and what the document says instead.
+ *
+ * Parsing is validating. An empty document is a valid one. Keys that are not known are no error; see
+ * kumatp_config_notes().
+ *
+ * @param text  the document, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param format  one of KUMATP_FORMAT_*
+ * @param[out] out  the configuration; the caller's, for kumatp_config_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the document is not valid, with all of its problems;
+ *         KUMATP_E_UNSUPPORTED if this build of the library reads no YAML
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_config_parse(const char *text,
+                                  size_t len,
+                                  uint32_t format,
+                                  struct kumatp_config **out,
+                                  struct kumatp_error **err);
+
+/**
+ * Makes a configuration from several sources, each over the one before: defaults, documents in their order,
+ * environment variables, flags.
+ *
+ * The sources are given as one JSON document with three members, all optional: "documents", a list of objects with
+ * "text", "format" ("json" or "yaml") and, for messages, "name"; "environment", an object of variables by name, of which
+ * those that begin with KUMA_TRANSPARENT_PROXY_ count; "flags", a list of pairs [name, value] such as
+ * ["--redirect-dns-port", "15053"], where a switch has the value "true".
+ *
+ * @param json  the document, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  the configuration; the caller's, for kumatp_config_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT, also if `json` is not such a document; KUMATP_E_CONFIG if one of the sources is
+ *         not valid, with all problems of all of them; KUMATP_E_UNSUPPORTED if this build of the library reads no YAML
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_config_from_layers(const char *json,
+                                        size_t len,
+                                        struct kumatp_config **out,
+                                        struct kumatp_error **err);
+
+/**
+ * Looks a configuration document over and reports everything that is to be said about it, as a JSON document.
+ *
+ * Its members: "valid" (true or false); "problems", a list of objects with "path" (the key), "value" (as given),
+ * "expected" (what would be right) and "message" (all three in a sentence); "notes", as kumatp_config_notes() has them,
+ * empty unless it is valid.
+ *
+ * @param text  the document, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param format  one of KUMATP_FORMAT_*
+ * @param[out] out  the report; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK, whether the document is valid or not; KUMATP_E_ARGUMENT; KUMATP_E_UNSUPPORTED if this build of the
+ *         library reads no YAML
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_config_check(const char *text,
+                                  size_t len,
+                                  uint32_t format,
+                                  struct kumatp_text **out,
+                                  struct kumatp_error **err);
+
+/**
+ * Writes a configuration as a JSON document that kumatp_config_parse() reads back: keys in alphabetical order, with
+ * defaults filled in.
+ *
+ * @param config  lent
+ * @param[out] out  the document; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_config_to_json(const struct kumatp_config *config,
+                                    struct kumatp_text **out,
+                                    struct kumatp_error **err);
+
+/**
+ * Writes a configuration as a YAML document that kumatp_config_parse() reads back.
+ *
+ * @param config  lent
+ * @param[out] out  the document; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_UNSUPPORTED if this build of the library writes no YAML
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_config_to_yaml(const struct kumatp_config *config,
+                                    struct kumatp_text **out,
+                                    struct kumatp_error **err);
+
+/**
+ * Writes what there is to say about a configuration, as a JSON document: keys and variables that are not known,
+ * settings without effect.
+ *
+ * It is a list of notes: objects with "severity" ("info" or "warning"), "about" (a key, variable or document) and
+ * "text".
+ *
+ * @param config  lent
+ * @param[out] out  the list; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_config_notes(const struct kumatp_config *config,
+                                  struct kumatp_text **out,
+                                  struct kumatp_error **err);
+
+/**
+ * Writes every key that a configuration can have, as a JSON document.
+ *
+ * It is a list of objects with "path" (such as "redirect.dns.port"), "inDocuments" (whether documents can hold it),
+ * "environment" (the variable that sets it, or null) and "flag" (the flag that sets it, or null).
+ *
+ * @param[out] out  the list; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_config_keys(struct kumatp_text **out,
+                                 struct kumatp_error **err);
+
+/**
+ * Frees a configuration. NULL is fine. Plans that were made from it stay valid.
+ *
+ * Since 0.1.
+ */
+void kumatp_config_free(struct kumatp_config *config);
+
+/**
+ * Looks at the host for the facts that a plan for a configuration needs. Reads, and changes nothing.
+ *
+ * Network interfaces and what the engine can do are those of the network namespace; users and resolv.conf are
+ * those that the calling process sees.
+ *
+ * @param config  lent
+ * @param engine  one of KUMATP_ENGINE_NETLINK and KUMATP_ENGINE_IPTABLES; what it can do is part of the facts
+ * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
+ * @param[out] out  the facts; the caller's, for kumatp_facts_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_FACTS if the sidecar's user cannot be told; KUMATP_E_UNSUPPORTED if
+ *         the engine cannot work there; KUMATP_E_PERMISSION; KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_facts_probe(const struct kumatp_config *config,
+                                 uint32_t engine,
+                                 int32_t netns_fd,
+                                 struct kumatp_facts **out,
+                                 struct kumatp_error **err);
+
+/**
+ * Makes the facts of a host that can do everything, with usable IPv6, without Docker, whose name servers nobody
+ * looked for. For tests, and for rules that are to be shown only.
+ *
+ * @param sidecar_uid  the uid that the sidecar runs as, 0 to 4294967294
+ * @param[out] out  the facts; the caller's, for kumatp_facts_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_facts_capable_host(uint32_t sidecar_uid,
+                                        struct kumatp_facts **out,
+                                        struct kumatp_error **err);
+
+/**
+ * Reads facts from a JSON document, as kumatp_facts_to_json() writes it.
+ *
+ * Its members: "sidecarUid" (a uid as text, the only one that must be there); "loopback" (name of the interface, "lo");
+ * "resolvers", the name servers, which matter only if DNS queries to them are to be redirected: "path" (text),
+ * "servers" (list of addresses), "skipped" (list of text); "ipv6": "state", which is "usable", "unusable" with
+ * "reason", or "refused" with "reason" and "remedy"; "ipv4Abilities" and "ipv6Abilities": "comments",
+ * "conntrackZones", "mangle" (all true if not given) and "dockerOutput" (false), whether the host has them;
+ * "remarks", a list of objects with "about", "text" and "warning" (true or false).
+ *
+ * @param json  the document, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  the facts; the caller's, for kumatp_facts_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_FACTS if `json` is not such a document
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_facts_parse(const char *json,
+                                 size_t len,
+                                 struct kumatp_facts **out,
+                                 struct kumatp_error **err);
+
+/**
+ * Writes facts as a JSON document that kumatp_facts_parse() reads back.
+ *
+ * @param facts  lent
+ * @param[out] out  the document; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_facts_to_json(const struct kumatp_facts *facts,
+                                   struct kumatp_text **out,
+                                   struct kumatp_error **err);
+
+/**
+ * Reads the name servers from the text of a resolv.conf, as the member "resolvers" of kumatp_facts_parse().
+ *
+ * @param path  what the file is called in messages, lent; may be empty
+ * @param path_len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param text  the text, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  the member's value, JSON; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_resolvers_parse(const char *path,
+                                     size_t path_len,
+                                     const char *text,
+                                     size_t len,
+                                     struct kumatp_text **out,
+                                     struct kumatp_error **err);
+
+/**
+ * Frees facts. NULL is fine.
+ *
+ * Since 0.1.
+ */
+void kumatp_facts_free(struct kumatp_facts *facts);
+
+/**
+ * Makes the rules that a configuration asks for on a host with these facts. Pure: the same inputs give the same plan,
+ * and nothing is read or changed.
+ *
+ * @param config  lent; the plan keeps a copy
+ * @param facts  lent; the plan keeps what it needs
+ * @param[out] out  the plan; the caller's, for kumatp_plan_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_FACTS if the facts make what was asked for impossible: name servers are
+ *         needed and unknown, IPv6 is required and not usable, or it is in use and refused
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_plan_build(const struct kumatp_config *config,
+                                const struct kumatp_facts *facts,
+                                struct kumatp_plan **out,
+                                struct kumatp_error **err);
+
+/**
+ * Writes a plan's rules as text. The same plan gives the same text.
+ *
+ * With KUMATP_FAMILY_ALL, KUMATP_SYNTAX_IPTABLES has the headings "### IPv4 ###" and "### IPv6 ###", which only
+ * kumatp_save_translate() reads: give the restore programs one family each.
+ *
+ * KUMATP_SYNTAX_JSON has the members "ipv4" and, unless IPv6 is left out, "ipv6", each with "tables": objects with
+ * "name" and "chains", those with "name" and "rules"; a rule has "placement" ("append" or "insert"), "matches", "target"
+ * and, where there is one, "comment" and "origin", the configuration key that asked for it; "notes" as
+ * kumatp_plan_notes() has them. Later versions may add members.
+ *
+ * @param plan  lent
+ * @param syntax  one of KUMATP_SYNTAX_*
+ * @param family  one of KUMATP_FAMILY_*; KUMATP_SYNTAX_FIREWALLD, _JSON and _NATIVE have KUMATP_FAMILY_ALL only
+ * @param flags  0 or KUMATP_RENDER_LONG
+ * @param[out] out  the text; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT, also for IPv6 where the plan leaves it out; KUMATP_E_UNSUPPORTED for a syntax that
+ *         has no text for one family
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_plan_render(const struct kumatp_plan *plan,
+                                 uint32_t syntax,
+                                 uint32_t family,
+                                 uint32_t flags,
+                                 struct kumatp_text **out,
+                                 struct kumatp_error **err);
+
+/**
+ * Writes what an operator should know about a plan, as a JSON document: protections left out, settings without effect.
+ *
+ * It is a list of notes, as kumatp_config_notes() has them.
+ *
+ * @param plan  lent
+ * @param[out] out  the list; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_plan_notes(const struct kumatp_plan *plan,
+                                struct kumatp_text **out,
+                                struct kumatp_error **err);
+
+/**
+ * Writes a script for "nft -f" that removes every installation in nf_tables of our own; those in iptables stay.
+ *
+ * @param[out] out  the script; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_nft_removal(struct kumatp_text **out,
+                                 struct kumatp_error **err);
+
+/**
+ * Frees a plan. NULL is fine.
+ *
+ * Since 0.1.
+ */
+void kumatp_plan_free(struct kumatp_plan *plan);
+
+/**
+ * Makes a plan's rules the ones that are in force in a network namespace, in place of an older installation.
+ *
+ * If exactly these rules are in force, nothing changes. If it fails, the rules are those from before, unless the message
+ * says otherwise. The configuration's "storeFirewalld" is up to the caller: see kumatp_firewalld_store().
+ *
+ * The report is a JSON document: "changed" (true or false) and "reports", a list with one object for each engine
+ * that was at work: "engine" ("netlink" or "iptables"), "changed", "steps" (what was done, a list of text) and "notes"
+ * (see kumatp_config_notes()).
+ *
+ * @param plan  lent; its configuration must not say "dryRun"
+ * @param engine  one of KUMATP_ENGINE_NETLINK and KUMATP_ENGINE_IPTABLES
+ * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
+ * @param flags  0
+ * @param[out] out  the report; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG for a plan that is to be shown only ("dryRun");
+ *         KUMATP_E_UNSUPPORTED if the kernel or the host lacks something; KUMATP_E_PERMISSION; KUMATP_E_CONFLICT;
+ *         KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_plan_apply(const struct kumatp_plan *plan,
+                                uint32_t engine,
+                                int32_t netns_fd,
+                                uint32_t flags,
+                                struct kumatp_text **out,
+                                struct kumatp_error **err);
+
+/**
+ * Removes what any version of this library, of kumatp or of kumactl has installed in a network namespace, and nothing
+ * else. Nothing being installed is success.
+ *
+ * Of several engines, one that the host does not have is passed over with a note, and one that fails does not keep the
+ * others from removing theirs. Entries in firewalld's file are removed by kumatp_firewalld_unstore().
+ *
+ * @param config  lent; only the programs of the iptables engine, the waiting for them and "dryRun" matter. May be NULL
+ *         for the defaults
+ * @param engines  KUMATP_ENGINE_ALL, or a sum of KUMATP_ENGINE_*
+ * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
+ * @param flags  0 or KUMATP_UNINSTALL_DRY_RUN
+ * @param[out] out  the report, as kumatp_plan_apply() has it; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_UNSUPPORTED if no engine can work there; KUMATP_E_PERMISSION;
+ *         KUMATP_E_CONFLICT if something that is not ours uses what is; KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_uninstall(const struct kumatp_config *config,
+                               uint32_t engines,
+                               int32_t netns_fd,
+                               uint32_t flags,
+                               struct kumatp_text **out,
+                               struct kumatp_error **err);
+
+/**
+ * Puts the resolv.conf back that old versions of Kuma have changed, if they left a copy: resolv.conf.kuma-backup of
+ * the directory. Nothing being there is success.
+ *
+ * @param etc  the directory, lent; empty for "/etc"
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  the report, as kumatp_plan_apply() has it; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_OS; KUMATP_E_UNSUPPORTED if this build of the library changes no host
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_resolv_conf_restore(const char *etc,
+                                         size_t len,
+                                         struct kumatp_text **out,
+                                         struct kumatp_error **err);
+
+/**
+ * Looks at what is installed in a network namespace, and how it compares with a plan. Changes nothing.
+ *
+ * @param plan  lent
+ * @param engines  KUMATP_ENGINE_ALL, or a sum of KUMATP_ENGINE_*. The iptables engine runs programs and needs root. Of
+ *         several engines, one that the host does not have is passed over
+ * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
+ * @param flags  0
+ * @param[out] out  the state; the caller's, for kumatp_state_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_UNSUPPORTED if no engine can work there; KUMATP_E_PERMISSION;
+ *         KUMATP_E_CONFLICT; KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_state_read(const struct kumatp_plan *plan,
+                                uint32_t engines,
+                                int32_t netns_fd,
+                                uint32_t flags,
+                                struct kumatp_state **out,
+                                struct kumatp_error **err);
+
+/**
+ * Returns what was found: one of KUMATP_STATE_*; KUMATP_STATE_ABSENT for NULL.
+ *
+ * Never fails. Since 0.1.
+ */
+uint32_t kumatp_state_kind(const struct kumatp_state *state);
+
+/**
+ * Returns the engine whose rules were found, the first one if there are several: one of KUMATP_ENGINE_*; 0 if there are
+ * none, and for NULL.
+ *
+ * Never fails. Since 0.1.
+ */
+uint32_t kumatp_state_engine(const struct kumatp_state *state);
+
+/**
+ * Writes what was found as a JSON document.
+ *
+ * Its members: "state" ("absent", "current", "drifted" or "installed"); "engine" ("netlink", "iptables" or null);
+ * "differences" from the plan, a list of text; "installed", the rules and chains found in iptables, a list of text;
+ * "schema" (number) and "digest" (text), what the tables found in nf_tables say of the version and the plan that they
+ * were made from, or null; "notes", as kumatp_config_notes() has them.
+ *
+ * @param state  lent
+ * @param[out] out  the document; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_state_to_json(const struct kumatp_state *state,
+                                   struct kumatp_text **out,
+                                   struct kumatp_error **err);
+
+/**
+ * Frees a state. NULL is fine.
+ *
+ * Since 0.1.
+ */
+void kumatp_state_free(struct kumatp_state *state);
+
+/**
+ * Writes firewalld's direct.xml with the rules of a plan in it, in place of older ones of ours. All else stays as it is,
+ * byte for byte.
+ *
+ * @param plan  lent
+ * @param existing  the document as it is, lent; empty makes a new one; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  the document; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the document is not XML, or not firewalld's;
+ *         KUMATP_E_UNSUPPORTED if this build of the library knows no firewalld
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_firewalld_merge(const struct kumatp_plan *plan,
+                                     const char *existing,
+                                     size_t len,
+                                     struct kumatp_text **out,
+                                     struct kumatp_error **err);
+
+/**
+ * Writes firewalld's direct.xml without our entries. One that has none stays as it is.
+ *
+ * @param existing  the document as it is, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  the document; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return as kumatp_firewalld_merge()
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_firewalld_remove(const char *existing,
+                                      size_t len,
+                                      struct kumatp_text **out,
+                                      struct kumatp_error **err);
+
+/**
+ * Writes the rules of a plan to firewalld's file, as kumatp_firewalld_merge() does. The file is replaced in one step, and
+ * firewalld reads it when it starts or reloads.
+ *
+ * @param plan  lent
+ * @param path  the file, lent; empty for "/etc/firewalld/direct.xml"
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] changed  1 if the file has changed, 0 if it had these rules
+ * @param[out] err  may be NULL
+ * @return as kumatp_firewalld_merge(), and KUMATP_E_OS if the file cannot be read or written; it is unchanged then
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_firewalld_store(const struct kumatp_plan *plan,
+                                     const char *path,
+                                     size_t len,
+                                     int32_t *changed,
+                                     struct kumatp_error **err);
+
+/**
+ * Takes our entries out of firewalld's file, as kumatp_firewalld_remove() does. No file is as good as one without them.
+ *
+ * @param path  the file, lent; empty for "/etc/firewalld/direct.xml"
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] changed  1 if there were any, 0 if not
+ * @param[out] err  may be NULL
+ * @return as kumatp_firewalld_store()
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_firewalld_unstore(const char *path,
+                                       size_t len,
+                                       int32_t *changed,
+                                       struct kumatp_error **err);
+
+/**
+ * Translates iptables-save or iptables-restore text, whoever wrote it, into another syntax.
+ *
+ * The text may have the headings "### IPv4 ###" and "### IPv6 ###"; without them, it is all IPv4.
+ *
+ * KUMATP_SYNTAX_NFT is a script for "nft -f" that puts the rules into our own tables; KUMATP_SYNTAX_FIREWALLD is a whole
+ * direct.xml; KUMATP_SYNTAX_JSON has the members "ipv4" and "ipv6", as far as the text has them, each with "tables":
+ * objects with "name", "chains" and "rules".
+ *
+ * @param text  the rules, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  their length in bytes, or KUMATP_NUL_TERMINATED
+ * @param syntax  one of KUMATP_SYNTAX_NFT, KUMATP_SYNTAX_FIREWALLD and KUMATP_SYNTAX_JSON
+ * @param[out] out  the text; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the text is not of the syntax, or says what the other syntax
+ *         cannot; KUMATP_E_UNSUPPORTED if this build of the library knows no firewalld
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_save_translate(const char *text,
+                                    size_t len,
+                                    uint32_t syntax,
+                                    struct kumatp_text **out,
+                                    struct kumatp_error **err);
 
 #ifdef __cplusplus
 }  // extern "C"

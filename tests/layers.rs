@@ -23,7 +23,20 @@ const TABLE: &[(&str, &[&str])] = &[
     ("engine", &["error", "net", "model", "config", "facts", "save", "render", "nftables", "netlink"]),
     (
         "ffi",
-        &["error", "net", "model", "config", "facts", "policy", "nftables", "save", "render", "firewalld", "engine"],
+        &[
+            "error",
+            "net",
+            "model",
+            "config",
+            "facts",
+            "policy",
+            "nftables",
+            "save",
+            "render",
+            "firewalld",
+            "engine",
+            "netlink",
+        ],
     ),
 ];
 

@@ -114,11 +114,21 @@ impl Engine for Netlink {
         })
     }
 
-    fn uninstall(&self, _config: &Config) -> Result<Report, Error> {
+    fn uninstall(&self, config: &Config) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
             let mut address = Address::recall(&mut report);
             let mut socket = Socket::open()?;
+            if config.dry_run {
+                let families = socket.families()?;
+                if !families.is_empty() {
+                    report.steps.push(format!("would remove {}", tables(&families)));
+                }
+                if address.record.loopback_address {
+                    report.steps.push("would remove ::6/128 from the loopback interface".into());
+                }
+                return Ok(report);
+            }
             remove(&mut socket, &mut report)?;
             address.remove(&mut report)?;
             Ok(report)

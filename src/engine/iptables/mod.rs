@@ -49,6 +49,23 @@ impl Iptables {
     pub fn in_path(path: impl AsRef<OsStr>) -> Self {
         Self { search: Search::path(path.as_ref()) }
     }
+
+    /// What is installed in either mode and either family, by this crate or by kumactl: rules and chains
+    /// in words, and an empty list if nothing is. Of the configuration only the programs and the waiting
+    /// for them matter.
+    ///
+    /// # Errors
+    /// As [`uninstall`](Engine::uninstall), with which it looks in the same places.
+    pub fn installed(&self, config: &Config) -> Result<Vec<String>, Error> {
+        let host = Host::new(&self.search, config, LIMIT);
+        let mut report = Report::new(EngineName::Iptables);
+        let record = Memory::recall(&mut report).record;
+        let removal = Removal::everywhere(&host, config, &record, &mut report)?;
+        match removal.problem {
+            Some(problem) => Err(problem),
+            None => Ok(removal.list()),
+        }
+    }
 }
 
 impl Engine for Iptables {
@@ -131,19 +148,8 @@ impl Engine for Iptables {
     fn uninstall(&self, config: &Config) -> Result<Report, Error> {
         let host = Host::new(&self.search, config, LIMIT);
         let mut report = Report::new(EngineName::Iptables);
-        let all = host.all();
-        if all.is_empty() {
-            // Says what was looked for.
-            host.choose()?;
-        }
         let mut memory = Memory::recall(&mut report);
-        let mut removal = Removal::new(&host, config, &memory.record);
-        for tools in &all {
-            removal.look(tools, &mut report);
-        }
-        if let (false, Some(error)) = (removal.looked, removal.blind.take()) {
-            return Err(error);
-        }
+        let removal = Removal::everywhere(&host, config, &memory.record, &mut report)?;
         if config.dry_run {
             removal.describe(&mut report)?;
             if memory.record.loopback_address {
@@ -238,6 +244,23 @@ impl<'a> Removal<'a> {
         Self { host, config, record: record.clone(), found: Vec::new(), problem: None, blind: None, looked: false }
     }
 
+    /// Looks in both families and both modes, as far as there are programs for them.
+    fn everywhere(host: &'a Host<'a>, config: &'a Config, record: &Record, report: &mut Report) -> Result<Self, Error> {
+        let all = host.all();
+        if all.is_empty() {
+            // Says what was looked for.
+            host.choose()?;
+        }
+        let mut removal = Self::new(host, config, record);
+        for tools in &all {
+            removal.look(tools, report);
+        }
+        match removal.blind.take() {
+            Some(error) if !removal.looked => Err(error),
+            _ => Ok(removal),
+        }
+    }
+
     /// Finds what is ours there.
     fn look(&mut self, tools: &locate::Toolset, report: &mut Report) {
         let found = match tools.family {
@@ -276,14 +299,17 @@ impl<'a> Removal<'a> {
         if let Some(problem) = self.problem {
             return Err(problem);
         }
-        for (tools, ours) in &self.found {
-            report.steps.extend(
-                ours.describe()
-                    .into_iter()
-                    .map(|what| format!("would remove {what} ({}, {})", tools.family, tools.mode)),
-            );
-        }
+        report.steps.extend(self.list().into_iter().map(|what| format!("would remove {what}")));
         Ok(())
+    }
+
+    /// What was found, in words.
+    fn list(&self) -> Vec<String> {
+        let each = |(tools, ours): &(locate::Toolset, Ours)| {
+            let (family, mode) = (tools.family, tools.mode);
+            ours.describe().into_iter().map(move |what| format!("{what} ({family}, {mode})")).collect::<Vec<_>>()
+        };
+        self.found.iter().flat_map(each).collect()
     }
 
     /// Removes all of it, or says what stands in the way before anything is removed.

@@ -1,0 +1,192 @@
+//! Installing and uninstalling.
+
+use std::ffi::c_char;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::boundary::{ErrorSlot, Handle, Out, Text, guard};
+use super::config::kumatp_config;
+use super::error::{kumatp_error, kumatp_status};
+use super::host;
+use super::plan::{known_flags, kumatp_plan};
+use super::text::kumatp_text;
+use crate::config::Config;
+use crate::engine::{EngineName, Report};
+use crate::error::{Error, InvalidValue};
+
+/// The engine that talks to the kernel's nf_tables, without any program. Needs CAP_NET_ADMIN. Since 0.1.
+pub const KUMATP_ENGINE_NETLINK: u32 = 1;
+/// The engine that runs the distribution's iptables programs. Needs root. Since 0.1.
+pub const KUMATP_ENGINE_IPTABLES: u32 = 2;
+/// Every engine that the library has, where several are allowed. Since 0.1.
+pub const KUMATP_ENGINE_ALL: u32 = 0xffff_ffff;
+
+/// A flag of kumatp_uninstall(): say what would be removed, and change nothing. Since 0.1.
+pub const KUMATP_UNINSTALL_DRY_RUN: u32 = 1;
+
+const ENGINES: [(u32, EngineName); 2] =
+    [(KUMATP_ENGINE_NETLINK, EngineName::Netlink), (KUMATP_ENGINE_IPTABLES, EngineName::Iptables)];
+
+/// The engine of a number.
+pub(super) fn one_engine(number: u32) -> Result<EngineName, kumatp_error> {
+    let found = ENGINES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
+    found.ok_or_else(|| {
+        let problem = format!("expected KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES, and was given {number}");
+        kumatp_error::argument("engine", &problem)
+    })
+}
+
+/// The engines of a sum of numbers.
+pub(super) fn engines(numbers: u32) -> Result<Vec<EngineName>, kumatp_error> {
+    let known = ENGINES.iter().fold(0, |sum, (number, _)| sum | number);
+    let asked = if numbers == KUMATP_ENGINE_ALL { known } else { numbers };
+    if asked == 0 || asked & !known != 0 {
+        let problem = format!("expected KUMATP_ENGINE_ALL or a sum of KUMATP_ENGINE_*, and was given {numbers}");
+        return Err(kumatp_error::argument("engines", &problem));
+    }
+    Ok(ENGINES.iter().filter(|(number, _)| asked & number != 0).map(|(_, name)| *name).collect())
+}
+
+/// The number of an engine.
+pub(super) fn number_of(name: EngineName) -> u32 {
+    ENGINES.iter().find(|(_, known)| *known == name).map_or(0, |(number, _)| *number)
+}
+
+/// What a build without a feature says.
+#[cfg(not(all(feature = "yaml", feature = "firewalld", feature = "host", target_os = "linux")))]
+pub(super) fn not_built_in(what: &str, feature: &str) -> Error {
+    Error::Unsupported {
+        what: format!("{what} by this build of libkumatp"),
+        remedy: format!("use one that was built with the feature '{feature}'"),
+    }
+}
+
+/// A path, or the one that an empty text stands for.
+pub(super) fn text_path<'a>(path: Text<'a>, default: &'a str) -> Result<&'a str, kumatp_error> {
+    let name = path.name();
+    match path.utf8()? {
+        "" => Ok(default),
+        path if path.contains('\0') => Err(kumatp_error::argument(name, "a path has no NUL in it")),
+        path => Ok(path),
+    }
+}
+
+fn reports(reports: &[Report]) -> kumatp_text {
+    kumatp_text::json(&json!({"changed": reports.iter().any(|report| report.changed), "reports": reports}))
+}
+
+/// Makes a plan's rules the ones that are in force in a network namespace, in place of an older installation.
+///
+/// If exactly these rules are in force, nothing changes. If it fails, the rules are those from before, unless the message
+/// says otherwise. The configuration's "storeFirewalld" is up to the caller: see kumatp_firewalld_store().
+///
+/// The report is a JSON document: "changed" (true or false) and "reports", a list with one object for each engine
+/// that was at work: "engine" ("netlink" or "iptables"), "changed", "steps" (what was done, a list of text) and "notes"
+/// (see kumatp_config_notes()).
+///
+/// @param plan  lent; its configuration must not say "dryRun"
+/// @param engine  one of KUMATP_ENGINE_NETLINK and KUMATP_ENGINE_IPTABLES
+/// @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
+/// @param flags  0
+/// @param[out] out  the report; the caller's, for kumatp_text_free()
+/// @param[out] err  may be NULL
+/// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG for a plan that is to be shown only ("dryRun");
+///         KUMATP_E_UNSUPPORTED if the kernel or the host lacks something; KUMATP_E_PERMISSION; KUMATP_E_CONFLICT;
+///         KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
+///
+/// Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kumatp_plan_apply(
+    plan: *const kumatp_plan,
+    engine: u32,
+    netns_fd: i32,
+    flags: u32,
+    out: *mut *mut kumatp_text,
+    err: *mut *mut kumatp_error,
+) -> kumatp_status {
+    // SAFETY: as the preamble asks.
+    let (plan, out, err) = unsafe { (Handle::new("plan", plan), Out::new("out", out), ErrorSlot::new(err)) };
+    guard(err, || {
+        let (out, plan, engine) = (out.check()?, &plan.get()?.plan, one_engine(engine)?);
+        known_flags(flags, 0)?;
+        if plan.config.dry_run {
+            let problem = InvalidValue::new("true", "false, since the plan is to be applied").at("dryRun");
+            return Err(Error::from(problem).into());
+        }
+        // SAFETY: the caller keeps the descriptor open, as the preamble asks.
+        let namespace = unsafe { host::namespace(netns_fd) }?;
+        let report = namespace.run(|| host::apply(plan, engine))?;
+        out.give(reports(&[report]));
+        Ok(())
+    })
+}
+
+/// Removes what any version of this library, of kumatp or of kumactl has installed in a network namespace, and nothing
+/// else. Nothing being installed is success.
+///
+/// Of several engines, one that the host does not have is passed over with a note, and one that fails does not keep the
+/// others from removing theirs. Entries in firewalld's file are removed by kumatp_firewalld_unstore().
+///
+/// @param config  lent; only the programs of the iptables engine, the waiting for them and "dryRun" matter. May be NULL
+///         for the defaults
+/// @param engines  KUMATP_ENGINE_ALL, or a sum of KUMATP_ENGINE_*
+/// @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
+/// @param flags  0 or KUMATP_UNINSTALL_DRY_RUN
+/// @param[out] out  the report, as kumatp_plan_apply() has it; the caller's, for kumatp_text_free()
+/// @param[out] err  may be NULL
+/// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_UNSUPPORTED if no engine can work there; KUMATP_E_PERMISSION;
+///         KUMATP_E_CONFLICT if something that is not ours uses what is; KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
+///
+/// Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kumatp_uninstall(
+    config: *const kumatp_config,
+    engines: u32,
+    netns_fd: i32,
+    flags: u32,
+    out: *mut *mut kumatp_text,
+    err: *mut *mut kumatp_error,
+) -> kumatp_status {
+    // SAFETY: as the preamble asks.
+    let (config, out, err) = unsafe { (Handle::new("config", config), Out::new("out", out), ErrorSlot::new(err)) };
+    guard(err, || {
+        let (out, names) = (out.check()?, self::engines(engines)?);
+        known_flags(flags, KUMATP_UNINSTALL_DRY_RUN)?;
+        let mut config = config.optional().map_or_else(Config::default, |config| config.config().clone());
+        config.dry_run |= flags & KUMATP_UNINSTALL_DRY_RUN != 0;
+        // SAFETY: the caller keeps the descriptor open, as the preamble asks.
+        let namespace = unsafe { host::namespace(netns_fd) }?;
+        out.give(reports(&namespace.run(|| host::uninstall(&config, &names))?));
+        Ok(())
+    })
+}
+
+/// Puts the resolv.conf back that old versions of Kuma have changed, if they left a copy: resolv.conf.kuma-backup of
+/// the directory. Nothing being there is success.
+///
+/// @param etc  the directory, lent; empty for "/etc"
+/// @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+/// @param[out] out  the report, as kumatp_plan_apply() has it; the caller's, for kumatp_text_free()
+/// @param[out] err  may be NULL
+/// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_OS; KUMATP_E_UNSUPPORTED if this build of the library changes no host
+///
+/// Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kumatp_resolv_conf_restore(
+    etc: *const c_char,
+    len: usize,
+    out: *mut *mut kumatp_text,
+    err: *mut *mut kumatp_error,
+) -> kumatp_status {
+    // SAFETY: as the preamble asks.
+    let (etc, out, err) = unsafe { (Text::new("etc", etc, len), Out::new("out", out), ErrorSlot::new(err)) };
+    guard(err, || {
+        let (out, etc) = (out.check()?, text_path(etc, "/etc")?);
+        out.give(reports(&[host::restore_resolv_conf(Path::new(etc))?]));
+        Ok(())
+    })
+}

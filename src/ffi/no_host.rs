@@ -1,0 +1,51 @@
+//! Stands in for `host` in a build without it: every function says so.
+
+use std::path::Path;
+
+use super::engine::not_built_in;
+use super::error::kumatp_error;
+use super::state::Found;
+use crate::config::Config;
+use crate::engine::{EngineName, Report};
+use crate::error::Error;
+use crate::facts::Facts;
+use crate::model::Plan;
+
+fn absent() -> Error {
+    not_built_in("reading or changing a host", "host")
+}
+
+#[derive(Debug)]
+pub(super) struct Namespace;
+
+/// # Safety
+/// None is needed.
+pub(super) unsafe fn namespace(_: i32) -> Result<Namespace, kumatp_error> {
+    Err(absent().into())
+}
+
+impl Namespace {
+    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+        work()
+    }
+}
+
+pub(super) fn probe(_: &Config, _: EngineName) -> Result<Facts, Error> {
+    Err(absent())
+}
+
+pub(super) fn apply(_: &Plan, _: EngineName) -> Result<Report, Error> {
+    Err(absent())
+}
+
+pub(super) fn uninstall(_: &Config, _: &[EngineName]) -> Result<Vec<Report>, Error> {
+    Err(absent())
+}
+
+pub(super) fn look(_: &Plan, _: EngineName) -> Result<Found, Error> {
+    Err(absent())
+}
+
+pub(super) fn restore_resolv_conf(_: &Path) -> Result<Report, Error> {
+    Err(absent())
+}
