@@ -48,6 +48,13 @@ macro_rules! matrix {
             }
 
             #[test]
+            fn dns_behind_a_firewall() {
+                for case in cases::dns_behind_a_firewall() {
+                    check::run($backend, case);
+                }
+            }
+
+            #[test]
             fn dns_without_zones() {
                 check::run($backend, cases::dns_without_zones());
             }
