@@ -61,6 +61,7 @@ pub mod firewalld;
 pub mod guide;
 pub mod model;
 pub mod net;
+pub mod netlink;
 pub mod nftables;
 pub mod policy;
 pub mod render;

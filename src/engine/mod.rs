@@ -5,6 +5,8 @@ pub mod iptables;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod loopback;
 #[cfg(all(feature = "host", target_os = "linux"))]
+pub mod netlink;
+#[cfg(all(feature = "host", target_os = "linux"))]
 mod record;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod resolv_backup;
@@ -52,12 +54,15 @@ pub trait Engine {
 pub enum EngineName {
     /// The distribution's iptables programs.
     Iptables,
+    /// The kernel's nf_tables, without any program.
+    Netlink,
 }
 
 impl fmt::Display for EngineName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Iptables => "iptables",
+            Self::Netlink => "netlink",
         })
     }
 }
@@ -68,9 +73,26 @@ impl FromStr for EngineName {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         match text {
             "iptables" => Ok(Self::Iptables),
-            _ => Err(InvalidValue::new(text, "the engine iptables")),
+            "netlink" => Ok(Self::Netlink),
+            _ => Err(InvalidValue::new(text, "one of the engines netlink and iptables")),
         }
     }
+}
+
+/// How what is installed compares with a plan.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "state", rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum Status {
+    /// Nothing is installed.
+    Absent,
+    /// What is installed is what the plan asks for.
+    Current,
+    /// Something else is installed, or it has been changed.
+    Drifted {
+        /// What is different, in words; never empty.
+        differences: Vec<String>,
+    },
 }
 
 /// What an operation did.

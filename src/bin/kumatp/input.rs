@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use clap::ArgMatches;
+use kumatp::Error;
 use kumatp::config::{Config, Format, Layers};
 use kumatp::model::Note;
 
@@ -41,16 +42,17 @@ fn split(value: &str) -> Vec<&str> {
 
 /// The text of a file, or of standard input for `-`.
 pub(crate) fn read(path: &str) -> Result<String, Failure> {
-    let wrong = |error: &dyn std::fmt::Display| {
-        Failure::Usage(format!("cannot read {path}: {error}; give a readable text file, or - for standard input"))
+    let wrong = |problem: &dyn std::fmt::Display| {
+        Failure::Usage(format!("{problem}; give a readable text file, or - for standard input"))
     };
+    let action = format!("read '{path}'");
     let mut bytes = Vec::new();
     match path {
         "-" => std::io::stdin().lock().read_to_end(&mut bytes),
         _ => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
     }
-    .map_err(|error| wrong(&error))?;
-    String::from_utf8(bytes).map_err(|error| wrong(&error))
+    .map_err(|error| wrong(&Error::io(&action, &error)))?;
+    String::from_utf8(bytes).map_err(|error| wrong(&format!("cannot {action}: {error}")))
 }
 
 /// Refuses every word that is no flag but `transparent-proxy`.

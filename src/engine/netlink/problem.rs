@@ -1,0 +1,143 @@
+//! What the kernel's refusals mean.
+
+use nix::errno::Errno;
+
+use crate::error::Error;
+use crate::net::FamilyName;
+use crate::netlink::{Failure, Finished, Object, Socket, Stop};
+use crate::nftables::{Native, TABLE};
+use crate::render::nft;
+
+/// How sending a batch went, if nothing was wrong with it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// It was carried out.
+    Done,
+    /// The rules are of another generation than the batch was made for. Nothing was carried out.
+    Changed,
+    /// It may have been carried out, or not.
+    Unknown,
+}
+
+/// Sends a batch that is to be carried out. The rules are named from `native`.
+pub(super) fn send(socket: &mut Socket, batch: &Finished, native: Option<&Native>) -> Result<Attempt, Error> {
+    let outcome = match socket.send(batch) {
+        Ok(outcome) => outcome,
+        Err(Stop::Unknown) => return Ok(Attempt::Unknown),
+        Err(stop) => return Err(stop.into()),
+    };
+    if outcome.failures.iter().any(|failure| failure.errno == RESTART) {
+        return Ok(Attempt::Changed);
+    }
+    match outcome.failures.first() {
+        None => Ok(Attempt::Done),
+        Some(first) => Err(explain(first, outcome.failures.len() - 1, native)),
+    }
+}
+
+/// `ERESTART`, which the kernel answers if the generation is another. It is meant for the kernel's own
+/// use, so the libraries do not name it on all machines.
+const RESTART: i32 = 85;
+
+/// An error about a message of a batch.
+pub(super) fn explain(failure: &Failure, more: usize, native: Option<&Native>) -> Error {
+    let errno = Errno::from_raw(failure.errno);
+    let what = name(failure.object.as_ref(), native);
+    match (errno, &failure.object, &failure.expression) {
+        (Errno::EPERM, Some(Object::Batch), _) => return not_permitted(),
+        (Errno::EPERM, ..) => {
+            return Error::Conflict {
+                problem: format!("cannot change {what}, which another program has made its own"),
+                remedy: "stop that program, or remove the table with it".to_owned(),
+            };
+        }
+        (Errno::EOPNOTSUPP, Some(Object::Batch), _) => return Stop::Missing.into(),
+        (Errno::ENOENT | Errno::EOPNOTSUPP, Some(Object::Rule { .. }), Some(expression)) => {
+            return Error::Unsupported {
+                what: format!("the nf_tables expression '{expression}' in this kernel, needed for {what}"),
+                remedy: format!("load the kernel module nft_{expression}, or use a kernel that has it"),
+            };
+        }
+        (Errno::ENOENT | Errno::EOPNOTSUPP, Some(Object::Chain { .. } | Object::Table { .. }), _) => {
+            return Error::Unsupported {
+                what: format!("a part of nf_tables in this kernel, needed for {what}"),
+                remedy: "load the kernel modules nf_tables and nft_chain_nat (nft_chain_nat_ipv4 and nft_chain_nat_ipv6 before Linux 5.1), or use a kernel that has them".to_owned(),
+            };
+        }
+        _ => {}
+    }
+    let mut message = errno.desc().to_owned();
+    if let Some(said) = &failure.message {
+        message = format!("{message}: {said}");
+    }
+    if more > 0 {
+        message = format!("{message} (and {more} more failed)");
+    }
+    Error::Os { action: format!("make {what}"), message, errno: Some(failure.errno) }
+}
+
+/// What a message is about, for people.
+fn name(object: Option<&Object>, native: Option<&Native>) -> String {
+    let table = |family: &FamilyName| match family {
+        FamilyName::V4 => format!("ip {TABLE}"),
+        FamilyName::V6 => format!("ip6 {TABLE}"),
+    };
+    match object {
+        Some(Object::Table { family }) => format!("the table {}", table(family)),
+        Some(Object::Chain { family, chain }) => format!("the chain {chain} of the table {}", table(family)),
+        Some(Object::Set { family, set }) => format!("the set {set} of the table {}", table(family)),
+        Some(Object::Rule { family, chain, index }) => {
+            let tables = native.into_iter().flat_map(Native::tables);
+            let rule =
+                tables.filter(|table| table.family == *family).find_map(|table| table.chain(chain)?.rules.get(*index));
+            let origin =
+                rule.and_then(|rule| rule.origin()).map(|origin| format!(", from {origin},")).unwrap_or_default();
+            let text = rule.map(|rule| nft::rule(rule, *family)).unwrap_or_else(|| format!("number {}", index + 1));
+            format!("the rule '{text}'{origin} in the chain {chain} of the table {}", table(family))
+        }
+        _ => "the nf_tables rules".to_owned(),
+    }
+}
+
+pub(super) fn not_permitted() -> Error {
+    Error::Permission {
+        action: "read or change the network namespace's nf_tables rules".to_owned(),
+        needed: "CAP_NET_ADMIN in the user namespace that owns it".to_owned(),
+    }
+}
+
+/// Others change the rules faster than we can read them.
+pub(super) fn restless() -> Error {
+    Error::Conflict {
+        problem: "other programs keep changing the nf_tables rules of this network namespace".to_owned(),
+        remedy: "find out which do (nft monitor), or try again".to_owned(),
+    }
+}
+
+impl From<Stop> for Error {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Missing => Self::Unsupported {
+                what: "nf_tables in this kernel".to_owned(),
+                remedy: "load the kernel module nf_tables, use a kernel that has it (CONFIG_NF_TABLES, Linux 4.18 or later), or use the engine iptables".to_owned(),
+            },
+            Stop::System(_, Errno::EPERM) => not_permitted(),
+            Stop::System(action, errno) => Self::io(action, &errno.into()),
+            Stop::TooLong(bytes) => Self::Unsupported {
+                what: format!("a batch of {bytes} bytes, which does not fit a socket's send buffer,"),
+                remedy: format!(
+                    "raise net.core.wmem_max to {bytes}, run with CAP_NET_ADMIN outside of user namespaces, or list fewer exclusions"
+                ),
+            },
+            Stop::Unknown => Self::Os {
+                action: "tell whether the kernel has carried out a change of nf_tables rules".to_owned(),
+                message: "its answer was lost".to_owned(),
+                errno: Some(Errno::ENOBUFS as i32),
+            },
+            Stop::Restless => restless(),
+            Stop::Invalid(invalid) => {
+                Self::Os { action: "read nf_tables rules".to_owned(), message: invalid.to_string(), errno: None }
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+use super::constants::{NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL, key_type, userdata};
+use super::expression::{Expression, bytes};
+use crate::model::BuiltinChain;
+use crate::net::FamilyName;
+use crate::nftables::{Base, ChainType, Field, Marker, Rule, Set, Table};
+
+/// What is in a table, in the kernel's terms.
+///
+/// Equal contents do the same and look the same to `nft list`; the order of chains and sets, which
+/// has no effect, does not count.
+#[derive(Debug, Clone, Default)]
+pub struct Content {
+    /// `NFT_TABLE_F_*`; none in a table of ours.
+    pub(super) flags: u32,
+    pub(super) chains: Vec<ChainContent>,
+    pub(super) sets: Vec<SetContent>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ChainContent {
+    pub(super) name: String,
+    pub(super) base: Option<BaseContent>,
+    pub(super) rules: Vec<RuleContent>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BaseContent {
+    pub(super) kind: String,
+    pub(super) hook: u32,
+    pub(super) priority: i32,
+    pub(super) policy: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RuleContent {
+    pub(super) expressions: Vec<Expression>,
+    pub(super) userdata: Vec<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SetContent {
+    pub(super) name: String,
+    pub(super) flags: u32,
+    pub(super) key_type: u32,
+    pub(super) key_len: u32,
+    /// Sorted; without the end at 0, which says that the values before the first interval are in none.
+    pub(super) elements: Vec<Element>,
+}
+
+/// The first value of an interval, or the one behind its last.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Element {
+    pub(super) key: Vec<u8>,
+    /// `NFT_SET_ELEM_*`.
+    pub(super) flags: u32,
+}
+
+impl Element {
+    /// Whether it only says that the values before the first interval are in none.
+    pub(super) fn is_end_at_0(&self) -> bool {
+        self.flags == NFT_SET_ELEM_INTERVAL_END && self.key.iter().all(|byte| *byte == 0)
+    }
+}
+
+impl Content {
+    /// What is to be in a table.
+    pub fn of(table: &Table) -> Self {
+        let chain = |chain: &crate::nftables::Chain| ChainContent {
+            name: chain.name.to_string(),
+            base: chain.base.as_ref().map(BaseContent::of),
+            rules: chain.rules.iter().map(|rule| RuleContent::of(rule, table.family)).collect(),
+        };
+        Self {
+            flags: 0,
+            chains: table.chains.iter().map(chain).collect(),
+            sets: table.sets().iter().map(|set| SetContent::of(set, table.family)).collect(),
+        }
+    }
+
+    /// The marker, if there is one.
+    pub fn marker(&self) -> Option<Marker> {
+        let chain = self.chains.iter().find(|chain| chain.name == Marker::CHAIN)?;
+        chain.rules.iter().find_map(|rule| Marker::parse(rule.comment()?))
+    }
+
+    /// How `found` differs from this, in words, one difference an item; none if the two are equal.
+    pub fn differences(&self, found: &Self) -> Vec<String> {
+        let mut list = Vec::new();
+        if self.flags != found.flags {
+            list.push(format!("the table has the flags {} instead of {}", found.flags, self.flags));
+        }
+        for chain in &self.chains {
+            match found.chains.iter().find(|other| other.name == chain.name) {
+                None => list.push(format!("the chain {} is missing", chain.name)),
+                Some(other) => chain.compare(other, &mut list),
+            }
+        }
+        for set in &self.sets {
+            match found.sets.iter().find(|other| other.name == set.name) {
+                None => list.push(format!("the set {} is missing", set.name)),
+                Some(other) if other != set => list.push(format!("the set {} has been changed", set.name)),
+                Some(_) => {}
+            }
+        }
+        let foreign_chain = |other: &&ChainContent| self.chains.iter().all(|chain| chain.name != other.name);
+        let foreign_set = |other: &&SetContent| self.sets.iter().all(|set| set.name != other.name);
+        list.extend(
+            found.chains.iter().filter(foreign_chain).map(|chain| format!("the chain {} was added", chain.name)),
+        );
+        list.extend(found.sets.iter().filter(foreign_set).map(|set| format!("the set {} was added", set.name)));
+        list
+    }
+}
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        self.differences(other).is_empty()
+    }
+}
+
+impl ChainContent {
+    fn compare(&self, found: &Self, list: &mut Vec<String>) {
+        if self.base != found.base {
+            list.push(format!("the chain {} is called at another place", self.name));
+        }
+        match (self.rules.len(), found.rules.len()) {
+            (wanted, there) if wanted != there => {
+                list.push(format!("the chain {} has {there} rules instead of {wanted}", self.name));
+            }
+            _ => {
+                let differing = self.rules.iter().zip(&found.rules).position(|(a, b)| a != b);
+                list.extend(differing.map(|index| format!("rule {} of the chain {} is another", index + 1, self.name)));
+            }
+        }
+    }
+}
+
+impl BaseContent {
+    fn of(base: &Base) -> Self {
+        let kind = match base.kind {
+            ChainType::Filter => "filter",
+            ChainType::Nat => "nat",
+        };
+        // `enum nf_inet_hooks` of linux/netfilter.h.
+        let hook = match base.hook {
+            BuiltinChain::Prerouting => 0,
+            BuiltinChain::Input => 1,
+            BuiltinChain::Forward => 2,
+            BuiltinChain::Output => 3,
+            BuiltinChain::Postrouting => 4,
+        };
+        Self { kind: kind.to_owned(), hook, priority: base.priority, policy: Self::ACCEPT }
+    }
+
+    /// `NF_ACCEPT`.
+    pub(super) const ACCEPT: u32 = 1;
+}
+
+impl RuleContent {
+    fn of(rule: &Rule, family: FamilyName) -> Self {
+        let comment = rule.comment.as_ref().map(|comment| entry(userdata::RULE_COMMENT, comment.as_str(), "\0"));
+        Self { expressions: Expression::of(rule, family), userdata: comment.unwrap_or_default() }
+    }
+
+    /// The comment in the userdata.
+    pub(super) fn comment(&self) -> Option<&str> {
+        let mut rest = &self.userdata[..];
+        while let [kind, length, more @ ..] = rest {
+            let (value, after) = more.split_at_checked(usize::from(*length))?;
+            if *kind == userdata::RULE_COMMENT {
+                return super::wire::text(value);
+            }
+            rest = after;
+        }
+        None
+    }
+}
+
+/// An entry of userdata. A comment has at most 128 bytes, so its length fits.
+fn entry(kind: u8, text: &str, end: &str) -> Vec<u8> {
+    let value: Vec<u8> = text.bytes().chain(end.bytes()).take(usize::from(u8::MAX)).collect();
+    [&[kind, value.len() as u8], &value[..]].concat()
+}
+
+impl SetContent {
+    fn of(set: &Set, family: FamilyName) -> Self {
+        let width = set.field.width(family);
+        let mut elements = Vec::with_capacity(2 * set.spans.len());
+        for span in &*set.spans {
+            elements.push(Element { key: bytes(span.first, width), flags: 0 });
+            // An interval up to the highest value has no end.
+            if span.last < set.field.max(family) {
+                elements.push(Element { key: bytes(span.last + 1, width), flags: NFT_SET_ELEM_INTERVAL_END });
+            }
+        }
+        Self {
+            name: set.name.to_string(),
+            flags: NFT_SET_INTERVAL,
+            key_type: match (set.field, family) {
+                (Field::SourceAddress | Field::DestinationAddress, FamilyName::V4) => key_type::IPV4_ADDR,
+                (Field::SourceAddress | Field::DestinationAddress, FamilyName::V6) => key_type::IPV6_ADDR,
+                (Field::SourcePort | Field::DestinationPort, _) => key_type::INET_SERVICE,
+                (Field::User, _) => key_type::UID,
+                (Field::Group, _) => key_type::GID,
+            },
+            // 2, 4 or 16.
+            key_len: width as u32,
+            elements,
+        }
+    }
+
+    /// What nft wants to know to list the keys right.
+    pub(super) fn userdata(&self) -> Vec<u8> {
+        let order: u32 = if matches!(self.key_type, key_type::UID | key_type::GID) { 1 } else { 2 };
+        [&[userdata::SET_KEYBYTEORDER, 4], &order.to_ne_bytes()[..]].concat()
+    }
+}

@@ -1,0 +1,74 @@
+//! What is asked about tables of iptables-legacy, which netlink does not show.
+
+use std::io;
+use std::os::fd::AsFd as _;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use super::options;
+use super::wire::array;
+use crate::net::FamilyName;
+
+/// `IPT_SO_GET_INFO` and `IPT_SO_GET_ENTRIES` (linux/netfilter_ipv4/ip_tables.h); those of ip6_tables
+/// have the same numbers.
+const GET_INFO: i32 = 64;
+const GET_ENTRIES: i32 = 65;
+
+/// `XT_TABLE_MAXNAMELEN`.
+const NAME: usize = 32;
+
+/// The length of `struct ipt_getinfo`; its last member is the size of the entries.
+const INFO: usize = 84;
+
+/// Where the entries begin in `struct ipt_get_entries`.
+const ENTRIES: usize = 40;
+
+/// Whether a table of iptables-legacy has a chain of this name, in the network namespace of the
+/// calling thread. A table that is not there yet is not made by asking.
+///
+/// # Errors
+/// If the kernel does not let us look.
+pub(crate) fn legacy_chain_exists(family: FamilyName, table: &str, chain: &str) -> io::Result<bool> {
+    let (list, domain, level) = match family {
+        FamilyName::V4 => ("/proc/thread-self/net/ip_tables_names", AddressFamily::Inet, libc::SOL_IP),
+        FamilyName::V6 => ("/proc/thread-self/net/ip6_tables_names", AddressFamily::Inet6, libc::SOL_IPV6),
+    };
+    let names = match std::fs::read_to_string(list) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if !names.lines().any(|name| name == table) {
+        return Ok(false);
+    }
+    let socket = socket(domain, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+    let mut name = [0; NAME];
+    let length = table.len().min(NAME - 1);
+    name[..length].copy_from_slice(&table.as_bytes()[..length]);
+    // The table may grow between the two calls, which the kernel then says by EAGAIN.
+    for _ in 0..8 {
+        let mut info = [0; INFO];
+        info[..NAME].copy_from_slice(&name);
+        options::get(socket.as_fd(), level, GET_INFO, &mut info)?;
+        let Some(size) = array(&info, INFO - 4).map(u32::from_ne_bytes) else { break };
+        let mut entries = vec![0; ENTRIES + size as usize];
+        entries[..NAME].copy_from_slice(&name);
+        entries[NAME..NAME + 4].copy_from_slice(&size.to_ne_bytes());
+        match options::get(socket.as_fd(), level, GET_ENTRIES, &mut entries) {
+            Ok(_) => return Ok(begins_chain(&entries[ENTRIES..], chain)),
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EAGAIN))
+}
+
+/// A chain begins with an entry of the target `ERROR` that holds the chain's name: 29 bytes for the
+/// target's name, one for its revision, then the chain's name (`struct xt_error_target`).
+fn begins_chain(entries: &[u8], chain: &str) -> bool {
+    let mut needle = b"ERROR".to_vec();
+    needle.resize(30, 0);
+    needle.extend(chain.as_bytes());
+    needle.push(0);
+    entries.windows(needle.len()).any(|window| window == needle)
+}

@@ -1,0 +1,38 @@
+//! nf_tables over netlink: our tables as messages to the kernel, and back.
+//!
+//! The way there is [`Native`](crate::nftables::Native) → [`Content`] → [`Batch`]; the way back is a
+//! dump → [`Content`]. What is wanted and what is there are compared as `Content`, so bytes that the
+//! kernel adds, and the order of its attributes, do not matter.
+//!
+//! Encoding and decoding are pure and work on any system; the `Socket` needs Linux and the feature
+//! `host`.
+
+mod batch;
+pub(crate) mod constants;
+mod content;
+mod decode;
+mod expression;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod legacy;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod namespace;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod options;
+mod reply;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod socket;
+pub(crate) mod wire;
+
+pub use batch::{Batch, Finished, Object};
+pub use content::Content;
+pub use decode::{Dump, InvalidDump};
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use legacy::legacy_chain_exists;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub use namespace::Namespace;
+pub use reply::{Failure, Outcome};
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use socket::{Socket, Stop};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! The two system calls that nix has no safe form of.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Sets an option of a socket to a number.
+pub(super) fn set(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    #[expect(unsafe_code, reason = "nix does not know the options of netlink sockets")]
+    // SAFETY: the pointer and the length are those of `value`, which the kernel only reads.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads an option of a socket into `value`, which the kernel reads as well, and says how many bytes
+/// it wrote.
+pub(super) fn get(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &mut [u8],
+) -> io::Result<usize> {
+    let mut length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    #[expect(unsafe_code, reason = "nix does not know the options of iptables")]
+    // SAFETY: the pointer and the length are those of `value`, which is initialised; the kernel
+    // writes no more than `length` bytes, of which any value is a valid `u8`.
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, value.as_mut_ptr().cast(), &raw mut length) };
+    if result == 0 { Ok(length as usize) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,271 @@
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt, socket,
+    sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
+
+use super::batch::{Finished, number};
+use super::constants::*;
+use super::wire::{Head, Messages, Writer, array};
+use super::{Dump, InvalidDump, Outcome, options};
+use crate::net::FamilyName;
+use crate::nftables::TABLE;
+
+/// How many times a dump is begun again because the rules changed meanwhile.
+const ATTEMPTS: usize = 64;
+
+/// How long the kernel may take for an answer, in seconds. It answers at once; this is so that a
+/// defect cannot make anybody wait for ever.
+const PATIENCE: i64 = 30;
+
+/// Room for one datagram. The kernel cuts dumps into pieces of at most 32 KiB.
+const DATAGRAM: usize = 64 * 1024;
+
+/// A socket to the kernel's netfilter, in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    fd: OwnedFd,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+/// Why something could not be done.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The kernel has no netfilter netlink.
+    Missing,
+    /// The system refused.
+    System(&'static str, Errno),
+    /// A batch of so many bytes does not fit the socket's buffer.
+    TooLong(usize),
+    /// The kernel's answers were lost: what it did is not known.
+    Unknown,
+    /// The rules kept changing.
+    Restless,
+    /// The answer makes no sense.
+    Invalid(InvalidDump),
+}
+
+impl Socket {
+    pub(crate) fn open() -> Result<Self, Stop> {
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter);
+        let fd = match fd {
+            Err(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT) => return Err(Stop::Missing),
+            other => other.map_err(|errno| Stop::System("open a netlink socket", errno))?,
+        };
+        let set_up = |errno| Stop::System("set up a netlink socket", errno);
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(set_up)?;
+        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE)).map_err(set_up)?;
+        // Kernels from before 4.12 know neither; errors are then without details.
+        for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+            let _ = options::set(fd.as_fd(), libc::SOL_NETLINK, option, 1);
+        }
+        Ok(Self { fd, sequence: 0x8000_0000, buffer: vec![0; DATAGRAM] })
+    }
+
+    /// Sends a batch and reads what the kernel says to it. It has been carried out if the outcome is
+    /// an acknowledgement without failures and the batch was to be committed.
+    pub(crate) fn send(&mut self, batch: &Finished) -> Result<Outcome, Stop> {
+        self.make_room(batch.bytes.len());
+        self.send_bytes(&batch.bytes)?;
+        // The kernel has answered everything when sending returns.
+        let mut outcome = Outcome::default();
+        loop {
+            match self.receive(MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => outcome.read(batch, &self.buffer[..length]),
+                Err(Stop::System(_, Errno::EAGAIN)) => break,
+                Err(stop) => return Err(stop),
+            }
+        }
+        if !outcome.acknowledged && outcome.failures.is_empty() {
+            return Err(Stop::Unknown);
+        }
+        Ok(outcome)
+    }
+
+    /// Everything in our tables, and the generation of the rules that it is true for.
+    pub(crate) fn dump(&mut self) -> Result<(Dump, u32), Stop> {
+        for _ in 0..ATTEMPTS {
+            let before = self.generation()?;
+            let found = self.dump_once();
+            let after = self.generation()?;
+            match found {
+                Ok(Some(dump)) if before == after => return Ok((dump, after)),
+                // A table that vanishes during the dump makes some of it fail.
+                Ok(_) | Err(Stop::Invalid(_) | Stop::System(_, Errno::ENOENT)) if before != after => {}
+                Ok(_) => {}
+                Err(stop) => return Err(stop),
+            }
+        }
+        Err(Stop::Restless)
+    }
+
+    /// `None` if it was interrupted.
+    fn dump_once(&mut self) -> Result<Option<Dump>, Stop> {
+        let mut dump = Dump::default();
+        for family in FamilyName::ALL {
+            let found = self.get(family, message::GETTABLE, 0, |w| w.text(NFTA_TABLE_NAME, TABLE));
+            let table = match found {
+                Ok(table) => table,
+                // A family that the kernel does not have has no table of ours.
+                Err(Stop::System(_, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => continue,
+                Err(stop) => return Err(stop),
+            };
+            dump.read(&table.bytes).map_err(Stop::Invalid)?;
+            for kind in [message::GETCHAIN, message::GETSET, message::GETRULE] {
+                // The table's name is attribute 1 of all of them.
+                let list = self.get(family, kind, NLM_F_DUMP, |w| w.text(NFTA_RULE_TABLE, TABLE))?;
+                if list.interrupted {
+                    return Ok(None);
+                }
+                dump.read(&list.bytes).map_err(Stop::Invalid)?;
+            }
+            let sets: Vec<_> =
+                dump.of(family).into_iter().flat_map(|content| &content.sets).map(|set| set.name.clone()).collect();
+            for set in sets {
+                let list = self.get(family, message::GETSETELEM, NLM_F_DUMP, |w| {
+                    w.text(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+                    w.text(NFTA_SET_ELEM_LIST_SET, &set);
+                })?;
+                if list.interrupted {
+                    return Ok(None);
+                }
+                dump.read(&list.bytes).map_err(Stop::Invalid)?;
+            }
+        }
+        dump.finish();
+        Ok(Some(dump))
+    }
+
+    /// The families that have a table of ours.
+    pub(crate) fn families(&mut self) -> Result<Vec<FamilyName>, Stop> {
+        let mut found = Vec::new();
+        for family in FamilyName::ALL {
+            match self.get(family, message::GETTABLE, 0, |w| w.text(NFTA_TABLE_NAME, TABLE)) {
+                Ok(_) => found.push(family),
+                Err(Stop::System(_, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => {}
+                Err(stop) => return Err(stop),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a table of anybody has a chain of this name.
+    pub(crate) fn chain_exists(&mut self, family: FamilyName, table: &str, chain: &str) -> Result<bool, Stop> {
+        let found = self.get(family, message::GETCHAIN, 0, |w| {
+            w.text(NFTA_CHAIN_TABLE, table);
+            w.text(NFTA_CHAIN_NAME, chain);
+        });
+        match found {
+            Ok(_) => Ok(true),
+            Err(Stop::System(_, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => Ok(false),
+            Err(stop) => Err(stop),
+        }
+    }
+
+    /// The generation of the rules, which each change counts up.
+    fn generation(&mut self) -> Result<u32, Stop> {
+        let answer = self.send_request(Head { kind: message::GETGEN, ..Head::default() }, |_| {})?;
+        Messages(&answer.bytes)
+            .filter(|message| message.kind == message::NEWGEN)
+            .find_map(|message| message.generic()?.1.number(NFTA_GEN_ID))
+            .ok_or(Stop::System("read the generation of the rules", Errno::EPROTO))
+    }
+
+    fn get(
+        &mut self,
+        family: FamilyName,
+        kind: u16,
+        flags: u16,
+        body: impl FnOnce(&mut Writer),
+    ) -> Result<Answer, Stop> {
+        self.send_request(Head { kind, flags, family: number(family), ..Head::default() }, body)
+    }
+
+    /// Sends one request and reads the whole answer: one message, or those of a dump.
+    fn send_request(&mut self, head: Head, body: impl FnOnce(&mut Writer)) -> Result<Answer, Stop> {
+        self.sequence = self.sequence.wrapping_add(1) | 0x8000_0000;
+        let (sequence, dump) = (self.sequence, head.flags & NLM_F_DUMP != 0);
+        let mut writer = Writer::default();
+        writer.message(Head { flags: head.flags | NLM_F_REQUEST, sequence, ..head }, body);
+        self.send_bytes(&writer.finish())?;
+        let mut answer = Answer::default();
+        loop {
+            let length = self.receive(MsgFlags::empty())?;
+            let datagram = &self.buffer[..length];
+            let mut done = !dump;
+            for message in Messages(datagram).filter(|message| message.sequence == sequence) {
+                answer.interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
+                // Both begin with a number: an error, or how the dump went.
+                let code = array(message.body, 0).map_or(0, i32::from_ne_bytes);
+                match message.kind {
+                    NLMSG_ERROR | NLMSG_DONE if code < 0 => {
+                        return Err(Stop::System("read nf_tables rules", Errno::from_raw(code.saturating_neg())));
+                    }
+                    NLMSG_ERROR | NLMSG_DONE => done = true,
+                    _ => {}
+                }
+            }
+            // What is no answer to this request is passed over when it is read.
+            if Messages(datagram).any(|message| message.sequence == sequence) {
+                answer.bytes.extend(datagram);
+            } else {
+                done = false;
+            }
+            if done {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Sees to it that so many bytes can be sent at once, as far as that is possible.
+    fn make_room(&self, bytes: usize) {
+        // The kernel doubles what it is given, and keeps some for itself.
+        let wanted = bytes.saturating_add(4096);
+        if nix::sys::socket::getsockopt(&self.fd, sockopt::SndBuf).is_ok_and(|room| room >= wanted.saturating_add(4096))
+        {
+            return;
+        }
+        // Past the system's limit only with CAP_NET_ADMIN outside of all user namespaces.
+        if setsockopt(&self.fd, sockopt::SndBufForce, &wanted).is_err() {
+            let _ = setsockopt(&self.fd, sockopt::SndBuf, &wanted);
+        }
+    }
+
+    fn send_bytes(&self, bytes: &[u8]) -> Result<(), Stop> {
+        loop {
+            return match sendto(self.fd.as_raw_fd(), bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty()) {
+                Ok(_) => Ok(()),
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EMSGSIZE) => Err(Stop::TooLong(bytes.len())),
+                Err(errno) => Err(Stop::System("send to the kernel's nf_tables", errno)),
+            };
+        }
+    }
+
+    /// Reads a datagram into the buffer.
+    fn receive(&mut self, flags: MsgFlags) -> Result<usize, Stop> {
+        loop {
+            return match recv(self.fd.as_raw_fd(), &mut self.buffer, flags | MsgFlags::MSG_TRUNC) {
+                Ok(length) if length > self.buffer.len() => {
+                    Err(Stop::System("read an answer of nf_tables", Errno::EMSGSIZE))
+                }
+                Ok(length) => Ok(length),
+                Err(Errno::EINTR) => continue,
+                Err(Errno::ENOBUFS) => Err(Stop::Unknown),
+                Err(errno) => Err(Stop::System("read an answer of nf_tables", errno)),
+            };
+        }
+    }
+}
+
+/// The messages that answer a request.
+#[derive(Debug, Default)]
+struct Answer {
+    bytes: Vec<u8>,
+    /// Whether the rules changed during the dump.
+    interrupted: bool,
+}
