@@ -252,4 +252,5 @@ pub(crate) fn run(backend: Backend, case: Case) {
         threads.into_iter().flat_map(|thread| thread.join().expect("the checks do not panic")).collect()
     });
     assert!(wrong.is_empty(), "{}\n\nthe rules:\n{}", wrong.join("\n"), world.rules());
+    backend.remove(world).expect("the rules can be removed");
 }
