@@ -119,17 +119,7 @@ impl Engine for Netlink {
             let mut report = Report::new(EngineName::Netlink);
             let mut address = Address::recall(&mut report);
             let mut socket = Socket::open()?;
-            let families = socket.families()?;
-            if !families.is_empty() {
-                let mut batch = Batch::new(None);
-                families.iter().for_each(|family| batch.remove(*family));
-                match problem::send(&mut socket, &batch.commit(), None)? {
-                    Attempt::Done => {}
-                    Attempt::Changed | Attempt::Unknown if socket.families()?.is_empty() => {}
-                    Attempt::Changed | Attempt::Unknown => return Err(problem::restless()),
-                }
-                report.step(format!("removed {}", tables(&families)));
-            }
+            remove(&mut socket, &mut report)?;
             address.remove(&mut report)?;
             Ok(report)
         })
@@ -222,6 +212,26 @@ fn install(socket: &mut Socket, native: &Native, report: &mut Report) -> Result<
             report.step(format!("removed {}", tables(&removed)));
         }
         return Ok(());
+    }
+    Err(problem::restless())
+}
+
+/// Removes the tables that are there.
+fn remove(socket: &mut Socket, report: &mut Report) -> Result<(), Error> {
+    let mut removed = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let families = socket.families()?;
+        if families.is_empty() {
+            if !removed.is_empty() {
+                report.step(format!("removed {}", tables(&removed)));
+            }
+            return Ok(());
+        }
+        let mut batch = Batch::new(None);
+        families.iter().for_each(|family| batch.remove(*family));
+        // However it went, the next look tells what is there.
+        problem::send(socket, &batch.commit(), None)?;
+        removed = families;
     }
     Err(problem::restless())
 }

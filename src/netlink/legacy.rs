@@ -41,7 +41,8 @@ pub(crate) fn legacy_chain_exists(family: FamilyName, table: &str, chain: &str) 
     if !names.lines().any(|name| name == table) {
         return Ok(false);
     }
-    let socket = socket(domain, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+    // Any socket of the family will do.
+    let socket = socket(domain, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut name = [0; NAME];
     let length = table.len().min(NAME - 1);
     name[..length].copy_from_slice(&table.as_bytes()[..length]);

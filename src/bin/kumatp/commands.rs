@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{ArgMatches, Command};
 use kumatp::config::{Format, Layers};
 use kumatp::engine::iptables::Iptables;
-use kumatp::engine::{Engine as _, EngineName, Report, resolv_backup};
+use kumatp::engine::{EngineName, Report, resolv_backup};
 use kumatp::model::{Note, Plan, Severity};
 use kumatp::net::{Family, V4, V6};
 use kumatp::{Error, Facts, firewalld, policy, render, save};
@@ -17,14 +17,15 @@ use crate::{Failure, host, input};
 const DIRECT_XML: &str = "/etc/firewalld/direct.xml";
 
 pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
-    check_engine(matches)?;
+    let asked = host::asked(matches)?;
     let (config, notes) = input::config(matches)?;
     warn(&notes, config.verbose);
-    let engine = Iptables::default();
-    if !config.dry_run {
+    let name = asked.unwrap_or(EngineName::Iptables);
+    let engine = host::engine(name)?;
+    if !config.dry_run && name == EngineName::Iptables {
         host::must_be_root("install the rules")?;
     }
-    let plan = policy::plan(&config, &host::facts(&config, &engine)?)?;
+    let plan = policy::plan(&config, &host::facts(&config, &*engine)?)?;
     warn(&plan.notes, config.verbose);
     if config.dry_run {
         return print(&dry_run_text(&plan));
@@ -51,7 +52,7 @@ fn dry_run_text(plan: &Plan) -> String {
 }
 
 pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
-    check_engine(matches)?;
+    let name = host::asked(matches)?.unwrap_or(EngineName::Iptables);
     input::no_other_words(matches)?;
     let on = |name: &str| matches.get_one::<String>(name).is_some_and(|value| value == "true");
     if on("ebpf-enabled") {
@@ -62,11 +63,11 @@ pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
     layers.environment(input::environment());
     let (mut config, _) = layers.finish()?;
     (config.dry_run, config.verbose) = (on("dry-run"), on("verbose"));
-    if !config.dry_run {
+    if !config.dry_run && name == EngineName::Iptables {
         host::must_be_root("remove the rules")?;
     }
     let direct = Path::new(DIRECT_XML);
-    let mut report = Iptables::default().uninstall(&config)?;
+    let mut report = host::engine(name)?.uninstall(&config)?;
     if !config.dry_run {
         if firewalld::unstore(direct)? {
             report.step(format!("removed our entries from {DIRECT_XML}"));
@@ -149,13 +150,6 @@ pub(crate) fn completion(matches: &ArgMatches, mut command: Command) -> Result<(
         clap_complete::generate(*shell, &mut command, "kumatp", &mut std::io::stdout());
     }
     Ok(())
-}
-
-fn check_engine(matches: &ArgMatches) -> Result<EngineName, Failure> {
-    match matches.get_one::<String>("engine") {
-        None => Ok(EngineName::Iptables),
-        Some(name) => name.parse().map_err(|error| Failure::Usage(format!("--engine: {error}"))),
-    }
 }
 
 /// Warnings always, other notes if asked for, on standard error.
