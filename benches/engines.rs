@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,8 +23,8 @@ use kumatp::render::iptables::Style;
 use kumatp::{Facts, Plan, policy, render};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, recv, send, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrIn, bind, connect, listen,
+    recv, send, setsockopt, socket, sockopt,
 };
 
 const BATCH_PROGRAMS: [(&str, &str); 2] =
@@ -79,18 +80,23 @@ fn in_process(rounds: usize) {
     println!("\nin the process, both families: our engine against one bare sendmsg of the same bytes");
     let plans = two_plans();
     let engine = Netlink::default();
-    let bytes = plans.each_ref().map(|plan| {
-        let mut batch = Batch::new(None);
-        for table in Native::of(plan).tables() {
-            batch.remove(table.family);
-            batch.add(table.family, &Content::of(table));
-        }
-        batch.commit().bytes().to_vec()
-    });
+    let bytes = |replace: bool| {
+        plans.each_ref().map(|plan| {
+            let mut batch = Batch::new(None);
+            for table in Native::of(plan).tables() {
+                if replace {
+                    batch.remove(table.family);
+                }
+                batch.add(table.family, &Content::of(table));
+            }
+            batch.commit().bytes().to_vec()
+        })
+    };
+    let (replacing, fresh) = (bytes(true), bytes(false));
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     let _ = engine.uninstall(&Config::default());
     for round in 0..rounds * 2 {
-        floor.push(time(|| bare(&bytes[round % 2])));
+        floor.push(time(|| bare(&replacing[round % 2])));
         // The other one is there now.
         ours.push(time(|| {
             assert!(engine.apply(&plans[(round + 1) % 2]).expect("an installation").changed);
@@ -105,7 +111,7 @@ fn in_process(rounds: usize) {
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         engine.uninstall(&Config::default()).expect("a removal");
-        floor.push(time(|| bare(&bytes[round % 2])));
+        floor.push(time(|| bare(&fresh[round % 2])));
         engine.uninstall(&Config::default()).expect("a removal");
         ours.push(time(|| drop(engine.apply(&plans[round % 2]).expect("an installation"))));
     }
@@ -118,7 +124,7 @@ fn bare(bytes: &[u8]) {
     let fd =
         socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, Some(SockProtocol::NetlinkNetFilter))
             .expect("a socket");
-    let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
+    let raw = fd.as_raw_fd();
     connect(raw, &NetlinkAddr::new(0, 0)).expect("the kernel");
     setsockopt(&fd, sockopt::SndBuf, &(8 << 20)).expect("a buffer");
     assert_eq!(send(raw, bytes, MsgFlags::empty()).expect("sent"), bytes.len());
@@ -245,7 +251,7 @@ fn many_intervals(rounds: usize, once: bool) {
 
 fn connections(rounds: usize, each: usize) {
     println!("\na new connection that is redirected: the time connect() takes");
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 15001)).expect("the outbound listener");
+    let listener = listener(15001);
     std::thread::spawn(move || listener.incoming().for_each(drop));
     let engines: [(&str, Box<dyn Fn(&Plan)>, Box<dyn Fn()>); 3] = [
         (
@@ -278,6 +284,14 @@ fn connections(rounds: usize, each: usize) {
             );
         }
     }
+}
+
+/// A listener that holds as many connections as are made, so that none waits for another.
+fn listener(port: u16) -> TcpListener {
+    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    bind(fd.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port)).expect("the port");
+    listen(&fd, Backlog::new(4_096).expect("a length")).expect("a listener");
+    fd.into()
 }
 
 fn connect_once() {
