@@ -249,18 +249,30 @@ fn many_intervals(rounds: usize, once: bool) {
     engine.uninstall(&Config::default()).expect("a removal");
 }
 
+/// Something that puts rules in force and takes them away again.
+struct Contender {
+    name: &'static str,
+    install: Box<dyn Fn(&Plan)>,
+    remove: Box<dyn Fn()>,
+}
+
 fn connections(rounds: usize, each: usize) {
     println!("\na new connection that is redirected: the time connect() takes");
     let listener = listener(15001);
     std::thread::spawn(move || listener.incoming().for_each(drop));
-    let engines: [(&str, Box<dyn Fn(&Plan)>, Box<dyn Fn()>); 3] = [
-        (
-            "netlink",
-            Box::new(|plan| drop(Netlink::default().apply(plan).expect("an installation"))),
-            Box::new(|| drop(Netlink::default().uninstall(&Config::default()).expect("a removal"))),
-        ),
-        ("iptables-nft", restore("nft"), Box::new(|| drop(Iptables::default().uninstall(&Config::default())))),
-        ("iptables-legacy", restore("legacy"), Box::new(|| drop(Iptables::default().uninstall(&Config::default())))),
+    let iptables = |name, mode| Contender {
+        name,
+        install: restore(mode),
+        remove: Box::new(|| drop(Iptables::default().uninstall(&Config::default()).expect("a removal"))),
+    };
+    let engines = [
+        Contender {
+            name: "netlink",
+            install: Box::new(|plan| drop(Netlink::default().apply(plan).expect("an installation"))),
+            remove: Box::new(|| drop(Netlink::default().uninstall(&Config::default()).expect("a removal"))),
+        },
+        iptables("iptables-nft", "nft"),
+        iptables("iptables-legacy", "legacy"),
     ];
     let sizes: &[u32] = if each < 100 { &[0, 100] } else { &[0, 100, 1_000, 10_000] };
     for kind in ["ports", "prefixes"] {
@@ -268,19 +280,19 @@ fn connections(rounds: usize, each: usize) {
             let plan = &excluding(kind, n);
             let mut times = engines.each_ref().map(|_| Vec::new());
             for _ in 0..rounds {
-                for ((_, install, remove), times) in engines.iter().zip(&mut times) {
-                    install(plan);
+                for (engine, times) in engines.iter().zip(&mut times) {
+                    (engine.install)(plan);
                     let mut took: Vec<_> = (0..each).map(|_| time(connect_once)).collect();
                     times.push(median(&mut took));
-                    remove();
+                    (engine.remove)();
                 }
             }
             let [netlink, nft, legacy] = &mut times;
             compare(
                 &format!("{n} excluded {kind}"),
-                engines[0].0,
+                engines[0].name,
                 netlink,
-                &[(engines[1].0, nft), (engines[2].0, legacy)],
+                &[(engines[1].name, nft), (engines[2].name, legacy)],
             );
         }
     }
