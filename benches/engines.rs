@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,8 +23,8 @@ use kumatp::render::iptables::Style;
 use kumatp::{Facts, Plan, policy, render};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, recv, send, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrIn, bind, connect, listen,
+    recv, send, setsockopt, socket, sockopt,
 };
 
 const BATCH_PROGRAMS: [(&str, &str); 2] =
@@ -79,18 +80,23 @@ fn in_process(rounds: usize) {
     println!("\nin the process, both families: our engine against one bare sendmsg of the same bytes");
     let plans = two_plans();
     let engine = Netlink::default();
-    let bytes = plans.each_ref().map(|plan| {
-        let mut batch = Batch::new(None);
-        for table in Native::of(plan).tables() {
-            batch.remove(table.family);
-            batch.add(table.family, &Content::of(table));
-        }
-        batch.commit().bytes().to_vec()
-    });
+    let bytes = |replace: bool| {
+        plans.each_ref().map(|plan| {
+            let mut batch = Batch::new(None);
+            for table in Native::of(plan).tables() {
+                if replace {
+                    batch.remove(table.family);
+                }
+                batch.add(table.family, &Content::of(table));
+            }
+            batch.commit().bytes().to_vec()
+        })
+    };
+    let (replacing, fresh) = (bytes(true), bytes(false));
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     let _ = engine.uninstall(&Config::default());
     for round in 0..rounds * 2 {
-        floor.push(time(|| bare(&bytes[round % 2])));
+        floor.push(time(|| bare(&replacing[round % 2])));
         // The other one is there now.
         ours.push(time(|| {
             assert!(engine.apply(&plans[(round + 1) % 2]).expect("an installation").changed);
@@ -105,7 +111,7 @@ fn in_process(rounds: usize) {
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         engine.uninstall(&Config::default()).expect("a removal");
-        floor.push(time(|| bare(&bytes[round % 2])));
+        floor.push(time(|| bare(&fresh[round % 2])));
         engine.uninstall(&Config::default()).expect("a removal");
         ours.push(time(|| drop(engine.apply(&plans[round % 2]).expect("an installation"))));
     }
@@ -118,7 +124,7 @@ fn bare(bytes: &[u8]) {
     let fd =
         socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, Some(SockProtocol::NetlinkNetFilter))
             .expect("a socket");
-    let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
+    let raw = fd.as_raw_fd();
     connect(raw, &NetlinkAddr::new(0, 0)).expect("the kernel");
     setsockopt(&fd, sockopt::SndBuf, &(8 << 20)).expect("a buffer");
     assert_eq!(send(raw, bytes, MsgFlags::empty()).expect("sent"), bytes.len());
@@ -243,18 +249,30 @@ fn many_intervals(rounds: usize, once: bool) {
     engine.uninstall(&Config::default()).expect("a removal");
 }
 
+/// Something that puts rules in force and takes them away again.
+struct Contender {
+    name: &'static str,
+    install: Box<dyn Fn(&Plan)>,
+    remove: Box<dyn Fn()>,
+}
+
 fn connections(rounds: usize, each: usize) {
     println!("\na new connection that is redirected: the time connect() takes");
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 15001)).expect("the outbound listener");
+    let listener = listener(15001);
     std::thread::spawn(move || listener.incoming().for_each(drop));
-    let engines: [(&str, Box<dyn Fn(&Plan)>, Box<dyn Fn()>); 3] = [
-        (
-            "netlink",
-            Box::new(|plan| drop(Netlink::default().apply(plan).expect("an installation"))),
-            Box::new(|| drop(Netlink::default().uninstall(&Config::default()).expect("a removal"))),
-        ),
-        ("iptables-nft", restore("nft"), Box::new(|| drop(Iptables::default().uninstall(&Config::default())))),
-        ("iptables-legacy", restore("legacy"), Box::new(|| drop(Iptables::default().uninstall(&Config::default())))),
+    let iptables = |name, mode| Contender {
+        name,
+        install: restore(mode),
+        remove: Box::new(|| drop(Iptables::default().uninstall(&Config::default()).expect("a removal"))),
+    };
+    let engines = [
+        Contender {
+            name: "netlink",
+            install: Box::new(|plan| drop(Netlink::default().apply(plan).expect("an installation"))),
+            remove: Box::new(|| drop(Netlink::default().uninstall(&Config::default()).expect("a removal"))),
+        },
+        iptables("iptables-nft", "nft"),
+        iptables("iptables-legacy", "legacy"),
     ];
     let sizes: &[u32] = if each < 100 { &[0, 100] } else { &[0, 100, 1_000, 10_000] };
     for kind in ["ports", "prefixes"] {
@@ -262,22 +280,30 @@ fn connections(rounds: usize, each: usize) {
             let plan = &excluding(kind, n);
             let mut times = engines.each_ref().map(|_| Vec::new());
             for _ in 0..rounds {
-                for ((_, install, remove), times) in engines.iter().zip(&mut times) {
-                    install(plan);
+                for (engine, times) in engines.iter().zip(&mut times) {
+                    (engine.install)(plan);
                     let mut took: Vec<_> = (0..each).map(|_| time(connect_once)).collect();
                     times.push(median(&mut took));
-                    remove();
+                    (engine.remove)();
                 }
             }
             let [netlink, nft, legacy] = &mut times;
             compare(
                 &format!("{n} excluded {kind}"),
-                engines[0].0,
+                engines[0].name,
                 netlink,
-                &[(engines[1].0, nft), (engines[2].0, legacy)],
+                &[(engines[1].name, nft), (engines[2].name, legacy)],
             );
         }
     }
+}
+
+/// A listener that holds as many connections as are made, so that none waits for another.
+fn listener(port: u16) -> TcpListener {
+    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    bind(fd.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port)).expect("the port");
+    listen(&fd, Backlog::new(4_096).expect("a length")).expect("a listener");
+    fd.into()
 }
 
 fn connect_once() {
