@@ -1,0 +1,13 @@
+/* The header may be included by several files of a program, and several times by one. */
+#include "kumatp.h"
+#include "kumatp.h"
+
+#include "check.h"
+
+const char *again(kumatp_status status);
+
+const char *again(kumatp_status status)
+{
+    CHECK(KUMATP_NUL_TERMINATED > KUMATP_MAX_TEXT);
+    return kumatp_status_name(status);
+}

@@ -1,0 +1,161 @@
+//! Everything that the library can do can be done from C. A new public function fails this test until it is said how.
+
+use std::collections::BTreeMap;
+
+use crate::library::root;
+
+/// The modules whose functions do something; the others are the vocabulary, which documents and numbers carry.
+const MODULES: [&str; 7] = ["config", "engine", "facts", "firewalld", "policy", "render", "save"];
+
+/// Types that documents and numbers carry; what `kumatp_plan_apply` is made of (`netlink`); what `KUMATP_SYNTAX_NATIVE`
+/// shows (`nftables`); pages.
+const OTHERS: [&str; 7] = ["error", "ffi", "guide", "model", "net", "netlink", "nftables"];
+
+/// How a capability is reached.
+enum Reached {
+    /// By this function of the C ABI.
+    By(&'static str),
+    /// It is a step of this function, or its data are in what the function gives.
+    In(&'static str),
+}
+use Reached::{By, In};
+
+const TABLE: &[(&str, Reached)] = &[
+    ("config::Config::parse", By("kumatp_config_parse")),
+    ("config::Config::to_json", By("kumatp_config_to_json")),
+    ("config::Config::to_yaml", By("kumatp_config_to_yaml")),
+    ("config::Key::all", By("kumatp_config_keys")),
+    ("config::Key::environment", In("kumatp_config_keys")),
+    ("config::Key::flag", In("kumatp_config_keys")),
+    ("config::Key::in_documents", In("kumatp_config_keys")),
+    ("config::Key::path", In("kumatp_config_keys")),
+    ("config::Layers::document", In("kumatp_config_from_layers")),
+    ("config::Layers::environment", In("kumatp_config_from_layers")),
+    ("config::Layers::finish", By("kumatp_config_from_layers")),
+    ("config::Layers::flag", In("kumatp_config_from_layers")),
+    ("config::Layers::new", In("kumatp_config_from_layers")),
+    ("engine::Engine::abilities", In("kumatp_facts_probe")),
+    ("engine::Engine::apply", By("kumatp_plan_apply")),
+    ("engine::Engine::name", In("kumatp_state_engine")),
+    ("engine::Engine::uninstall", By("kumatp_uninstall")),
+    ("engine::Iptables::in_path", In("kumatp_config_parse")),
+    ("engine::Iptables::installed", By("kumatp_state_read")),
+    ("engine::Mode::other", In("kumatp_plan_apply")),
+    ("engine::Netlink::in_namespace", In("kumatp_plan_apply")),
+    ("engine::Netlink::marker", In("kumatp_state_to_json")),
+    ("engine::Netlink::status", By("kumatp_state_read")),
+    ("engine::Report::new", In("kumatp_plan_apply")),
+    ("engine::Report::step", In("kumatp_plan_apply")),
+    ("engine::add", In("kumatp_plan_apply")),
+    ("engine::remove", In("kumatp_uninstall")),
+    ("engine::restore", By("kumatp_resolv_conf_restore")),
+    ("facts::Facts::abilities", In("kumatp_facts_to_json")),
+    ("facts::Facts::capable_host", By("kumatp_facts_capable_host")),
+    ("facts::Remark::info", In("kumatp_facts_parse")),
+    ("facts::Remark::warning", In("kumatp_facts_parse")),
+    ("facts::Resolvers::new", In("kumatp_facts_parse")),
+    ("facts::Resolvers::of", In("kumatp_plan_build")),
+    ("facts::Resolvers::parse", By("kumatp_resolvers_parse")),
+    ("facts::loopback", In("kumatp_facts_probe")),
+    ("facts::probe", By("kumatp_facts_probe")),
+    ("firewalld::merge", By("kumatp_firewalld_merge")),
+    ("firewalld::remove", By("kumatp_firewalld_remove")),
+    ("firewalld::store", By("kumatp_firewalld_store")),
+    ("firewalld::translate", By("kumatp_save_translate")),
+    ("firewalld::unstore", By("kumatp_firewalld_unstore")),
+    ("policy::facts_needed", In("kumatp_facts_probe")),
+    ("policy::plan", By("kumatp_plan_build")),
+    ("render::native", In("kumatp_plan_render")),
+    ("render::plan", By("kumatp_plan_render")),
+    ("render::removal", By("kumatp_nft_removal")),
+    ("render::rule", In("kumatp_plan_render")),
+    ("render::ruleset", By("kumatp_plan_render")),
+    ("save::Saved::ruleset", In("kumatp_save_translate")),
+    ("save::Saved::table", In("kumatp_save_translate")),
+    ("save::SavedRule::comment", In("kumatp_save_translate")),
+    ("save::SavedRule::target", In("kumatp_save_translate")),
+    ("save::families", In("kumatp_save_translate")),
+    ("save::parse", By("kumatp_save_translate")),
+    ("save::to_json", By("kumatp_save_translate")),
+    ("save::write", In("kumatp_plan_render")),
+];
+
+/// The public functions of a module's files, as `module::function`, and the methods of public traits.
+fn public_functions(module: &str) -> Vec<String> {
+    let mut functions = Vec::new();
+    let source = root().join("src");
+    let mut files = vec![source.join(format!("{module}.rs"))];
+    let mut directories = vec![source.join(module)];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    for file in files.iter().filter(|file| file.exists() && !file.ends_with("tests.rs")) {
+        let text = std::fs::read_to_string(file).unwrap();
+        let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+        let mut of = String::new();
+        for line in code.lines() {
+            if let Some(rest) = line.strip_prefix("impl") {
+                // What stands after the parameters of the impl, and after the trait.
+                let rest =
+                    if rest.starts_with('<') { rest.split_once("> ").map_or("", |(_, rest)| rest) } else { rest };
+                let name = rest.rsplit(" for ").next().unwrap().trim();
+                of = name.split(['<', ' ', '{']).next().unwrap().to_owned();
+            } else if let Some(rest) = line.strip_prefix("pub trait ") {
+                of = rest.split(['<', ' ', ':', '{']).next().unwrap().to_owned();
+            } else if line == "}" {
+                of.clear();
+            }
+            let is_trait = code.contains(&format!("pub trait {of} {{")) && !of.is_empty();
+            let function = line
+                .strip_prefix("pub fn ")
+                .map(|rest| (String::new(), rest))
+                .or_else(|| line.strip_prefix("    pub fn ").map(|rest| (format!("{of}::"), rest)))
+                .or_else(|| line.strip_prefix("    fn ").filter(|_| is_trait).map(|rest| (format!("{of}::"), rest)));
+            if let Some((of, rest)) = function {
+                let name = rest.split(['(', '<']).next().unwrap();
+                functions.push(format!("{module}::{of}{name}"));
+            }
+        }
+    }
+    functions.sort();
+    functions.dedup();
+    functions
+}
+
+#[test]
+fn every_public_capability_has_its_function() {
+    let header = std::fs::read_to_string(root().join("include/kumatp.h")).unwrap();
+    let table: BTreeMap<_, _> = TABLE.iter().map(|(name, reached)| (*name, reached)).collect();
+    assert_eq!(table.len(), TABLE.len(), "a capability is named twice");
+    let mut wrong = Vec::new();
+    let mut found = Vec::new();
+    let library = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    for module in library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
+        match MODULES.contains(&module) {
+            true => found.extend(public_functions(module)),
+            false if OTHERS.contains(&module) => {}
+            false => wrong.push(format!("the module {module} is new: nothing is said of how C reaches it")),
+        }
+    }
+    for name in &found {
+        match table.get(name.as_str()) {
+            None => wrong.push(format!("{name}: nothing is said of how C reaches it")),
+            Some(By(function) | In(function)) => {
+                if !header.contains(&format!(" {function}(")) && !header.contains(&format!("*{function}(")) {
+                    wrong.push(format!("{name}: the header has no {function}"));
+                }
+            }
+        }
+    }
+    wrong
+        .extend(table.keys().filter(|name| !found.iter().any(|f| f == *name)).map(|name| format!("{name} is no more")));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(found.len() > 40, "only {} were found", found.len());
+}
