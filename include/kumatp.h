@@ -27,8 +27,8 @@
  *             and never closed, or -1 for the namespace of the calling thread. The calling thread stays in its namespace: work
  *             in another one is done by a thread of the library's own, which has ended when the call returns. Entering another
  *             namespace needs CAP_SYS_ADMIN.
- * Processes   No signal handler is set, nothing is printed, and nothing aborts: a bug is reported as KUMATP_E_INTERNAL (and by
- *             a line on standard error). Only the iptables engine runs programs, and waits for them.
+ * Processes   No signal handler is set, nothing is printed, and nothing aborts but running out of memory: a bug is reported as
+ *             KUMATP_E_INTERNAL (and by a line on standard error). Only the iptables engine runs programs, and waits for them.
  */
 
 #ifndef KUMATP_H

@@ -2,9 +2,8 @@
 #include "kumatp.h"
 #include "kumatp.h"
 
+#include "again.h"
 #include "check.h"
-
-const char *again(kumatp_status status);
 
 const char *again(kumatp_status status)
 {

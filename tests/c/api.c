@@ -18,15 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "again.h"
 #include "check.h"
-
-#ifdef __cplusplus
-extern "C" {
-#endif
-const char *again(kumatp_status status);
-#ifdef __cplusplus
-}
-#endif
 
 #define NUL KUMATP_NUL_TERMINATED
 

@@ -1,6 +1,5 @@
 //! The library next to the test, and programs linked to it.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -108,14 +107,4 @@ pub(crate) fn apart<F: FnOnce()>(body: F) {
         true => netns::isolated(body),
         false => body(),
     }
-}
-
-/// A list of directories with one more before it.
-pub(crate) fn prepend(dir: &Path, variable: &str) -> OsString {
-    let mut list = dir.as_os_str().to_owned();
-    if let Some(old) = std::env::var_os(variable) {
-        list.push(":");
-        list.push(old);
-    }
-    list
 }

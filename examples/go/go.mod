@@ -1,0 +1,3 @@
+module example.com/kumatp
+
+go 1.24

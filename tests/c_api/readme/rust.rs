@@ -1,0 +1,16 @@
+//! The integration in Rust, as the README shows it.
+
+use kumatp::config::{Config, Format};
+use kumatp::engine::{Engine, Report, netlink::Netlink};
+use kumatp::{Error, facts, policy};
+
+pub(super) fn install() -> Result<Report, Error> {
+    let text = "{ kumaDPUser: '5678', redirect: { inbound: { excludePorts: [22] } } }";
+    let config = Config::parse(text, Format::Yaml)?;
+    let engine = Netlink::default();
+    let facts = facts::probe(&policy::facts_needed(&config), engine.abilities(&config)?)?;
+    let plan = policy::plan(&config, &facts)?;
+    let report = engine.apply(&plan)?;
+    println!("{}", report.steps.join("\n"));
+    Ok(report)
+}
