@@ -3,7 +3,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::InvalidValue;
-use crate::net::serde_by_text;
+use crate::net::{decimal, serde_by_text};
 
 /// A table of netfilter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -297,12 +297,7 @@ impl FromStr for LogLevel {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let digits = text.trim();
-        Some(digits)
-            .filter(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()))
-            .and_then(|d| d.parse().ok())
-            .and_then(Self::new)
-            .ok_or_else(|| InvalidValue::new(text, "a log level from 0 to 7"))
+        decimal(text).and_then(Self::new).ok_or_else(|| InvalidValue::new(text, "a log level from 0 to 7"))
     }
 }
 

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::serde_by_text;
+use super::{decimal, serde_by_text};
 use crate::error::InvalidValue;
 
 /// The highest id the kernel takes; `u32::MAX` means "no id" there.
@@ -41,10 +41,7 @@ macro_rules! ids {
             type Err = InvalidValue;
 
             fn from_str(text: &str) -> Result<Self, InvalidValue> {
-                let digits = text.trim();
-                Some(digits)
-                    .filter(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()))
-                    .and_then(|d| d.parse().ok())
+                decimal(text)
                     .and_then(Self::new)
                     .ok_or_else(|| InvalidValue::new(text, concat!("a ", $noun, " from 0 to 4294967294")))
             }

@@ -16,6 +16,16 @@ pub use id::{Gid, GidRange, Uid, UidRange};
 pub use interface::InterfacePattern;
 pub use port::{Port, PortRange, PortSet, Protocol};
 
+/// The number that a text of decimal digits is, blanks around it aside. `str::parse` alone would
+/// take a sign as well.
+pub(crate) fn decimal<N: std::str::FromStr>(text: &str) -> Option<N> {
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
 /// Deriving serde by text: serialised by `Display`, deserialised by `FromStr`.
 macro_rules! serde_by_text {
     ($($type:ty),+ $(,)?) => {$(

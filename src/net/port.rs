@@ -2,7 +2,7 @@ use std::fmt;
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-use super::serde_by_text;
+use super::{decimal, serde_by_text};
 use crate::error::InvalidValue;
 
 /// A transport protocol that the rules deal with.
@@ -93,17 +93,8 @@ impl FromStr for Port {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        number(text).and_then(Self::new).ok_or_else(|| InvalidValue::new(text, "a port from 1 to 65535"))
+        decimal(text).and_then(Self::new).ok_or_else(|| InvalidValue::new(text, "a port from 1 to 65535"))
     }
-}
-
-/// Decimal digits only, so that no sign gets through.
-fn number<N: FromStr>(text: &str) -> Option<N> {
-    let text = text.trim();
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok()
 }
 
 /// Ports from `first` to `last`, both included; a single port is a range of one.

@@ -8,7 +8,11 @@
 //! `host`.
 
 mod batch;
-pub(crate) mod constants;
+#[cfg_attr(
+    not(all(feature = "host", target_os = "linux")),
+    expect(dead_code, reason = "some are only for reading from a socket")
+)]
+mod constants;
 mod content;
 mod decode;
 mod expression;
@@ -27,7 +31,7 @@ mod options;
 mod reply;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod socket;
-pub(crate) mod wire;
+mod wire;
 
 pub use batch::{Batch, Finished, Object};
 pub use content::Content;

@@ -13,7 +13,7 @@ pub struct Outcome {
 }
 
 /// A message of a batch that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {
     /// The error number.

@@ -66,6 +66,12 @@ impl Writer {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
+    /// Bytes as they are.
+    #[cfg(test)]
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend(bytes);
+    }
+
     /// How much is written, in bytes.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()

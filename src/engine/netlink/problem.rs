@@ -149,3 +149,48 @@ impl From<Stop> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Uid;
+
+    fn said(errno: Errno, object: Object, expression: Option<&str>) -> Error {
+        let mut failure = Failure::default();
+        failure.errno = errno as i32;
+        failure.object = Some(object);
+        failure.expression = expression.map(str::to_owned);
+        failure.message = Some("the kernel's words".to_owned());
+        let plan = crate::policy::plan(&Default::default(), &crate::facts::Facts::capable_host(Uid::SIDECAR));
+        explain(&failure, 2, Some(&Native::of(&plan.unwrap())))
+    }
+
+    fn rule() -> Object {
+        Object::Rule { family: FamilyName::V6, chain: "KUMA_MESH_OUTBOUND_REDIRECT".to_owned(), index: 0 }
+    }
+
+    #[test]
+    fn refusals_name_what_is_concerned_and_what_to_do() {
+        assert!(
+            matches!(said(Errno::EPERM, Object::Batch, None), Error::Permission { needed, .. } if needed.contains("CAP_NET_ADMIN"))
+        );
+        let table = Object::Table { family: FamilyName::V4 };
+        assert!(
+            matches!(said(Errno::EPERM, table, None), Error::Conflict { problem, .. } if problem.contains("ip kuma-mesh"))
+        );
+        assert!(
+            matches!(said(Errno::EOPNOTSUPP, Object::Batch, None), Error::Unsupported { what, .. } if what == "nf_tables in this kernel")
+        );
+        let text = said(Errno::ENOENT, rule(), Some("redir")).to_string();
+        for words in
+            ["'redir'", "nft_redir", "meta l4proto tcp redirect to :15001", "ip6 kuma-mesh", "redirect.outbound.port"]
+        {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        let error = said(Errno::EEXIST, rule(), None);
+        assert_eq!(error.errno(), Some(Errno::EEXIST as i32));
+        assert!(error.to_string().contains("the kernel's words (and 2 more failed)"), "{error}");
+        let long = Error::from(Stop::TooLong(300_000)).to_string();
+        assert!(long.contains("300000 bytes") && long.contains("net.core.wmem_max"), "{long}");
+    }
+}

@@ -1,0 +1,345 @@
+//! The engine on nf_tables, against the kernel, in network namespaces of their own. An ordinary user
+//! will do.
+
+#[path = "common/plans.rs"]
+mod plans;
+
+use std::process::{Command, Stdio};
+
+use kumatp::config::{Config, IpFamilyMode};
+use kumatp::engine::netlink::Netlink;
+use kumatp::engine::{Engine, Status};
+use kumatp::model::Plan;
+use kumatp::netlink::Namespace;
+use kumatp::render::nft;
+use kumatp::{Error, Facts};
+
+use self::plans::{plan, plans};
+
+/// Set in the process that runs the body of a test.
+const MARK: &str = "KUMATP_TEST_ISOLATED";
+
+/// Runs `body` in a new network namespace with an empty `/run`, in a process of its own.
+fn isolated<F: FnOnce()>(body: F) {
+    if std::env::var_os(MARK).is_some() {
+        return body();
+    }
+    // The path of the closure: crate::test::{{closure}}.
+    let path = std::any::type_name::<F>().trim_end_matches("::{{closure}}");
+    let name = path.split_once("::").map_or(path, |(_, name)| name);
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "--mount"]);
+    if !nix::unistd::geteuid().is_root() {
+        unshare.arg("--map-root-user");
+    }
+    let prepare = "mount -t tmpfs tmpfs /run && ip link set lo up && nft list ruleset";
+    let possible = Command::new(unshare.get_program()).args(unshare.get_args()).args(["sh", "-c", prepare]).output();
+    if !possible.as_ref().is_ok_and(|output| output.status.success()) {
+        println!("skipped: no network namespace can be made here, or nft or ip is missing");
+        assert!(std::env::var("KUMATP_REQUIRE_ALL").as_deref() != Ok("1"), "{possible:?}");
+        return;
+    }
+    let exe = std::env::current_exe().unwrap();
+    let status = unshare
+        .args(["sh", "-c", &format!("{prepare} && exec \"$@\""), "sh"])
+        .arg(exe)
+        .args([name, "--exact", "--nocapture"])
+        .env(MARK, "1")
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{name} failed in its namespace");
+}
+
+fn run(program: &str, args: &[&str], input: &str) -> String {
+    use std::io::Write as _;
+    let mut child = Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn nft_command(command: &str) -> String {
+    run("nft", &[command], "")
+}
+
+/// Everything that nft lists, without what differs from one installation to the next.
+fn ruleset() -> serde_json::Value {
+    fn strip(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Object(members) => {
+                members.remove("handle");
+                members.values_mut().for_each(strip);
+            }
+            serde_json::Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut list = serde_json::from_str(&run("nft", &["-j", "list", "ruleset"], "")).unwrap();
+    strip(&mut list);
+    list
+}
+
+fn default_plan() -> Plan {
+    plan(&Config::default(), &[], false)
+}
+
+fn of(wanted: &str) -> Plan {
+    plans().into_iter().find(|(name, _)| *name == wanted).unwrap().1
+}
+
+#[test]
+fn the_kernel_has_what_the_script_would_have_given_it() {
+    isolated(|| {
+        let engine = Netlink::default();
+        for (name, plan) in plans() {
+            let report = engine.apply(&plan).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(report.changed, "{name}");
+            assert_eq!(engine.status(&plan).unwrap(), Status::Current, "{name}");
+            let ours = ruleset();
+            // Nothing is sent a second time: handles stay.
+            let handles = run("nft", &["-a", "list", "ruleset"], "");
+            assert!(!engine.apply(&plan).unwrap().changed, "{name}");
+            assert_eq!(run("nft", &["-a", "list", "ruleset"], ""), handles, "{name}");
+            // Over the older one, as the script does it.
+            run("nft", &["-f", "-"], &nft::plan(&plan));
+            assert_eq!(ours, ruleset(), "{name}");
+            // What nft made of the script is what we would have made.
+            assert_eq!(engine.status(&plan).unwrap(), Status::Current, "{name}");
+            assert!(!engine.apply(&plan).unwrap().changed, "{name}");
+        }
+    });
+}
+
+#[test]
+fn each_installation_replaces_the_one_before() {
+    isolated(|| {
+        let engine = Netlink::default();
+        let mut fresh = Vec::new();
+        for (_, plan) in plans() {
+            engine.apply(&plan).unwrap();
+            fresh.push(ruleset());
+            assert!(engine.uninstall(&plan.config).unwrap().changed);
+            assert_eq!(nft_command("list tables"), "");
+        }
+        // In another order, over each other.
+        for (index, (name, plan)) in plans().into_iter().enumerate().rev() {
+            engine.apply(&plan).unwrap();
+            assert_eq!(ruleset(), fresh[index], "{name}");
+        }
+    });
+}
+
+#[test]
+fn reports_say_what_was_done() {
+    isolated(|| {
+        let engine = Netlink::default();
+        let steps = |report: kumatp::engine::Report| report.steps.join("; ");
+        assert_eq!(
+            steps(engine.apply(&default_plan()).unwrap()),
+            "added ::6/128 to the loopback interface; installed the tables ip kuma-mesh and ip6 kuma-mesh"
+        );
+        assert_eq!(steps(engine.apply(&default_plan()).unwrap()), "");
+        assert_eq!(
+            steps(engine.apply(&of("everything")).unwrap()),
+            "replaced the tables ip kuma-mesh and ip6 kuma-mesh"
+        );
+        assert_eq!(
+            steps(engine.apply(&of("IPv4 only")).unwrap()),
+            "replaced the table ip kuma-mesh; removed the table ip6 kuma-mesh; removed ::6/128 from the loopback interface"
+        );
+        assert_eq!(steps(engine.uninstall(&Config::default()).unwrap()), "removed the table ip kuma-mesh");
+        assert!(!engine.uninstall(&Config::default()).unwrap().changed);
+    });
+}
+
+#[test]
+fn drift_is_seen_and_repaired() {
+    isolated(|| {
+        let engine = Netlink::default();
+        let plan = of("all DNS");
+        assert_eq!(engine.status(&plan).unwrap(), Status::Absent);
+        for (change, said) in [
+            ("delete table ip6 kuma-mesh", "the table ip6 kuma-mesh is missing"),
+            ("flush chain ip kuma-mesh KUMA_MESH_OUTBOUND", "the chain KUMA_MESH_OUTBOUND has 0 rules instead of 6"),
+            ("insert rule ip kuma-mesh nat_output_last accept", "the chain nat_output_last has 6 rules instead of 5"),
+            ("add chain ip kuma-mesh foreign", "the chain foreign was added"),
+            ("add set ip kuma-mesh foreign { type mark; }", "the set foreign was added"),
+            ("add table ip kuma-mesh { flags dormant; }", "the table has the flags 1 instead of 0"),
+        ] {
+            engine.apply(&plan).unwrap();
+            nft_command(change);
+            let Status::Drifted { differences } = engine.status(&plan).unwrap() else { panic!("{change}") };
+            assert!(differences.iter().any(|difference| difference.contains(said)), "{change}: {differences:?}");
+            assert!(engine.apply(&plan).unwrap().changed, "{change}");
+            assert_eq!(engine.status(&plan).unwrap(), Status::Current, "{change}");
+        }
+        // Another plan, by its marker.
+        let Status::Drifted { differences } = engine.status(&default_plan()).unwrap() else { panic!() };
+        assert!(differences[0].contains("another plan"), "{differences:?}");
+    });
+}
+
+#[test]
+fn nobody_elses_rules_are_touched() {
+    isolated(|| {
+        let engine = Netlink::default();
+        nft_command(
+            "add table ip nat { chain DOCKER_OUTPUT { return; }; chain OUTPUT { type nat hook output priority -100; counter accept; }; }",
+        );
+        nft_command("add table inet kuma-mesh { chain c { drop; }; }");
+        let before = run("nft", &["-a", "list", "ruleset"], "");
+        engine.apply(&of("everything")).unwrap();
+        assert!(engine.uninstall(&Config::default()).unwrap().changed);
+        assert_eq!(run("nft", &["-a", "list", "ruleset"], ""), before);
+    });
+}
+
+#[test]
+fn abilities_come_from_the_kernel() {
+    isolated(|| {
+        let engine = Netlink::default();
+        let config = Config::default();
+        let found = engine.abilities(&config).unwrap();
+        assert_eq!((&found.v4, &found.v6_refused), (&Facts::capable_host(kumatp::net::Uid::SIDECAR).v4, &None));
+        assert_eq!(nft_command("list tables"), "");
+        nft_command("add table ip nat { chain DOCKER_OUTPUT { }; }");
+        let found = engine.abilities(&config).unwrap();
+        assert!(found.v4.docker_output && !found.v6.docker_output);
+        nft_command("delete table ip nat");
+        // Needs the kernel's legacy tables, which not every machine has.
+        let legacy = Command::new("iptables-legacy").args(["-t", "nat", "-N", "DOCKER_OUTPUT"]).output();
+        if legacy.is_ok_and(|output| output.status.success()) {
+            let found = engine.abilities(&config).unwrap();
+            // The list of those tables may belong to root outside of the user namespace.
+            let unknown = found.remarks.iter().any(|remark| remark.about == "docker");
+            assert!(found.v4.docker_output != unknown, "{found:?}");
+            assert!(!unknown || std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").is_err());
+        }
+    });
+}
+
+#[test]
+fn another_namespace_is_reached_without_going_there() {
+    isolated(|| {
+        let here = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let mut other = Command::new("unshare")
+            .args(["--net", "sh", "-c", "echo; exec sleep 60"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(other.stdout.take().unwrap()), &mut line).unwrap();
+        let path = format!("/proc/{}/ns/net", other.id());
+        let engine = Netlink::in_namespace(Namespace::open(&path).unwrap());
+        engine.apply(&of("all DNS")).unwrap();
+        assert_eq!(engine.status(&of("all DNS")).unwrap(), Status::Current);
+        assert_eq!(std::fs::read_link("/proc/thread-self/ns/net").unwrap(), here);
+        assert_eq!(Netlink::default().status(&of("all DNS")).unwrap(), Status::Absent);
+        other.kill().unwrap();
+        other.wait().unwrap();
+        // Something that is no namespace.
+        let engine = Netlink::in_namespace(Namespace::open("/dev/null").unwrap());
+        let error = engine.apply(&default_plan()).unwrap_err().to_string();
+        assert!(error.contains("/dev/null") && error.contains("no network namespace"), "{error}");
+    });
+}
+
+#[test]
+fn whoever_installs_at_the_same_time_one_of_them_wins() {
+    isolated(|| {
+        let plans = [default_plan(), of("all DNS"), of("everything")];
+        std::thread::scope(|scope| {
+            for (index, plan) in plans.iter().enumerate() {
+                scope.spawn(move || {
+                    let engine = Netlink::default();
+                    for round in 0..40 {
+                        // Others may be faster many times over; nothing else may go wrong.
+                        let done = match (index, round % 4) {
+                            (0, 3) => engine.uninstall(&plan.config),
+                            _ => engine.apply(plan),
+                        };
+                        if let Err(error) = done {
+                            assert!(matches!(error, Error::Conflict { .. }), "{error}");
+                        }
+                    }
+                });
+            }
+        });
+        let engine = Netlink::default();
+        let now: Vec<_> = plans.iter().map(|plan| engine.status(plan).unwrap()).collect();
+        assert!(now.contains(&Status::Current) || now.iter().all(|status| *status == Status::Absent), "{now:?}");
+    });
+}
+
+#[test]
+fn others_may_change_their_own_rules_all_the_time() {
+    isolated(|| {
+        let mut other = Command::new("sh")
+            .args(["-c", "echo; while nft 'add table ip other; delete table ip other'; do :; done"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(other.stdout.take().unwrap()), &mut line).unwrap();
+        let engine = Netlink::default();
+        let plan = of("all DNS");
+        let outcome = (0..50).try_for_each(|_| {
+            engine.apply(&plan)?;
+            assert_eq!(engine.status(&plan)?, Status::Current);
+            engine.uninstall(&plan.config)?;
+            Ok::<_, Error>(())
+        });
+        other.kill().unwrap();
+        other.wait().unwrap();
+        outcome.unwrap();
+    });
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    isolated(|| {
+        // Without the capability, in a user namespace that does not own the network namespace.
+        if std::env::var_os("KUMATP_TEST_POWERLESS").is_some() {
+            let engine = Netlink::default();
+            let error = engine.apply(&default_plan()).unwrap_err();
+            assert!(matches!(&error, Error::Permission { needed, .. } if needed.contains("CAP_NET_ADMIN")), "{error}");
+            assert!(matches!(engine.status(&default_plan()).unwrap_err(), Error::Permission { .. }));
+            let found = engine.abilities(&Config::default()).unwrap();
+            assert_eq!(found.remarks.len(), 1);
+            assert!(found.remarks[0].text.contains("CAP_NET_ADMIN"), "{found:?}");
+            return;
+        }
+        let status = Command::new("unshare")
+            .arg("--map-root-user")
+            .arg(std::env::current_exe().unwrap())
+            .args(["what_is_missing_is_named", "--exact", "--nocapture"])
+            .env("KUMATP_TEST_POWERLESS", "1")
+            .status()
+            .unwrap();
+        assert!(status.success());
+        assert_eq!(nft_command("list tables"), "");
+    });
+}
+
+#[test]
+fn long_lists_are_taken_or_refused_with_a_remedy() {
+    isolated(|| {
+        let mut config = Config::default();
+        config.ip_family_mode = IpFamilyMode::Ipv4;
+        config.redirect.outbound.exclude_ips = (0..20_000_u32)
+            .map(|n| format!("10.{}.{}.{}", n >> 14, n >> 6 & 255, n << 2 & 255).parse().unwrap())
+            .collect();
+        let plan = plan(&config, &[], false);
+        let engine = Netlink::default();
+        match engine.apply(&plan) {
+            Ok(_) => assert_eq!(engine.status(&plan).unwrap(), Status::Current),
+            // An ordinary user cannot have a larger buffer than the system's limit.
+            Err(error) => {
+                assert!(error.to_string().contains("net.core.wmem_max"), "{error}");
+                assert_eq!(engine.status(&plan).unwrap(), Status::Absent);
+            }
+        }
+    });
+}
