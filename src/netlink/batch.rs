@@ -60,6 +60,15 @@ pub enum Object {
         /// Its name.
         set: String,
     },
+    /// A chain that an older installation left in a table of iptables, or rules of ours in it.
+    Leftover {
+        /// The family of the table.
+        family: FamilyName,
+        /// The name of the table.
+        table: &'static str,
+        /// The name of the chain.
+        chain: String,
+    },
     /// A rule.
     Rule {
         /// The family of its table.
@@ -202,7 +211,7 @@ impl Batch {
         }
     }
 
-    fn push(&mut self, head: Head, object: Object, body: impl FnOnce(&mut Writer)) {
+    pub(super) fn push(&mut self, head: Head, object: Object, body: impl FnOnce(&mut Writer)) {
         self.objects.push(object);
         // A batch of 4 thousand million messages would not fit any buffer.
         let sequence = self.objects.len() as u32;

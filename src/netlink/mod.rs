@@ -17,7 +17,13 @@ mod content;
 mod decode;
 mod expression;
 #[cfg(all(feature = "host", target_os = "linux"))]
+mod integrity;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod leftovers;
+#[cfg(all(feature = "host", target_os = "linux"))]
 mod legacy;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod lift;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod namespace;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -31,7 +37,11 @@ pub use batch::{Batch, Finished, Object};
 pub use content::Content;
 pub use decode::{Dump, InvalidDump};
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub(crate) use legacy::legacy_chain_exists;
+pub(crate) use integrity::Integrity;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use leftovers::Leftovers;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use legacy::{legacy_chain_exists, legacy_installation};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use namespace::Namespace;
 pub use reply::{Failure, Outcome};

@@ -10,7 +10,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use super::batch::{Finished, number};
 use super::constants::*;
 use super::wire::{Head, Messages, Writer, array};
-use super::{Dump, InvalidDump, Outcome, options};
+use super::{Dump, InvalidDump, Leftovers, Outcome, leftovers, options};
 use crate::net::FamilyName;
 use crate::nftables::TABLE;
 
@@ -88,12 +88,31 @@ impl Socket {
 
     /// Everything in our tables, and the generation of the rules that it is true for.
     pub(crate) fn dump(&mut self) -> Result<(Dump, u32), Stop> {
+        self.steadily(Self::dump_once)
+    }
+
+    /// The same, and what older installations left in the tables of iptables.
+    pub(crate) fn look(&mut self) -> Result<(Dump, Leftovers, u32), Stop> {
+        let read = |socket: &mut Self| Ok(socket.dump_once()?.zip(socket.leftovers_once()?));
+        let ((dump, leftovers), generation) = self.steadily(read)?;
+        Ok((dump, leftovers, generation))
+    }
+
+    /// What an uninstallation removes: the families that have a table of ours, and leftovers.
+    pub(crate) fn look_for_removal(&mut self) -> Result<(Vec<FamilyName>, Leftovers, u32), Stop> {
+        let read = |socket: &mut Self| Ok(Some(socket.families()?).zip(socket.leftovers_once()?));
+        let ((families, leftovers), generation) = self.steadily(read)?;
+        Ok((families, leftovers, generation))
+    }
+
+    /// Reads something while the rules do not change, and says their generation.
+    fn steadily<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<Option<T>, Stop>) -> Result<(T, u32), Stop> {
         for _ in 0..ATTEMPTS {
             let before = self.generation()?;
-            let found = self.dump_once();
+            let found = read(self);
             let after = self.generation()?;
             match found {
-                Ok(Some(dump)) if before == after => return Ok((dump, after)),
+                Ok(Some(found)) if before == after => return Ok((found, after)),
                 // A table that vanishes during the dump makes some of it fail.
                 Ok(_) | Err(Stop::Invalid(_) | Stop::System(_, Errno::ENOENT)) if before != after => {}
                 Ok(_) => {}
@@ -140,6 +159,46 @@ impl Socket {
         Ok(Some(dump))
     }
 
+    /// `None` if it was interrupted. Of tables that are not ours, this reads the names, the chains,
+    /// and the rules of the built-in chains that installations put rules into.
+    fn leftovers_once(&mut self) -> Result<Option<Leftovers>, Stop> {
+        let mut leftovers = Leftovers::default();
+        for family in FamilyName::ALL {
+            let mut found = Vec::new();
+            for table in leftovers::TABLES {
+                match self.get(family, message::GETTABLE, 0, |w| w.text(NFTA_TABLE_NAME, table.as_str())) {
+                    Ok(_) => found.push(table),
+                    Err(Stop::System(_, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => {}
+                    Err(stop) => return Err(stop),
+                }
+            }
+            if found.is_empty() {
+                continue;
+            }
+            found.iter().for_each(|table| leftovers.enter(family, *table));
+            // Kernels list the chains of all tables of the family; those of others are passed over.
+            let chains = self.get(family, message::GETCHAIN, NLM_F_DUMP, |_| {})?;
+            if chains.interrupted {
+                return Ok(None);
+            }
+            leftovers.read(&chains.bytes);
+            for table in found {
+                let builtin = leftovers::CHAINS.iter().map(|chain| chain.as_str().to_owned());
+                for chain in builtin.chain(leftovers.chains(family, table)) {
+                    let rules = self.get(family, message::GETRULE, NLM_F_DUMP, |w| {
+                        w.text(NFTA_RULE_TABLE, table.as_str());
+                        w.text(NFTA_RULE_CHAIN, &chain);
+                    })?;
+                    if rules.interrupted {
+                        return Ok(None);
+                    }
+                    leftovers.read(&rules.bytes);
+                }
+            }
+        }
+        Ok(Some(leftovers))
+    }
+
     /// The families that have a table of ours.
     pub(crate) fn families(&mut self) -> Result<Vec<FamilyName>, Stop> {
         let mut found = Vec::new();
@@ -168,7 +227,11 @@ impl Socket {
 
     /// The generation of the rules, which each change counts up.
     fn generation(&mut self) -> Result<u32, Stop> {
-        let answer = self.send_request(Head { kind: message::GETGEN, ..Head::default() }, |_| {})?;
+        let answer = match self.send_request(Head { kind: message::GETGEN, ..Head::default() }, |_| {}) {
+            // There is nothing in this request that could be invalid, so nobody is there to read it.
+            Err(Stop::System(_, Errno::EINVAL)) => return Err(Stop::Missing),
+            other => other?,
+        };
         Messages(&answer.bytes)
             .filter(|message| message.kind == message::NEWGEN)
             .find_map(|message| message.generic()?.1.number(NFTA_GEN_ID))

@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use crate::error::Error;
 use crate::net::FamilyName;
 use crate::netlink::{Failure, Finished, Object, Socket, Stop};
-use crate::nftables::{Native, TABLE};
+use crate::nftables::{Native, table_name};
 use crate::render::nft;
 
 /// How sending a batch went, if nothing was wrong with it.
@@ -51,6 +51,12 @@ pub(super) fn explain(failure: &Failure, more: usize, native: Option<&Native>) -
                 remedy: "stop that program, or remove the table with it".to_owned(),
             };
         }
+        (Errno::EBUSY, Some(Object::Leftover { .. }), _) => {
+            return Error::Conflict {
+                problem: format!("rules of others lead to {what}"),
+                remedy: "remove them first (iptables-nft-save shows them)".to_owned(),
+            };
+        }
         (Errno::EOPNOTSUPP, Some(Object::Batch), _) => return Stop::Missing.into(),
         (Errno::ENOENT | Errno::EOPNOTSUPP, Some(Object::Rule { .. }), Some(expression)) => {
             return Error::Unsupported {
@@ -73,19 +79,21 @@ pub(super) fn explain(failure: &Failure, more: usize, native: Option<&Native>) -
     if more > 0 {
         message = format!("{message} (and {more} more failed)");
     }
-    Error::Os { action: format!("make {what}"), message, errno: Some(failure.errno) }
+    let verb = if matches!(failure.object, Some(Object::Leftover { .. })) { "remove" } else { "make" };
+    Error::Os { action: format!("{verb} {what}"), message, errno: Some(failure.errno) }
 }
 
 /// What a message is about, for people.
 fn name(object: Option<&Object>, native: Option<&Native>) -> String {
-    let table = |family: &FamilyName| match family {
-        FamilyName::V4 => format!("ip {TABLE}"),
-        FamilyName::V6 => format!("ip6 {TABLE}"),
-    };
+    let table = |family: &FamilyName| table_name(*family);
     match object {
         Some(Object::Table { family }) => format!("the table {}", table(family)),
         Some(Object::Chain { family, chain }) => format!("the chain {chain} of the table {}", table(family)),
         Some(Object::Set { family, set }) => format!("the set {set} of the table {}", table(family)),
+        Some(Object::Leftover { family, table, chain }) => {
+            let ip = if *family == FamilyName::V4 { "ip" } else { "ip6" };
+            format!("what an older installation left in the chain {chain} of the table {ip} {table}")
+        }
         Some(Object::Rule { family, chain, index }) => {
             let tables = native.into_iter().flat_map(Native::tables);
             let rule =
