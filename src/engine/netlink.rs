@@ -7,6 +7,7 @@
 mod abilities;
 mod address;
 mod change;
+mod check;
 mod older;
 mod problem;
 

@@ -18,8 +18,7 @@ pub(crate) enum Integrity {
 impl Dump {
     /// Compares everything in the tables with the markers in them.
     pub(crate) fn integrity(&self) -> Integrity {
-        let found: Vec<_> =
-            FamilyName::ALL.into_iter().filter_map(|family| Some((family, self.of(family)?))).collect();
+        let found: Vec<_> = FamilyName::ALL.into_iter().filter_map(|family| Some((family, self.of(family)?))).collect();
         let markers: Vec<_> = found.iter().map(|(_, content)| content.marker()).collect();
         if let Some(other) = markers.iter().flatten().find(|marker| marker.schema != SCHEMA) {
             return Integrity::OtherSchema(other.schema);

@@ -8,9 +8,7 @@ use super::content::{BaseContent, ChainContent, RuleContent, SetContent};
 use super::expression::{Expression, bytes};
 use crate::model::{BuiltinChain, Comment, CtState, LogLevel};
 use crate::net::{FamilyName, Port, Protocol};
-use crate::nftables::{
-    Action, Base, Chain, ChainType, Condition, Field, Marker, Name, Rule, Set, Span, Table, Values,
-};
+use crate::nftables::{Action, Base, Chain, ChainType, Condition, Field, Marker, Name, Rule, Set, Span, Table, Values};
 
 impl Content {
     /// The table that this is the content of, without its marker.

@@ -1,38 +1,82 @@
-//! What the command needs of the host: an engine, facts, and who it runs as.
+//! What the command needs of the host: an engine in a network namespace, and facts.
+
+use std::path::PathBuf;
 
 use clap::ArgMatches;
 use kumatp::config::Config;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, EngineName};
+use kumatp::netlink::Namespace;
 use kumatp::{Error, Facts, facts, policy};
 
 use crate::Failure;
 
-/// The engine that was asked for by name, if any.
-pub(crate) fn asked(matches: &ArgMatches) -> Result<Option<EngineName>, Failure> {
-    let name = matches.get_one::<String>("engine").map(|name| name.parse()).transpose();
-    name.map_err(|error| Failure::Usage(format!("--engine: {error}")))
+/// What changes the rules, and where.
+pub(crate) struct Target {
+    pub(crate) engine: EngineName,
+    /// Whether the engine was asked for by name.
+    pub(crate) asked: bool,
+    namespace: Option<PathBuf>,
 }
 
-pub(crate) fn engine(name: EngineName) -> Result<Box<dyn Engine>, Failure> {
-    match name {
-        EngineName::Iptables => Ok(Box::new(Iptables::default())),
-        EngineName::Netlink => Ok(Box::new(Netlink::default())),
-        other => Err(Failure::Usage(format!("--engine: {other} cannot be used here"))),
+impl Target {
+    /// The engine that was asked for by name, or the usual one, in the network namespace that was
+    /// asked for, or this one.
+    pub(crate) fn of(matches: &ArgMatches, usual: EngineName) -> Result<Self, Failure> {
+        let asked = matches.get_one::<String>("engine").map(|name| name.parse()).transpose();
+        let asked = asked.map_err(|error| Failure::Usage(format!("--engine: {error}")))?;
+        let namespace = matches.get_one::<String>("netns").map(PathBuf::from);
+        Ok(Self { engine: asked.unwrap_or(usual), asked: asked.is_some(), namespace })
     }
-}
 
-/// The facts that a plan for this configuration needs.
-pub(crate) fn facts(config: &Config, engine: &dyn Engine) -> Result<Facts, Error> {
-    facts::probe(&policy::facts_needed(config), engine.abilities(config)?)
-}
+    pub(crate) fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
+        match self.engine {
+            EngineName::Iptables => Ok(Box::new(self.iptables()?)),
+            _ => Ok(Box::new(self.netlink()?)),
+        }
+    }
 
-/// # Errors
-/// If the command does not run as root, which the iptables programs want.
-pub(crate) fn must_be_root(action: &str) -> Result<(), Error> {
-    match nix::unistd::geteuid().is_root() {
-        true => Ok(()),
-        false => Err(Error::Permission { action: action.into(), needed: "root".into() }),
+    pub(crate) fn netlink(&self) -> Result<Netlink, Error> {
+        Ok(match self.namespace()? {
+            Some(namespace) => Netlink::in_namespace(namespace),
+            None => Netlink::default(),
+        })
+    }
+
+    pub(crate) fn iptables(&self) -> Result<Iptables, Error> {
+        Ok(match self.namespace()? {
+            Some(namespace) => Iptables::default().in_namespace(namespace),
+            None => Iptables::default(),
+        })
+    }
+
+    /// Whether another namespace was asked for.
+    pub(crate) fn elsewhere(&self) -> bool {
+        self.namespace.is_some()
+    }
+
+    /// The namespace that was asked for.
+    pub(crate) fn namespace(&self) -> Result<Option<Namespace>, Error> {
+        self.namespace.as_ref().map(Namespace::open).transpose()
+    }
+
+    /// The facts that a plan for this configuration needs.
+    pub(crate) fn facts(&self, config: &Config, engine: &dyn Engine) -> Result<Facts, Error> {
+        let abilities = engine.abilities(config)?;
+        let request = policy::facts_needed(config);
+        match self.namespace()? {
+            Some(namespace) => facts::probe_in(&namespace, &request, abilities),
+            None => facts::probe(&request, abilities),
+        }
+    }
+
+    /// # Errors
+    /// If the programs of iptables are to be run, which want root, and it is not root who runs this.
+    pub(crate) fn must_be_allowed(&self, action: &str) -> Result<(), Error> {
+        match self.engine == EngineName::Iptables && !nix::unistd::geteuid().is_root() {
+            true => Err(Error::Permission { action: action.into(), needed: "root".into() }),
+            false => Ok(()),
+        }
     }
 }
