@@ -26,8 +26,12 @@ impl Target {
     pub(crate) fn of(matches: &ArgMatches, usual: EngineName) -> Result<Self, Failure> {
         let asked = matches.get_one::<String>("engine").map(|name| name.parse()).transpose();
         let asked = asked.map_err(|error| Failure::Usage(format!("--engine: {error}")))?;
-        let namespace = matches.get_one::<String>("netns").map(PathBuf::from);
-        Ok(Self { engine: asked.unwrap_or(usual), asked: asked.is_some(), namespace })
+        Ok(Self { asked: asked.is_some(), ..Self::with(asked.unwrap_or(usual), matches) })
+    }
+
+    /// This engine, in the network namespace that was asked for, or this one.
+    pub(crate) fn with(engine: EngineName, matches: &ArgMatches) -> Self {
+        Self { engine, asked: false, namespace: matches.get_one::<String>("netns").map(PathBuf::from) }
     }
 
     pub(crate) fn engine(&self) -> Result<Box<dyn Engine>, Failure> {

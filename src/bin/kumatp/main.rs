@@ -225,7 +225,6 @@ fn status() -> Command {
             )
             .arg(words())
             .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON"))
-            .arg(engine("netlink").hide(true))
             .arg(netns()),
     )
 }

@@ -18,7 +18,7 @@ pub(crate) fn render(matches: &ArgMatches) -> Result<(), Failure> {
         Some(path) => read_facts(path)?,
         None => {
             let usual = if format == "nft" { EngineName::Netlink } else { EngineName::Iptables };
-            let target = Target::of(matches, usual)?;
+            let target = Target::with(usual, matches);
             target.facts(&config, &*target.engine()?)?
         }
     };

@@ -17,7 +17,7 @@ const DRIFTED: u8 = 3;
 const ABSENT: u8 = 4;
 
 pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
-    let target = Target::of(matches, EngineName::Netlink)?;
+    let target = Target::with(EngineName::Netlink, matches);
     let compared = matches.contains_id("config");
     let plan = match compared {
         false => {
