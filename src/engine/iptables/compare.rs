@@ -37,7 +37,10 @@ fn differences_of<F: Family>(
         return match wanted.tables.is_empty() {
             true => Ok(Vec::new()),
             false => Err(Error::Unsupported {
-                what: format!("looking at the {} rules of iptables-{mode} on this host, which lacks the programs,", F::NAME),
+                what: format!(
+                    "looking at the {} rules of iptables-{mode} on this host, which lacks the programs,",
+                    F::NAME
+                ),
                 remedy: "install them, or name them (--iptables-executables)".into(),
             }),
         };
