@@ -86,3 +86,101 @@ fn examine(family: FamilyName, content: &Content, marker: Option<&Marker>) -> Re
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arbtest::arbtest;
+
+    use super::super::Batch;
+    use super::super::content::Element;
+    use super::*;
+    use crate::config::Config;
+    use crate::facts::Facts;
+    use crate::net::Uid;
+    use crate::nftables::Native;
+
+    fn installed() -> Dump {
+        let mut config = Config::default();
+        config.redirect.outbound.exclude_ports = "22,80-90".parse().unwrap();
+        let native = Native::of(&crate::policy::plan(&config, &Facts::capable_host(Uid::SIDECAR)).unwrap());
+        let mut dump = Dump::default();
+        (dump.v4, dump.v6) = (Some(Content::of(&native.v4)), native.v6.as_ref().map(Content::of));
+        dump
+    }
+
+    fn changed(change: impl FnOnce(&mut Content)) -> String {
+        let mut dump = installed();
+        change(dump.v4.as_mut().unwrap());
+        match dump.integrity() {
+            Integrity::Changed(list) => list.join("\n"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_change_is_seen_and_named_as_far_as_it_can_be() {
+        let at = |content: &Content, name: &str| content.chains.iter().position(|c| c.name == name).unwrap();
+        assert_eq!(installed().integrity(), Integrity::Intact);
+        let mut reversed = installed();
+        reversed.v4.as_mut().unwrap().chains.reverse();
+        assert_eq!(reversed.integrity(), Integrity::Intact);
+
+        let rule = changed(|content| {
+            let at = at(content, "KUMA_MESH_OUTBOUND");
+            content.chains[at].rules.pop();
+        });
+        assert!(rule.starts_with("ip kuma-mesh: it has ") && rule.contains(" rules instead of "), "{rule}");
+        let flushed = changed(|content| {
+            let at = at(content, "KUMA_MESH_INBOUND");
+            content.chains[at].rules.clear();
+        });
+        assert!(flushed.contains("the chain KUMA_MESH_INBOUND is empty"), "{flushed}");
+        let element = changed(|content| {
+            let key = |port: u16| port.to_be_bytes().to_vec();
+            content.sets[0]
+                .elements
+                .extend([Element { key: key(9000), flags: 0 }, Element { key: key(9001), flags: 1 }]);
+        });
+        assert_eq!(element, "ip kuma-mesh: its sets have 3 intervals instead of 2");
+        let order = changed(|content| {
+            let at = at(content, "KUMA_MESH_OUTBOUND");
+            content.chains[at].rules.swap(0, 1);
+        });
+        assert_eq!(order, "in ip kuma-mesh or ip6 kuma-mesh, a rule or an interval of a set is another");
+        assert_eq!(
+            changed(|content| content.chains.iter_mut().for_each(|chain| chain.rules.clear())),
+            "ip kuma-mesh: it has no rules"
+        );
+        let marker = changed(|content| content.chains.retain(|chain| chain.name != Marker::CHAIN));
+        assert!(marker.contains("kuma_mesh_marker"), "{marker}");
+        let twice = changed(|content| {
+            let at = at(content, Marker::CHAIN);
+            let rule = content.chains[at].rules[0].clone();
+            content.chains[at].rules.push(rule);
+        });
+        assert!(twice.contains("kuma_mesh_marker has 2 rules instead of 1"), "{twice}");
+        let mut half = installed();
+        half.v6 = None;
+        assert!(matches!(half.integrity(), Integrity::Changed(list) if list[0].contains("other family was removed")));
+    }
+
+    #[test]
+    fn hostile_dumps_are_survived() {
+        let native = Native::of(&crate::policy::plan(&Config::default(), &Facts::capable_host(Uid::SIDECAR)).unwrap());
+        let mut batch = Batch::new(None);
+        native.tables().for_each(|table| batch.add(table.family, &Content::of(table)));
+        let bytes = batch.commit().bytes().to_vec();
+        assert_eq!(Dump::decode(&bytes).unwrap().integrity(), Integrity::Intact);
+        arbtest(|u| {
+            let mut bytes = bytes.clone();
+            for _ in 0..u.int_in_range(1..=8)? {
+                let at = u.choose_index(bytes.len())?;
+                bytes[at] = u.arbitrary()?;
+            }
+            if let Ok(dump) = Dump::decode(&bytes) {
+                dump.integrity();
+            }
+            Ok(())
+        });
+    }
+}

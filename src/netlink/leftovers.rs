@@ -183,3 +183,124 @@ impl Found {
 fn is_our_comment(text: &str) -> bool {
     text.starts_with(Comment::PREFIX)
 }
+
+#[cfg(test)]
+mod tests {
+    use arbtest::arbtest;
+
+    use super::super::wire::Writer;
+    use super::*;
+
+    const FAMILY: FamilyName = FamilyName::V4;
+
+    fn message(writer: &mut Writer, kind: u16, family: u8, body: impl FnOnce(&mut Writer)) {
+        writer.message(Head { kind, family, ..Head::default() }, body);
+    }
+
+    fn chain(writer: &mut Writer, table: &str, name: &str) {
+        message(writer, message::NEWCHAIN, NFPROTO_IPV4, |w| {
+            w.text(NFTA_CHAIN_TABLE, table);
+            w.text(NFTA_CHAIN_NAME, name);
+        });
+    }
+
+    /// A rule as iptables-nft writes it: its comment is a match, its target a verdict.
+    fn rule(writer: &mut Writer, chain: &str, handle: u64, comment: &str, to: &str) {
+        message(writer, message::NEWRULE, NFPROTO_IPV4, |w| {
+            w.text(NFTA_RULE_TABLE, "nat");
+            w.text(NFTA_RULE_CHAIN, chain);
+            w.bytes(NFTA_RULE_HANDLE, &handle.to_be_bytes());
+            w.nest(NFTA_RULE_EXPRESSIONS, |w| {
+                w.nest(NFTA_LIST_ELEM, |w| {
+                    w.text(NFTA_EXPR_NAME, "match");
+                    w.nest(NFTA_EXPR_DATA, |w| {
+                        let mut info = comment.as_bytes().to_vec();
+                        info.resize(256, 0);
+                        w.text(NFTA_MATCH_NAME, "comment");
+                        w.bytes(NFTA_MATCH_INFO, &info);
+                    });
+                });
+                Expression::Verdict { code: NFT_JUMP, chain: Some(to.to_owned()) }.write(w, |_| None);
+            });
+        });
+    }
+
+    fn messages() -> Vec<u8> {
+        let mut writer = Writer::default();
+        chain(&mut writer, "nat", "KUMA_MESH_OUTBOUND");
+        chain(&mut writer, "nat", "MINE");
+        chain(&mut writer, "filter", "KUMA_MESH_OUTBOUND");
+        let ours = "kuma/mesh/transparent/proxy/words";
+        rule(&mut writer, "OUTPUT", 7, ours, "MINE");
+        rule(&mut writer, "OUTPUT", 8, "not kuma/mesh/transparent/proxy/", "MINE");
+        rule(&mut writer, "PREROUTING", 9, "", "KUMA_MESH_OUTBOUND");
+        rule(&mut writer, "MINE", 10, ours, "KUMA_MESH_OUTBOUND");
+        rule(&mut writer, "KUMA_MESH_OUTBOUND", 11, ours, "MINE");
+        writer.finish()
+    }
+
+    fn read(messages: &[u8]) -> Leftovers {
+        let mut leftovers = Leftovers::default();
+        leftovers.enter(FAMILY, TableName::Nat);
+        leftovers.read(messages);
+        leftovers
+    }
+
+    #[test]
+    fn ours_are_told_from_those_of_others() {
+        let found = read(&messages());
+        assert_eq!(found.describe(), ["3 rules and 1 chains of the table nat (IPv4, nft)"]);
+        assert_eq!(found.tables[0].outside, [(BuiltinChain::Output, 7), (BuiltinChain::Prerouting, 9)]);
+        assert!(!found.uncommented && !found.is_empty());
+        let mut without = messages();
+        rule_without_comment(&mut without);
+        assert!(read(&without).uncommented);
+    }
+
+    fn rule_without_comment(messages: &mut Vec<u8>) {
+        let mut writer = Writer::default();
+        rule(&mut writer, "KUMA_MESH_OUTBOUND", 12, "", "MINE");
+        messages.extend(writer.finish());
+    }
+
+    #[test]
+    fn removal_names_handles_and_chains() {
+        let mut batch = Batch::new(Some(1));
+        batch.remove_leftovers(&read(&messages()));
+        let finished = batch.commit();
+        let said: Vec<_> = Messages(finished.bytes())
+            .filter_map(|message| {
+                let attributes = message.generic()?.1;
+                let chain = attributes.text(if message.kind == message::DELCHAIN {
+                    NFTA_CHAIN_NAME
+                } else {
+                    NFTA_RULE_CHAIN
+                })?;
+                Some((message.kind & 0xff, chain.to_owned(), attributes.get(NFTA_RULE_HANDLE).map(<[u8]>::len)))
+            })
+            .collect();
+        let ours = || "KUMA_MESH_OUTBOUND".to_owned();
+        assert_eq!(
+            said,
+            [
+                (8, "OUTPUT".to_owned(), Some(8)),
+                (8, "PREROUTING".to_owned(), Some(8)),
+                (8, ours(), None),
+                (5, ours(), Some(ours().len() + 1)),
+            ]
+        );
+    }
+
+    #[test]
+    fn hostile_bytes_are_survived() {
+        arbtest(|u| {
+            let mut bytes = messages();
+            for _ in 0..u.int_in_range(1..=8)? {
+                let at = u.choose_index(bytes.len())?;
+                bytes[at] = u.arbitrary()?;
+            }
+            read(&bytes).describe();
+            Ok(())
+        });
+    }
+}

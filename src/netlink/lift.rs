@@ -262,3 +262,73 @@ fn number(value: &[u8]) -> Option<u128> {
     let number = value.iter().try_fold(0_u128, |sum, byte| Some(sum.checked_mul(256)? + u128::from(*byte)))?;
     (bytes(number, value.len().min(16)) == value).then_some(number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::facts::{Facts, Resolvers};
+    use crate::net::Uid;
+    use crate::nftables::Native;
+
+    /// Conditions and actions of every kind.
+    fn everything() -> Native {
+        let mut config = Config::default();
+        config.redirect.dns.enabled = true;
+        config.drop_invalid_packets = true;
+        config.log.enabled = true;
+        config.redirect.vnet = ["br+:172.18.0.0/17", "eth1:fd00:9::/63"].map(|t| t.parse().expect("valid")).to_vec();
+        let outbound = &mut config.redirect.outbound;
+        outbound.exclude_ports = "1,3,60000-65535".parse().expect("valid");
+        outbound.exclude_ips = ["10.0.0.0/8", "10.1.0.0/16", "240.0.0.0/4", "198.51.100.7", "fd00::/7"]
+            .map(|t| t.parse().expect("valid"))
+            .to_vec();
+        outbound.exclude_ports_for_uids =
+            ["tcp:22:7", "tcp:22:9-11", "tcp:80-90:13-14"].map(|t| t.parse().expect("valid")).to_vec();
+        let mut facts = Facts::capable_host(Uid::SIDECAR);
+        facts.resolvers = Some(Resolvers::new(["127.0.0.11", "fd00::53"].map(|t| t.parse().expect("valid"))));
+        Native::of(&crate::policy::plan(&config, &facts).expect("the configuration fits the facts"))
+    }
+
+    #[test]
+    fn a_table_is_read_back() {
+        for mut table in [everything().v4, everything().v6.unwrap()] {
+            let content = Content::of(&table);
+            let marker = content.marker().unwrap();
+            table.chains.retain(|chain| chain.name.as_str() != Marker::CHAIN);
+            let lifted = content.lift(table.family).unwrap();
+            assert_eq!(lifted, table);
+            let native = everything();
+            let lift = |table: &Table| Content::of(table).lift(table.family).unwrap();
+            assert_eq!(Marker::digest(&native.tables().map(lift).collect::<Vec<_>>()), marker.digest);
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_named() {
+        let table = everything().v4;
+        let problems = |change: &dyn Fn(&mut Content)| {
+            let mut content = Content::of(&table);
+            change(&mut content);
+            content.lift(table.family).unwrap_err().join("\n")
+        };
+        let last = |content: &Content| content.chains.iter().position(|c| c.name == "nat_output_last").unwrap();
+        let counter = problems(&|content| {
+            let at = last(content);
+            content.chains[at].rules[1].expressions.insert(0, Expression::Other("counter".to_owned()));
+        });
+        assert_eq!(counter, "rule 2 of the chain nat_output_last is none of ours");
+        let policy = problems(&|content| {
+            let at = last(content);
+            content.chains[at].base.as_mut().unwrap().policy = 0;
+        });
+        assert_eq!(policy, "the chain nat_output_last is none of ours");
+        assert_eq!(problems(&|content| content.flags = 1), "the table has the flags 1");
+        let set = problems(&|content| {
+            let mut more = content.sets[0].clone();
+            more.name = "more_1".to_owned();
+            content.sets.push(more);
+        });
+        assert_eq!(set, "no rule uses the set more_1");
+    }
+}
