@@ -80,7 +80,7 @@ fn command() -> Command {
         .about("Redirects the traffic of a workload into its Kuma sidecar, and takes that back")
         .after_help(
             "Exit status: 0 success, 1 the operation failed, 2 wrong usage or configuration;\n\
-             of status also 3 drifted, 4 absent.\n\
+             of status also 3 drifted, 4 absent, 5 installed but not compared.\n\
              \n\
              Environment: KUMA_TRANSPARENT_PROXY_* sets any configuration key, for example\n\
              KUMA_TRANSPARENT_PROXY_REDIRECT_OUTBOUND_PORT for redirect.outbound.port.",
@@ -221,7 +221,7 @@ fn status() -> Command {
             .long_about(
                 "Say what is installed, by which engine, kumactl's installation included. What netlink installed is \
                  compared with what it installed; with --config, everything is compared with that configuration (and \
-                 the flags beside it). Exit status 0 current or not compared, 3 drifted, 4 absent.",
+                 the flags beside it). Exit status 0 current, 3 drifted, 4 absent, 5 installed but not compared.",
             )
             .arg(words())
             .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON"))

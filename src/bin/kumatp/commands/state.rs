@@ -15,6 +15,8 @@ use crate::{Failure, input};
 const DRIFTED: u8 = 3;
 /// The exit status where nothing is installed.
 const ABSENT: u8 = 4;
+/// The exit status where something is installed and there was nothing to compare it with.
+const UNCOMPARED: u8 = 5;
 
 pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let target = Target::with(EngineName::Netlink, matches);
@@ -46,6 +48,7 @@ pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     Ok(match found.status {
         Status::Absent => ExitCode::from(ABSENT),
         Status::Drifted { .. } => ExitCode::from(DRIFTED),
+        Status::Uncompared { .. } => ExitCode::from(UNCOMPARED),
         _ => ExitCode::SUCCESS,
     })
 }
