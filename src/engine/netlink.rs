@@ -8,6 +8,7 @@
 mod abilities;
 mod address;
 mod change;
+mod check;
 mod older;
 mod problem;
 

@@ -135,7 +135,7 @@ impl Check {
     }
 
     /// The client has this port.
-    pub(crate) fn from_port(mut self, port: u16) -> Self {
+    pub(crate) fn by_port(mut self, port: u16) -> Self {
         self.from_port = port;
         self
     }
@@ -152,7 +152,7 @@ impl Check {
 
     fn outcome(&self, world: &World, family: FamilyName, own_port: u16) -> Outcome {
         let port = if self.from_port == 0 { own_port } else { self.from_port };
-        let mut client = Client::new(self.protocol, self.to.socket(family, self.port)).from_port(port);
+        let mut client = Client::new(self.protocol, self.to.socket(family, self.port)).by_port(port);
         if let Some(place) = self.from {
             client = client.from(place.addr(family));
         }
@@ -252,4 +252,5 @@ pub(crate) fn run(backend: Backend, case: Case) {
         threads.into_iter().flat_map(|thread| thread.join().expect("the checks do not panic")).collect()
     });
     assert!(wrong.is_empty(), "{}\n\nthe rules:\n{}", wrong.join("\n"), world.rules());
+    backend.remove(world).expect("the rules can be removed");
 }

@@ -52,6 +52,15 @@ pub(crate) fn connections_from_before(backend: Backend) {
     if !possible() {
         return;
     }
+    let mut inserted = Config::default();
+    inserted.redirect.inbound.insert = true;
+    inserted.redirect.outbound.insert = true;
+    for config in [Config::default(), inserted] {
+        connections_from_before_rules(backend, &plan(&config));
+    }
+}
+
+fn connections_from_before_rules(backend: Backend, plan: &Plan) {
     let world = World::new().expect("the world can be made");
     let sessions = FamilyName::ALL.map(|family| {
         let inbound = session(&world.outside, User::ROOT, family, Place::Own, 8080);
@@ -59,12 +68,16 @@ pub(crate) fn connections_from_before(backend: Backend) {
         let sidecar = session(&world.workload, SIDECAR, family, Place::Outside, 9000);
         [inbound, outbound, sidecar]
     });
-    backend.install(&world, &plan(&Config::default())).expect("the rules load");
+    backend.install(&world, plan).expect("the rules load");
     for (family, [mut inbound, mut outbound, mut sidecar]) in FamilyName::ALL.into_iter().zip(sessions) {
         assert_eq!([&inbound, &outbound, &sidecar].map(|s| s.answer.who.as_str()), [WORKLOAD, OUTSIDE, OUTSIDE]);
         assert_eq!(inbound.check().is_ok(), backend.is_native(), "inbound by {family}");
         assert_eq!(outbound.check().is_ok(), backend.is_native(), "outbound by {family}");
         sidecar.check().expect("the sidecar's connections are nobody's to redirect");
+        let new = session(&world.outside, User::ROOT, family, Place::Own, 8080);
+        assert_eq!(new.answer.who, Server::INBOUND, "new connections by {family} are redirected");
+        let new = session(&world.workload, APP, family, Place::Outside, 9000);
+        assert_eq!(new.answer.who, Server::OUTBOUND, "new connections by {family} are redirected");
     }
 }
 
@@ -141,14 +154,13 @@ pub(crate) fn nothing_is_left_after_removal(backend: Backend) {
         return;
     }
     let world = World::new().expect("the world can be made");
-    let before = world.rules();
     let mut config = Config::default();
     config.redirect.dns.enabled = true;
     config.redirect.dns.capture_all = true;
     backend.install(&world, &plan(&config)).expect("the rules load");
-    assert_ne!(world.rules(), before);
+    assert!(world.has_ours());
     backend.remove(&world).expect("the rules can be removed");
-    assert_eq!(world.rules(), before);
+    assert!(!world.has_ours(), "{}", world.rules());
     for family in FamilyName::ALL {
         for (netns, user, place, port, who) in [
             (&world.outside, User::ROOT, Place::Own, 8080, WORKLOAD),

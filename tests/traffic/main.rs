@@ -48,6 +48,13 @@ macro_rules! matrix {
             }
 
             #[test]
+            fn dns_behind_a_firewall() {
+                for case in cases::dns_behind_a_firewall() {
+                    check::run($backend, case);
+                }
+            }
+
+            #[test]
             fn dns_without_zones() {
                 check::run($backend, cases::dns_without_zones());
             }
@@ -143,6 +150,16 @@ macro_rules! matrix {
             }
 
             #[test]
+            fn connections_survive_a_replacement() {
+                live::connections_survive_a_replacement($backend);
+            }
+
+            #[test]
+            fn nothing_is_left_after_removal() {
+                live::nothing_is_left_after_removal($backend);
+            }
+
+            #[test]
             fn connections_from_before() {
                 live::connections_from_before($backend);
             }
@@ -172,31 +189,21 @@ macro_rules! native {
             }
 
             #[test]
-            fn connections_survive_a_replacement() {
-                live::connections_survive_a_replacement($backend);
-            }
-
-            #[test]
             fn no_connection_slips_through_a_replacement() {
                 live::no_connection_slips_through_a_replacement($backend);
-            }
-
-            #[test]
-            fn nothing_is_left_after_removal() {
-                live::nothing_is_left_after_removal($backend);
             }
         }
     )*};
 }
 
-// An engine takes part by a variant of `Backend` and a line in both lists.
-
 matrix! {
     iptables_nft: Backend::IptablesNft;
     iptables_legacy: Backend::IptablesLegacy;
     nft_script: Backend::NftScript;
+    netlink: Backend::Netlink;
 }
 
 native! {
     nft_script_only: Backend::NftScript;
+    netlink_only: Backend::Netlink;
 }

@@ -5,7 +5,7 @@ use nix::libc;
 use super::problem;
 use crate::config::Config;
 use crate::error::Error;
-use crate::facts::{Abilities, HostAbilities, Remark};
+use crate::facts::{HostAbilities, Remark};
 use crate::model::{BuiltinChain, Chain, CtState, Match, Rule, Ruleset, Table, TableName, Target, Transport};
 use crate::net::{Family, FamilyName, InterfacePattern, Port, Uid, V4, V6};
 use crate::netlink::{Batch, Content, Failure, Object, Socket, legacy_chain_exists};
@@ -39,17 +39,33 @@ pub(super) fn look(config: &Config) -> Result<HostAbilities, Error> {
 }
 
 fn look_with(socket: &mut Socket, found: &mut HostAbilities) -> Result<(), Error> {
-    let (abilities, refused) = rehearse::<V4>(socket)?;
-    if let Some(failure) = refused {
-        return Err(problem::explain(&failure, 0, None));
+    // Both families in one batch: giving a batch up takes the kernel some milliseconds.
+    let mut batch = Batch::of_table(TABLE, None);
+    batch.add(FamilyName::V4, &Content::of(&crate::nftables::Table::of(&every_kind::<V4>())));
+    batch.add(FamilyName::V6, &Content::of(&crate::nftables::Table::of(&every_kind::<V6>())));
+    for failure in socket.send(&batch.rehearse())?.failures {
+        let Some((family, chain)) = place(&failure) else {
+            return Err(match failure.errno {
+                libc::EPERM => problem::not_permitted(),
+                _ => problem::explain(&failure, 0, None),
+            });
+        };
+        let abilities = match family {
+            FamilyName::V4 => &mut found.v4,
+            FamilyName::V6 => &mut found.v6,
+        };
+        match (chain, family) {
+            (Some(chain), _) if chain.starts_with("raw_") => abilities.conntrack_zones = false,
+            (Some(chain), _) if chain.starts_with("mangle_") => abilities.mangle = false,
+            (_, FamilyName::V4) => return Err(problem::explain(&failure, 0, None)),
+            (_, FamilyName::V6) => {
+                let error = problem::explain(&failure, 0, None);
+                found.v6_refused.get_or_insert_with(|| {
+                    (format!("the kernel cannot redirect IPv6: {error}"), "load what is missing".to_owned())
+                });
+            }
+        }
     }
-    found.v4 = abilities;
-    let (abilities, refused) = rehearse::<V6>(socket)?;
-    found.v6 = abilities;
-    found.v6_refused = refused.map(|failure| {
-        let error = problem::explain(&failure, 0, None);
-        (format!("the kernel cannot redirect IPv6: {error}"), "load what is missing".to_owned())
-    });
     for (family, abilities) in [(FamilyName::V4, &mut found.v4), (FamilyName::V6, &mut found.v6)] {
         abilities.docker_output = socket.chain_exists(family, "nat", DOCKER)?
             || legacy_chain_exists(family, "nat", DOCKER).unwrap_or_else(|error| {
@@ -63,30 +79,15 @@ fn look_with(socket: &mut Socket, found: &mut HostAbilities) -> Result<(), Error
     Ok(())
 }
 
-/// What the kernel can do for a family, and what it refused of that without which nothing goes.
-fn rehearse<F: Family>(socket: &mut Socket) -> Result<(Abilities, Option<Failure>), Error> {
-    let mut batch = Batch::of_table(TABLE, None);
-    batch.add(F::NAME, &Content::of(&crate::nftables::Table::of(&every_kind::<F>())));
-    let outcome = socket.send(&batch.rehearse())?;
-    let mut abilities = Abilities::default();
-    let mut refused = None;
-    for failure in outcome.failures {
-        if (failure.errno, &failure.object) == (libc::EPERM, &Some(Object::Batch)) {
-            return Err(problem::not_permitted());
-        }
-        match &failure.object {
-            Some(Object::Chain { chain, .. } | Object::Rule { chain, .. }) if chain.starts_with("raw_") => {
-                abilities.conntrack_zones = false;
-            }
-            Some(Object::Chain { chain, .. } | Object::Rule { chain, .. }) if chain.starts_with("mangle_") => {
-                abilities.mangle = false;
-            }
-            _ => {
-                refused.get_or_insert(failure);
-            }
-        }
+/// Which family a failure is about, and which chain; `None` if it is about the batch as a whole.
+fn place(failure: &Failure) -> Option<(FamilyName, Option<&str>)> {
+    match failure.object.as_ref()? {
+        Object::Batch => None,
+        Object::Table { family } | Object::Set { family, .. } => Some((*family, None)),
+        Object::Chain { family, chain } | Object::Rule { family, chain, .. } => Some((*family, Some(chain))),
+        // Nothing of others is rehearsed.
+        Object::Leftover { .. } => None,
     }
-    Ok((abilities, refused))
 }
 
 /// Rules of every kind that a plan can have.

@@ -24,7 +24,7 @@ impl Wanted {
         Self { v4: Content::of(&native.v4), v6: native.v6.as_ref().map(Content::of) }
     }
 
-    fn of_family(&self, family: FamilyName) -> Option<&Content> {
+    pub(super) fn of_family(&self, family: FamilyName) -> Option<&Content> {
         match family {
             FamilyName::V4 => Some(&self.v4),
             FamilyName::V6 => self.v6.as_ref(),

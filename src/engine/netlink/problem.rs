@@ -60,14 +60,17 @@ pub(super) fn explain(failure: &Failure, more: usize, native: Option<&Native>) -
         (Errno::EOPNOTSUPP, Some(Object::Batch), _) => return Stop::Missing.into(),
         (Errno::ENOENT | Errno::EOPNOTSUPP, Some(Object::Rule { .. }), Some(expression)) => {
             return Error::Unsupported {
-                what: format!("the nf_tables expression '{expression}' in this kernel, needed for {what}"),
-                remedy: format!("load the kernel module nft_{expression}, or use a kernel that has it"),
+                what: format!("the nf_tables expression '{expression}' in this kernel, needed for {what},"),
+                remedy: format!(
+                    "load the kernel module nft_{expression}, use a kernel that has it (CONFIG_NFT_{}), or use the engine iptables",
+                    expression.to_ascii_uppercase()
+                ),
             };
         }
         (Errno::ENOENT | Errno::EOPNOTSUPP, Some(Object::Chain { .. } | Object::Table { .. }), _) => {
             return Error::Unsupported {
                 what: format!("a part of nf_tables in this kernel, needed for {what}"),
-                remedy: "load the kernel modules nf_tables and nft_chain_nat (nft_chain_nat_ipv4 and nft_chain_nat_ipv6 before Linux 5.1), or use a kernel that has them".to_owned(),
+                remedy: "load the kernel modules nf_tables and nft_chain_nat (nft_chain_nat_ipv4 and nft_chain_nat_ipv6 before Linux 5.1), use a kernel that has them (CONFIG_NF_TABLES, CONFIG_NFT_NAT), or use the engine iptables".to_owned(),
             };
         }
         _ => {}
@@ -182,9 +185,15 @@ mod tests {
             matches!(said(Errno::EOPNOTSUPP, Object::Batch, None), Error::Unsupported { what, .. } if what == "nf_tables in this kernel")
         );
         let text = said(Errno::ENOENT, rule(), Some("redir")).to_string();
-        for words in
-            ["'redir'", "nft_redir", "meta l4proto tcp redirect to :15001", "ip6 kuma-mesh", "redirect.outbound.port"]
-        {
+        for words in [
+            "'redir'",
+            "nft_redir",
+            "CONFIG_NFT_REDIR",
+            "the engine iptables",
+            "meta l4proto tcp redirect to :15001",
+            "ip6 kuma-mesh",
+            "redirect.outbound.port",
+        ] {
             assert!(text.contains(words), "{words}: {text}");
         }
         let error = said(Errno::EEXIST, rule(), None);

@@ -1,59 +1,56 @@
 use std::io;
+use std::path::PathBuf;
 use std::process::Command;
 
-use kumatp::Plan;
+use kumatp::config::FamilyExecutables;
+use kumatp::engine::Engine;
+use kumatp::engine::iptables::Iptables;
+use kumatp::engine::netlink::Netlink;
 use kumatp::net::FamilyName;
-use kumatp::render::iptables::{Style, ruleset};
-
 use kumatp::render::nft;
+use kumatp::{Config, Plan};
 
 use super::{World, feed};
 
 /// A way to put a plan into force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backend {
-    /// The rendered text, by `iptables-nft-restore`.
+    /// The iptables engine with the programs of nf_tables.
     IptablesNft,
-    /// The rendered text, by `iptables-legacy-restore`.
+    /// The iptables engine with the legacy programs.
     IptablesLegacy,
     /// The rendered script, by `nft -f`.
     NftScript,
+    /// The netlink engine.
+    Netlink,
 }
 
 impl Backend {
-    /// Puts the plan into force in the world's workload, which has no rules of ours, or (native backends) replaces
-    /// those that are in force.
+    /// Puts the plan into force in the world's workload, in place of what is in force.
     pub(crate) fn install(self, world: &World, plan: &Plan) -> io::Result<()> {
-        if self == Self::NftScript {
-            return world.workload.enter(|| feed(Command::new("nft").args(["-f", "-"]), &nft::plan(plan)));
-        }
-        let four = ruleset(&plan.v4, Style::Short);
-        self.restore(world, FamilyName::V4, &four)?;
-        match &plan.v6 {
-            Some(six) => self.restore(world, FamilyName::V6, &ruleset(six, Style::Short)),
-            None => Ok(()),
-        }
+        let mut plan = plan.clone();
+        self.choose_programs(&mut plan.config);
+        world.workload.enter(|| match self.engine() {
+            Some(engine) => engine.apply(&plan).map(drop).map_err(io::Error::other),
+            None => feed(Command::new("nft").args(["-f", "-"]), &nft::plan(&plan)),
+        })
     }
 
-    /// Removes our rules; native backends only.
+    /// Removes our rules.
     pub(crate) fn remove(self, world: &World) -> io::Result<()> {
-        assert!(self.is_native(), "a text for iptables-restore removes nothing");
-        world.workload.enter(|| feed(Command::new("nft").args(["-f", "-"]), &nft::removal()))
+        let mut config = Config::default();
+        self.choose_programs(&mut config);
+        world.workload.enter(|| match self.engine() {
+            Some(engine) => engine.uninstall(&config).map(drop).map_err(io::Error::other),
+            None => feed(Command::new("nft").args(["-f", "-"]), &nft::removal()),
+        })
     }
 
     /// Loads somebody else's iptables rules beside those that are there. Where the backend has no iptables, they are
     /// loaded by `iptables-nft-restore`.
     pub(crate) fn restore(self, world: &World, family: FamilyName, text: &str) -> io::Result<()> {
-        let mode = match self {
-            Self::IptablesLegacy => "legacy",
-            Self::IptablesNft | Self::NftScript => "nft",
-        };
-        let program = match family {
-            FamilyName::V4 => format!("iptables-{mode}-restore"),
-            FamilyName::V6 => format!("ip6tables-{mode}-restore"),
-        };
         // The legacy programs share a lock with all others on the machine.
-        let mut command = Command::new(program);
+        let mut command = Command::new(self.program(family, "-restore"));
         command.args(["--noflush", "--wait=5"]);
         world.workload.enter(|| feed(&mut command, text))
     }
@@ -62,7 +59,48 @@ impl Backend {
     pub(crate) fn is_native(self) -> bool {
         match self {
             Self::IptablesNft | Self::IptablesLegacy => false,
-            Self::NftScript => true,
+            Self::NftScript | Self::Netlink => true,
         }
+    }
+
+    fn engine(self) -> Option<Box<dyn Engine>> {
+        match self {
+            Self::IptablesNft | Self::IptablesLegacy => Some(Box::new(Iptables::default())),
+            Self::Netlink => Some(Box::new(Netlink::default())),
+            Self::NftScript => None,
+        }
+    }
+
+    /// Has the iptables engine use the programs of this mode, instead of those that it would choose.
+    fn choose_programs(self, config: &mut Config) {
+        let programs = |family| {
+            let mut programs = FamilyExecutables::default();
+            programs.tables = Some(self.program(family, ""));
+            programs.save = Some(self.program(family, "-save"));
+            programs.restore = Some(self.program(family, "-restore"));
+            programs
+        };
+        if !self.is_native() {
+            config.iptables_executables.v4 = programs(FamilyName::V4);
+            config.iptables_executables.v6 = programs(FamilyName::V6);
+        }
+    }
+
+    fn program(self, family: FamilyName, suffix: &str) -> PathBuf {
+        let mode = match self {
+            Self::IptablesLegacy => "legacy",
+            Self::IptablesNft | Self::NftScript | Self::Netlink => "nft",
+        };
+        let family = match family {
+            FamilyName::V4 => "iptables",
+            FamilyName::V6 => "ip6tables",
+        };
+        let name = format!("{family}-{mode}{suffix}");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+            .map(|directory| directory.join(&name))
+            .find(|candidate| candidate.exists())
+            .unwrap_or_else(|| name.into())
     }
 }

@@ -67,7 +67,7 @@ impl Client {
     }
 
     /// From this port.
-    pub(crate) fn from_port(mut self, port: u16) -> Self {
+    pub(crate) fn by_port(mut self, port: u16) -> Self {
         self.port = port;
         self
     }

@@ -184,6 +184,11 @@ impl World {
         ["iptables-legacy-save", "ip6tables-legacy-save"].map(|program| run(program, &["-c"])).concat()
             + &run("nft", &["list", "ruleset"])
     }
+
+    /// Whether there is a chain or a table of ours in the workload's namespace.
+    pub(crate) fn has_ours(&self) -> bool {
+        self.rules().to_lowercase().contains("kuma")
+    }
 }
 
 /// Runs a program with `input`; an error has what the program said.
