@@ -2,7 +2,8 @@
 //!
 //! It has tables of its own, `ip kuma-mesh` and `ip6 kuma-mesh`, and replaces both in one batch: an
 //! installation over an older one leaves no moment without redirection, and one that fails changes
-//! nothing. It needs `CAP_NET_ADMIN`, and nothing else.
+//! nothing. What an installation by iptables-nft left goes in the same batch. It needs
+//! `CAP_NET_ADMIN`, and nothing else.
 
 mod abilities;
 mod address;

@@ -4,6 +4,10 @@
 //! dump → [`Content`]. What is wanted and what is there are compared as `Content`, so bytes that the
 //! kernel adds, and the order of its attributes, do not matter.
 //!
+//! What a dump says can also be lifted back to the native form, so that an installation is compared with
+//! what it says of itself. Tables of others are looked at in two places only: for Docker's chain, and for
+//! what iptables installations of ours or kumactl's left, which is removed with our own batch.
+//!
 //! Encoding and decoding are pure and work on any system; the `Socket` needs Linux and the feature
 //! `host`.
 
