@@ -21,6 +21,9 @@ const ATTEMPTS: usize = 64;
 /// defect cannot make anybody wait for ever.
 const PATIENCE: i64 = 30;
 
+/// More datagrams than can wait to be read, unless somebody keeps sending them.
+const QUEUE: usize = 10_000;
+
 /// Room for one datagram. The kernel cuts dumps into pieces of at most 32 KiB.
 const DATAGRAM: usize = 64 * 1024;
 
@@ -73,17 +76,28 @@ impl Socket {
         self.send_bytes(&batch.bytes)?;
         // The kernel has answered everything when sending returns.
         let mut outcome = Outcome::default();
-        loop {
-            match self.receive(MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => outcome.read(batch, &self.buffer[..length]),
-                Err(Stop::System(_, Errno::EAGAIN)) => break,
-                Err(stop) => return Err(stop),
-            }
-        }
-        if !outcome.acknowledged && outcome.failures.is_empty() {
+        let lost = self.read_all(|datagram| outcome.read(batch, datagram))?;
+        // One failure is enough to know that nothing was carried out. An acknowledgement is not enough
+        // to know that nothing failed.
+        if outcome.failures.is_empty() && (lost || !outcome.acknowledged) {
             return Err(Stop::Unknown);
         }
         Ok(outcome)
+    }
+
+    /// Reads all that waits to be read, and says whether something was lost. Once something was, the
+    /// kernel throws away all further answers until everything has been read.
+    fn read_all(&mut self, mut datagram: impl FnMut(&[u8])) -> Result<bool, Stop> {
+        let mut lost = false;
+        for _ in 0..QUEUE {
+            match self.receive(MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => datagram(&self.buffer[..length]),
+                Err(Stop::Unknown) => lost = true,
+                Err(Stop::System(_, Errno::EAGAIN)) => return Ok(lost),
+                Err(stop) => return Err(stop),
+            }
+        }
+        Ok(true)
     }
 
     /// Everything in our tables, and the generation of the rules that it is true for.
@@ -238,18 +252,23 @@ impl Socket {
             .ok_or(Stop::System("read the generation of the rules", Errno::EPROTO))
     }
 
-    fn get(
-        &mut self,
-        family: FamilyName,
-        kind: u16,
-        flags: u16,
-        body: impl FnOnce(&mut Writer),
-    ) -> Result<Answer, Stop> {
+    fn get(&mut self, family: FamilyName, kind: u16, flags: u16, body: impl Fn(&mut Writer)) -> Result<Answer, Stop> {
         self.send_request(Head { kind, flags, family: number(family), ..Head::default() }, body)
     }
 
-    /// Sends one request and reads the whole answer: one message, or those of a dump.
-    fn send_request(&mut self, head: Head, body: impl FnOnce(&mut Writer)) -> Result<Answer, Stop> {
+    /// Sends one request that changes nothing and reads the whole answer: one message, or those of a
+    /// dump. Asks again if it was lost.
+    fn send_request(&mut self, head: Head, body: impl Fn(&mut Writer)) -> Result<Answer, Stop> {
+        for _ in 0..ATTEMPTS {
+            match self.ask(head, &body) {
+                Err(Stop::Unknown | Stop::System(_, Errno::ENOBUFS)) => _ = self.read_all(|_| ())?,
+                other => return other,
+            }
+        }
+        Err(Stop::System("read nf_tables rules", Errno::ENOBUFS))
+    }
+
+    fn ask(&mut self, head: Head, body: impl Fn(&mut Writer)) -> Result<Answer, Stop> {
         self.sequence = self.sequence.wrapping_add(1) | 0x8000_0000;
         let (sequence, dump) = (self.sequence, head.flags & NLM_F_DUMP != 0);
         let mut writer = Writer::default();
