@@ -1,5 +1,6 @@
 //! The engine on nf_tables, against the kernel, in network namespaces of their own. An ordinary user
 //! will do.
+#![cfg(all(feature = "host", target_os = "linux"))]
 
 #[path = "common/isolated.rs"]
 mod isolated;

@@ -58,6 +58,7 @@ pub(super) fn install(socket: &mut Socket, native: &Native, report: &mut Report)
     // The first time, the tables that are not there need not be removed, if nobody makes them
     // meanwhile: the generation sees to that. Closing a socket after a removal takes 10 ms.
     let mut trusting = true;
+    let mut stop = problem::restless();
     for _ in 0..ATTEMPTS {
         let (found, leftovers, generation) = socket.look()?;
         let same = differences(&wanted, &found).is_empty();
@@ -88,12 +89,14 @@ pub(super) fn install(socket: &mut Socket, native: &Native, report: &mut Report)
             Attempt::Done => {}
             Attempt::Changed => {
                 trusting = false;
+                stop = problem::restless();
                 continue;
             }
             // What is there then, the next round tells.
             Attempt::Unknown => {
                 let (found, leftovers, _) = socket.look()?;
                 if !differences(&wanted, &found).is_empty() || !leftovers.is_empty() {
+                    stop = Stop::Unknown.into();
                     continue;
                 }
             }
@@ -109,11 +112,12 @@ pub(super) fn install(socket: &mut Socket, native: &Native, report: &mut Report)
         note_uncommented(&leftovers, report);
         return Ok(());
     }
-    Err(problem::restless())
+    Err(stop)
 }
 
 /// Removes all that any installation has in nf_tables, unless only asked to say what that is.
 pub(super) fn removal(socket: &mut Socket, dry_run: bool, report: &mut Report) -> Result<Vec<String>, Error> {
+    let mut stop = problem::restless();
     for _ in 0..ATTEMPTS {
         let (families, leftovers, generation) = socket.look_for_removal()?;
         let own = (!families.is_empty()).then(|| tables(&families));
@@ -127,10 +131,14 @@ pub(super) fn removal(socket: &mut Socket, dry_run: bool, report: &mut Report) -
         if !dry_run {
             match problem::send(socket, &batch.commit(), None)? {
                 Attempt::Done => {}
-                Attempt::Changed => continue,
+                Attempt::Changed => {
+                    stop = problem::restless();
+                    continue;
+                }
                 Attempt::Unknown => {
                     let (families, leftovers, _) = socket.look_for_removal()?;
                     if !families.is_empty() || !leftovers.is_empty() {
+                        stop = Stop::Unknown.into();
                         continue;
                     }
                 }
@@ -139,7 +147,7 @@ pub(super) fn removal(socket: &mut Socket, dry_run: bool, report: &mut Report) -
         note_uncommented(&leftovers, report);
         return Ok(found);
     }
-    Err(problem::restless())
+    Err(stop)
 }
 
 /// Removes our tables and nothing else: for an engine whose rules have taken their place.
