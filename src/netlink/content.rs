@@ -63,6 +63,11 @@ impl Element {
 }
 
 impl Content {
+    /// Whether there is a base chain whose name begins so.
+    pub(crate) fn has_base_chain(&self, beginning: &str) -> bool {
+        self.chains.iter().any(|chain| chain.base.is_some() && chain.name.starts_with(beginning))
+    }
+
     /// What is to be in a table.
     pub fn of(table: &Table) -> Self {
         let chain = |chain: &crate::nftables::Chain| ChainContent {
