@@ -36,7 +36,7 @@ fn main() {
     }
     prepare();
     let rounds = |n| if once { 1 } else { n };
-    in_process(rounds(200));
+    in_process(rounds(60));
     whole_process(rounds(25));
     many_intervals(rounds(11), once);
     connections(rounds(5), if once { 50 } else { 4_000 });
@@ -93,7 +93,9 @@ fn in_process(rounds: usize) {
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     let _ = engine.uninstall(&Config::default());
     for round in 0..rounds * 2 {
+        settle();
         floor.push(time(|| bare(&replacing[round % 2])));
+        settle();
         // The other one is there now.
         ours.push(time(|| {
             assert!(engine.apply(&plans[(round + 1) % 2]).expect("an installation").changed);
@@ -108,12 +110,19 @@ fn in_process(rounds: usize) {
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         engine.uninstall(&Config::default()).expect("a removal");
+        settle();
         floor.push(time(|| bare(&fresh[round % 2])));
         engine.uninstall(&Config::default()).expect("a removal");
+        settle();
         ours.push(time(|| drop(engine.apply(&plans[round % 2]).expect("an installation"))));
     }
     compare("fresh", "bare sendmsg", &mut floor, &[("our engine", &mut ours)]);
     engine.uninstall(&Config::default()).expect("a removal");
+}
+
+/// Lets the kernel free what was removed before: whoever closes the next socket would wait for it.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(25));
 }
 
 /// Sends a batch and waits for its acknowledgement, with nothing around it.
