@@ -8,6 +8,9 @@ use crate::nftables::TABLE;
 /// attribute has 16 bits.
 const PIECE: usize = 48 * 1024;
 
+/// Room for the rules of a usual plan, in bytes, so that encoding them allocates once.
+const ROOM: usize = 64 * 1024;
+
 /// Messages that the kernel carries out all together or not at all.
 ///
 /// ```
@@ -88,7 +91,8 @@ impl Batch {
     }
 
     pub(crate) fn of_table(table: &'static str, generation: Option<u32>) -> Self {
-        let mut batch = Self { writer: Writer::default(), table, objects: Vec::new(), starts: Vec::new(), sets: 0 };
+        let mut batch =
+            Self { writer: Writer::with_room(ROOM), table, objects: Vec::new(), starts: Vec::new(), sets: 0 };
         let head = Head { kind: NFNL_MSG_BATCH_BEGIN, resource: NFNL_SUBSYS_NFTABLES, ..Head::default() };
         batch.push(head, Object::Batch, |writer| {
             if let Some(generation) = generation {

@@ -10,7 +10,7 @@ use kumatp::engine::{Engine, EngineName};
 use kumatp::netlink::Namespace;
 use kumatp::{Error, Facts, facts, policy};
 
-use crate::Failure;
+use crate::{Failure, input};
 
 /// What changes the rules, and where.
 pub(crate) struct Target {
@@ -18,6 +18,8 @@ pub(crate) struct Target {
     /// Whether the engine was asked for by name.
     pub(crate) asked: bool,
     namespace: Option<PathBuf>,
+    /// The file with the facts, if they were given.
+    facts: Option<String>,
 }
 
 impl Target {
@@ -31,7 +33,10 @@ impl Target {
 
     /// This engine, in the network namespace that was asked for, or this one.
     pub(crate) fn with(engine: EngineName, matches: &ArgMatches) -> Self {
-        Self { engine, asked: false, namespace: matches.get_one::<String>("netns").map(PathBuf::from) }
+        let namespace = matches.get_one::<String>("netns").map(PathBuf::from);
+        // Not every command takes facts.
+        let facts = matches.try_get_one::<String>("facts").ok().flatten().cloned();
+        Self { engine, asked: false, namespace, facts }
     }
 
     pub(crate) fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
@@ -65,14 +70,18 @@ impl Target {
         self.namespace.as_ref().map(Namespace::open).transpose()
     }
 
-    /// The facts that a plan for this configuration needs.
-    pub(crate) fn facts(&self, config: &Config, engine: &dyn Engine) -> Result<Facts, Error> {
+    /// The facts that a plan for this configuration needs: those that were given, or what is found.
+    pub(crate) fn facts(&self, config: &Config, engine: &dyn Engine) -> Result<Facts, Failure> {
+        if let Some(path) = &self.facts {
+            let text = input::read(path)?;
+            return serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("--facts {path}: {error}")));
+        }
         let abilities = engine.abilities(config)?;
         let request = policy::facts_needed(config);
-        match self.namespace()? {
-            Some(namespace) => facts::probe_in(&namespace, &request, abilities),
-            None => facts::probe(&request, abilities),
-        }
+        Ok(match self.namespace()? {
+            Some(namespace) => facts::probe_in(&namespace, &request, abilities)?,
+            None => facts::probe(&request, abilities)?,
+        })
     }
 
     /// # Errors

@@ -148,7 +148,8 @@ fn install() -> Command {
             )
             .arg(words())
             .arg(engine("netlink; for a dry run and with --store-firewalld, iptables"))
-            .arg(netns()),
+            .arg(netns())
+            .arg(facts()),
     )
     .after_help(
         "Example: see the rules for a workload whose SSH port stays as it is, with all DNS redirected:\n\
@@ -201,13 +202,7 @@ fn render() -> Command {
                     .value_parser(["iptables", "nft", "json", "firewalld"])
                     .help("The syntax to write"),
             )
-            .arg(
-                Arg::new("facts")
-                    .long("facts")
-                    .value_name("FILE")
-                    .conflicts_with("netns")
-                    .help("Take the facts about the host from this JSON file instead of looking; - is standard input"),
-            )
+            .arg(facts())
             .arg(netns())
             .arg(words()),
     )
@@ -238,6 +233,13 @@ fn engine(usual: &str) -> Arg {
         ))
         .action(ArgAction::Set)
         .overrides_with("engine")
+}
+
+fn facts() -> Arg {
+    Arg::new("facts")
+        .long("facts")
+        .value_name("FILE")
+        .help("Take the facts about the host (sidecar's uid, name servers, IPv6, abilities) from this JSON file instead of looking; - is standard input")
 }
 
 fn netns() -> Arg {

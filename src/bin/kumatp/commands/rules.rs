@@ -3,7 +3,7 @@
 use clap::ArgMatches;
 use kumatp::engine::EngineName;
 use kumatp::net::{Family, V4, V6};
-use kumatp::{Error, Facts, firewalld, policy, render, save};
+use kumatp::{Error, firewalld, policy, render, save};
 
 use super::{print, warn};
 use crate::host::Target;
@@ -14,14 +14,9 @@ pub(crate) fn render(matches: &ArgMatches) -> Result<(), Failure> {
     warn(&notes, config.verbose);
     config.dry_run = true;
     let format = matches.get_one::<String>("format").map_or("iptables", String::as_str);
-    let facts = match matches.get_one::<String>("facts") {
-        Some(path) => read_facts(path)?,
-        None => {
-            let usual = if format == "nft" { EngineName::Netlink } else { EngineName::Iptables };
-            let target = Target::with(usual, matches);
-            target.facts(&config, &*target.engine()?)?
-        }
-    };
+    let usual = if format == "nft" { EngineName::Netlink } else { EngineName::Iptables };
+    let target = Target::with(usual, matches);
+    let facts = target.facts(&config, &*target.engine()?)?;
     let plan = policy::plan(&config, &facts)?;
     warn(&plan.notes, config.verbose);
     print(&match format {
@@ -30,10 +25,6 @@ pub(crate) fn render(matches: &ArgMatches) -> Result<(), Failure> {
         "firewalld" => render::firewalld::plan(&plan),
         _ => render::iptables::plan(&plan),
     })
-}
-
-fn read_facts(path: &str) -> Result<Facts, Failure> {
-    serde_json::from_str(&input::read(path)?).map_err(|error| Failure::Usage(format!("--facts {path}: {error}")))
 }
 
 pub(crate) fn translate(matches: &ArgMatches) -> Result<(), Failure> {
