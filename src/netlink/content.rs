@@ -64,6 +64,7 @@ impl Element {
 
 impl Content {
     /// Whether there is a base chain whose name begins so.
+    #[cfg(all(feature = "host", target_os = "linux"))]
     pub(crate) fn has_base_chain(&self, beginning: &str) -> bool {
         self.chains.iter().any(|chain| chain.base.is_some() && chain.name.starts_with(beginning))
     }
