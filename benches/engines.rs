@@ -8,14 +8,14 @@ use std::fs::File;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kumatp::config::{Config, IpFamilyMode};
-use kumatp::engine::Engine as _;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
+use kumatp::engine::{Engine as _, uninstall_all};
 use kumatp::net::{Uid, V4};
 use kumatp::netlink::{Batch, Content};
 use kumatp::nftables::Native;
@@ -27,9 +27,6 @@ use nix::sys::socket::{
     recv, send, setsockopt, socket, sockopt,
 };
 
-const BATCH_PROGRAMS: [(&str, &str); 2] =
-    [("iptables-nft-restore", "ip6tables-nft-restore"), ("iptables-legacy-restore", "ip6tables-legacy-restore")];
-
 fn main() {
     let once = std::env::args().any(|arg| arg == "--test");
     if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
@@ -39,7 +36,7 @@ fn main() {
     }
     prepare();
     let rounds = |n| if once { 1 } else { n };
-    in_process(rounds(200));
+    in_process(rounds(60));
     whole_process(rounds(25));
     many_intervals(rounds(11), once);
     connections(rounds(5), if once { 50 } else { 4_000 });
@@ -96,7 +93,9 @@ fn in_process(rounds: usize) {
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     let _ = engine.uninstall(&Config::default());
     for round in 0..rounds * 2 {
+        settle();
         floor.push(time(|| bare(&replacing[round % 2])));
+        settle();
         // The other one is there now.
         ours.push(time(|| {
             assert!(engine.apply(&plans[(round + 1) % 2]).expect("an installation").changed);
@@ -111,12 +110,19 @@ fn in_process(rounds: usize) {
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         engine.uninstall(&Config::default()).expect("a removal");
+        settle();
         floor.push(time(|| bare(&fresh[round % 2])));
         engine.uninstall(&Config::default()).expect("a removal");
+        settle();
         ours.push(time(|| drop(engine.apply(&plans[round % 2]).expect("an installation"))));
     }
     compare("fresh", "bare sendmsg", &mut floor, &[("our engine", &mut ours)]);
     engine.uninstall(&Config::default()).expect("a removal");
+}
+
+/// Lets the kernel free what was removed before: whoever closes the next socket would wait for it.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(25));
 }
 
 /// Sends a batch and waits for its acknowledgement, with nothing around it.
@@ -135,76 +141,77 @@ fn bare(bytes: &[u8]) {
 }
 
 fn whole_process(rounds: usize) {
-    println!("\nwhole processes, both families, over an installation of the same");
+    println!("\nwhole processes, both families, over an installation of the other configuration");
     let Some(kumatp) = option_env!("CARGO_BIN_EXE_kumatp") else {
         println!("skipped: the command is not built; add --features cli");
         return;
     };
-    let plan = &two_plans()[0];
-    let directory = std::env::temp_dir();
-    let file = |name: &str, text: String| {
-        let path = directory.join(format!("kumatp-bench-{}-{name}", std::process::id()));
-        File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).expect("a file");
-        path
-    };
-    let v4 = file("v4", flushed(&render::iptables::ruleset(&plan.v4, Style::Short)));
-    let v6 = file("v6", flushed(&render::iptables::ruleset(plan.v6.as_ref().expect("IPv6"), Style::Short)));
-    let nft = file("nft", render::nft::plan(plan));
-    let yaml = file("yaml", plan.config.to_yaml());
-    let input = |path: &Path| Stdio::from(File::open(path).expect("a file"));
-    let quiet = |command: &mut Command| {
+    let files = two_plans().map(|plan| Files::of(&plan));
+    let run = |command: &mut Command| {
         let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
         assert!(status.is_ok_and(|status| status.success()), "{command:?}");
     };
+    let input = |path: &Path| Stdio::from(File::open(path).expect("a file"));
+    type Install<'a> = &'a dyn Fn(&Files);
+    let contenders: [(&str, Install<'_>); 4] = [
+        ("kumatp install", &|files| {
+            run(Command::new(kumatp).args(["install", "--kuma-dp-user", "5678", "--config"]).arg(&files.yaml));
+        }),
+        ("nft -f", &|files| run(Command::new("nft").arg("-f").arg(&files.nft))),
+        ("both iptables-nft-restore", &|files| {
+            run(Command::new("iptables-nft-restore").arg("--noflush").stdin(input(&files.v4)));
+            run(Command::new("ip6tables-nft-restore").arg("--noflush").stdin(input(&files.v6)));
+        }),
+        ("both iptables-legacy-restore", &|files| {
+            run(Command::new("iptables-legacy-restore").arg("--noflush").stdin(input(&files.v4)));
+            run(Command::new("ip6tables-legacy-restore").arg("--noflush").stdin(input(&files.v6)));
+        }),
+    ];
+    let mut times = contenders.map(|_| Vec::new());
+    for _ in 0..rounds {
+        for ((_, install), times) in contenders.iter().zip(&mut times) {
+            install(&files[0]);
+            times.push(time(|| install(&files[1])));
+            // What one has installed must not be in the way of the next.
+            uninstall_all(&Config::default(), None).expect("a removal");
+        }
+    }
+    let [ours, nft, nft_restore, legacy_restore] = &mut times;
+    let others = [(contenders[1].0, nft), (contenders[2].0, nft_restore), (contenders[3].0, legacy_restore)];
+    compare("replace", contenders[0].0, ours, &others);
+}
 
-    let (mut ours, mut nft_times) = (Vec::new(), Vec::new());
-    let mut restores = BATCH_PROGRAMS.map(|_| Vec::new());
-    for round in 0..=rounds {
-        // The first round warms up.
-        let keep = |times: &mut Vec<Duration>, took| {
-            if round > 0 {
-                times.push(took)
-            }
+/// The rules of a plan as each contender wants them.
+struct Files {
+    yaml: PathBuf,
+    nft: PathBuf,
+    v4: PathBuf,
+    v6: PathBuf,
+}
+
+impl Files {
+    fn of(plan: &Plan) -> Self {
+        let name = format!("kumatp-bench-{}-{}", std::process::id(), plan.config.redirect.outbound.port);
+        let file = |suffix: &str, text: String| {
+            let path = std::env::temp_dir().join(format!("{name}.{suffix}"));
+            std::fs::write(&path, text).expect("a file");
+            path
         };
-        let took = time(|| {
-            quiet(
-                Command::new(kumatp)
-                    .args(["install", "--engine", "netlink", "--kuma-dp-user", "5678", "--config"])
-                    .arg(&yaml),
-            );
-        });
-        keep(&mut ours, took);
-        let took = time(|| quiet(Command::new("nft").arg("-f").arg(&nft)));
-        keep(&mut nft_times, took);
-        for ((four, six), times) in BATCH_PROGRAMS.iter().zip(&mut restores) {
-            let took = time(|| {
-                quiet(Command::new(four).arg("--noflush").stdin(input(&v4)));
-                quiet(Command::new(six).arg("--noflush").stdin(input(&v6)));
-            });
-            keep(times, took);
+        Self {
+            yaml: file("yaml", plan.config.to_yaml()),
+            nft: file("nft", render::nft::plan(plan)),
+            v4: file("v4", flushed(&render::iptables::ruleset(&plan.v4, Style::Short))),
+            v6: file("v6", flushed(&render::iptables::ruleset(plan.v6.as_ref().expect("IPv6"), Style::Short))),
         }
     }
-    let [nft_restore, legacy_restore] = &mut restores;
-    compare(
-        "install",
-        "kumatp install",
-        &mut ours,
-        &[
-            ("nft -f", &mut nft_times),
-            ("iptables-nft-restore and ip6tables-nft-restore", nft_restore),
-            ("iptables-legacy-restore and ip6tables-legacy-restore", legacy_restore),
-        ],
-    );
-    for path in [v4, v6, nft, yaml] {
-        let _ = std::fs::remove_file(path);
-    }
-    for program in ["iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy"] {
-        for table in ["raw", "nat", "mangle"] {
-            quiet(Command::new(program).args(["-t", table, "-F"]));
-            quiet(Command::new(program).args(["-t", table, "-X"]));
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        for path in [&self.yaml, &self.nft, &self.v4, &self.v6] {
+            let _ = std::fs::remove_file(path);
         }
     }
-    Netlink::default().uninstall(&Config::default()).expect("a removal");
 }
 
 /// The text for a host that has the same rules: built-in chains and ours are emptied first.

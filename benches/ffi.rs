@@ -53,28 +53,32 @@ impl Library {
             // SAFETY: a failed dlopen leaves a message.
             panic!("{}", unsafe { CStr::from_ptr(dlerror()) }.to_string_lossy());
         }
-        macro_rules! function {
-            ($name:literal) => {{
-                // SAFETY: the library is open, and stays so.
-                let symbol = unsafe { dlsym(library, $name.as_ptr()) };
-                assert!(!symbol.is_null(), "no {:?} in {}", $name, path().display());
-                // SAFETY: include/kumatp.h declares it so.
-                unsafe { std::mem::transmute(symbol) }
-            }};
-        }
-        Self {
-            config_parse: function!(c"kumatp_config_parse"),
-            capable_host: function!(c"kumatp_facts_capable_host"),
-            build: function!(c"kumatp_plan_build"),
-            render: function!(c"kumatp_plan_render"),
-            apply: function!(c"kumatp_plan_apply"),
-            uninstall: function!(c"kumatp_uninstall"),
-            version: function!(c"kumatp_abi_version"),
-            plan_free: function!(c"kumatp_plan_free"),
-            text_free: function!(c"kumatp_text_free"),
-            text_len: function!(c"kumatp_text_len"),
+        // SAFETY: the types are those of include/kumatp.h.
+        unsafe {
+            Self {
+                config_parse: symbol(library, c"kumatp_config_parse"),
+                capable_host: symbol(library, c"kumatp_facts_capable_host"),
+                build: symbol(library, c"kumatp_plan_build"),
+                render: symbol(library, c"kumatp_plan_render"),
+                apply: symbol(library, c"kumatp_plan_apply"),
+                uninstall: symbol(library, c"kumatp_uninstall"),
+                version: symbol(library, c"kumatp_abi_version"),
+                plan_free: symbol(library, c"kumatp_plan_free"),
+                text_free: symbol(library, c"kumatp_text_free"),
+                text_len: symbol(library, c"kumatp_text_len"),
+            }
         }
     }
+}
+
+/// # Safety
+/// `F` is a pointer to a function of the type that the symbol has.
+unsafe fn symbol<F: Copy>(library: Handle, name: &CStr) -> F {
+    // SAFETY: the library is open, and stays so.
+    let symbol = unsafe { dlsym(library, name.as_ptr()) };
+    assert!(!symbol.is_null(), "no {name:?} in {}", path().display());
+    // SAFETY: by the promise of this function; both are pointers.
+    unsafe { std::mem::transmute_copy::<Handle, F>(&symbol) }
 }
 
 /// Calls a function with an output, which has to succeed.

@@ -130,9 +130,16 @@
 #define KUMATP_ENGINE_IPTABLES 2
 
 /**
- * Every engine that the library has, where several are allowed. Since 0.1.
+ * Every engine that the library has, where several are allowed: whatever is installed, by whichever. Since 0.1.
  */
 #define KUMATP_ENGINE_ALL 4294967295
+
+/**
+ * A flag of kumatp_plan_apply() with KUMATP_ENGINE_NETLINK: rules of an older installation that only the iptables programs can
+ * remove, such as those in tables of iptables-legacy, are removed by them once the new ones are in force. Without it, tables
+ * of iptables-legacy are a KUMATP_E_CONFLICT. Since 0.1.
+ */
+#define KUMATP_APPLY_REPLACE_LEGACY 1
 
 /**
  * A flag of kumatp_uninstall(): say what would be removed, and change nothing. Since 0.1.
@@ -145,7 +152,7 @@
 #define KUMATP_STATE_ABSENT 0
 
 /**
- * What is installed is what the plan asks for. Since 0.1.
+ * What is installed is what the plan asks for or, without one, what was installed. Since 0.1.
  */
 #define KUMATP_STATE_CURRENT 1
 
@@ -155,9 +162,9 @@
 #define KUMATP_STATE_DRIFTED 2
 
 /**
- * Something is installed, by an engine that cannot compare it with a plan (iptables). Since 0.1.
+ * Something is installed, and there is nothing to compare it with, or no way to; the document says which. Since 0.1.
  */
-#define KUMATP_STATE_INSTALLED 3
+#define KUMATP_STATE_UNCOMPARED 3
 
 /**
  * A configuration: always valid, and never changed. Free it with kumatp_config_free().
@@ -688,6 +695,26 @@ kumatp_status kumatp_nft_removal(struct kumatp_text **out,
 void kumatp_plan_free(struct kumatp_plan *plan);
 
 /**
+ * Asks whether an engine could carry a plan out in a network namespace. Nothing changes; the kernel may load modules.
+ *
+ * @param plan  lent
+ * @param engine  KUMATP_ENGINE_NETLINK: the kernel is shown every rule, and asked whether it would take it
+ * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
+ * @param flags  0
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK if it could; KUMATP_E_ARGUMENT; KUMATP_E_UNSUPPORTED if the kernel lacks something, and for
+ *         KUMATP_ENGINE_IPTABLES; KUMATP_E_PERMISSION; KUMATP_E_CONFLICT; KUMATP_E_OS
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_plan_check(const struct kumatp_plan *plan,
+                                uint32_t engine,
+                                int32_t netns_fd,
+                                uint32_t flags,
+                                struct kumatp_error **err);
+
+/**
  * Makes a plan's rules the ones that are in force in a network namespace, in place of an older installation.
  *
  * If exactly these rules are in force, nothing changes. If it fails, the rules are those from before, unless the message
@@ -700,7 +727,7 @@ void kumatp_plan_free(struct kumatp_plan *plan);
  * @param plan  lent; its configuration must not say "dryRun"
  * @param engine  one of KUMATP_ENGINE_NETLINK and KUMATP_ENGINE_IPTABLES
  * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
- * @param flags  0
+ * @param flags  0 or KUMATP_APPLY_REPLACE_LEGACY
  * @param[out] out  the report; the caller's, for kumatp_text_free()
  * @param[out] err  may be NULL
  * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG for a plan that is to be shown only ("dryRun");
@@ -721,12 +748,12 @@ kumatp_status kumatp_plan_apply(const struct kumatp_plan *plan,
  * Removes what any version of this library, of kumatp or of kumactl has installed in a network namespace, and nothing
  * else. Nothing being installed is success.
  *
- * Of several engines, one that the host does not have is passed over with a note, and one that fails does not keep the
- * others from removing theirs. Entries in firewalld's file are removed by kumatp_firewalld_unstore().
+ * With KUMATP_ENGINE_ALL, an engine that cannot be used there has a note that says why in its report. Entries in firewalld's
+ * file are removed by kumatp_firewalld_unstore().
  *
  * @param config  lent; only the programs of the iptables engine, the waiting for them and "dryRun" matter. May be NULL
  *         for the defaults
- * @param engines  KUMATP_ENGINE_ALL, or a sum of KUMATP_ENGINE_*
+ * @param engines  KUMATP_ENGINE_ALL, or one of KUMATP_ENGINE_*
  * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
  * @param flags  0 or KUMATP_UNINSTALL_DRY_RUN
  * @param[out] out  the report, as kumatp_plan_apply() has it; the caller's, for kumatp_text_free()
@@ -763,23 +790,23 @@ kumatp_status kumatp_resolv_conf_restore(const char *etc,
                                          struct kumatp_error **err);
 
 /**
- * Looks at what is installed in a network namespace, and how it compares with a plan. Changes nothing.
+ * Looks at what is installed in a network namespace, by any engine, and how it compares with a plan. Changes nothing.
  *
- * @param plan  lent
- * @param engines  KUMATP_ENGINE_ALL, or a sum of KUMATP_ENGINE_*. The iptables engine runs programs and needs root. Of
- *         several engines, one that the host does not have is passed over
+ * Without a plan, what is in nf_tables is compared with what was installed, which is noted there. Comparing rules of
+ * iptables needs a plan and runs the iptables programs; nothing else does.
+ *
+ * @param plan  lent; may be NULL
  * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
  * @param flags  0
  * @param[out] out  the state; the caller's, for kumatp_state_free()
  * @param[out] err  may be NULL
- * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_UNSUPPORTED if no engine can work there; KUMATP_E_PERMISSION;
- *         KUMATP_E_CONFLICT; KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_PERMISSION if the caller may not look; KUMATP_E_OS; KUMATP_E_UNSUPPORTED if
+ *         this build of the library reads no host
  *
  * Since 0.1.
  */
 KUMATP_MUST_USE
 kumatp_status kumatp_state_read(const struct kumatp_plan *plan,
-                                uint32_t engines,
                                 int32_t netns_fd,
                                 uint32_t flags,
                                 struct kumatp_state **out,
@@ -793,20 +820,20 @@ kumatp_status kumatp_state_read(const struct kumatp_plan *plan,
 uint32_t kumatp_state_kind(const struct kumatp_state *state);
 
 /**
- * Returns the engine whose rules were found, the first one if there are several: one of KUMATP_ENGINE_*; 0 if there are
- * none, and for NULL.
+ * Returns the engines whose rules were found: the sum of their KUMATP_ENGINE_*, which is one of them unless two have rules
+ * at once; 0 if there are none, and for NULL.
  *
  * Never fails. Since 0.1.
  */
-uint32_t kumatp_state_engine(const struct kumatp_state *state);
+uint32_t kumatp_state_engines(const struct kumatp_state *state);
 
 /**
  * Writes what was found as a JSON document.
  *
- * Its members: "state" ("absent", "current", "drifted" or "installed"); "engine" ("netlink", "iptables" or null);
- * "differences" from the plan, a list of text; "installed", the rules and chains found in iptables, a list of text;
- * "schema" (number) and "digest" (text), what the tables found in nf_tables say of the version and the plan that they
- * were made from, or null; "notes", as kumatp_config_notes() has them.
+ * Its members: "status", with "state" ("absent", "current", "drifted" or "uncompared") and, where it is drifted,
+ * "differences", a list of text, or where it is uncompared, "reason"; "installations", a list of objects with "engine"
+ * ("netlink" or "iptables"), for iptables "mode" ("nft" or "legacy"), "families" (a list of "ipv4" and "ipv6") and "status"
+ * as above; and "notes" where something could not be looked at, as kumatp_config_notes() has them.
  *
  * @param state  lent
  * @param[out] out  the document; the caller's, for kumatp_text_free()

@@ -131,7 +131,7 @@ fn wrong_usage() {
     refused(2, &["install", "--dry-run", "--redirect-dsn"], "", &["--redirect-dsn"]);
     refused(2, &["install", "transparent-proxies"], "", &["transparent-proxies"]);
     refused(2, &["uninstall", "everything"], "", &["everything"]);
-    refused(2, &["install", "--engine", "magic"], "", &["--engine", "magic", "iptables"]);
+    refused(2, &["install", "--engine", "magic"], "", &["--engine", "magic", "netlink", "iptables"]);
     refused(2, &["install", "--dry-run", "--config", "/nowhere/tp.yaml"], "", &["/nowhere/tp.yaml"]);
     refused(2, &["install", "--dry-run", "--ebpf-enabled"], "", &["--ebpf-enabled", "eBPF"]);
     refused(2, &["install", "--dry-run", "--ebpf-bpffs-path", "/x"], "", &["--ebpf-bpffs-path"]);
@@ -265,4 +265,93 @@ fn help_says_what_everything_is_for() {
     {
         assert!(help.contains(flag), "{flag}");
     }
+}
+
+/// Runs a script in a network namespace of its own, with `$KUMATP` for the command; `None` where that
+/// is not possible here.
+fn in_a_namespace(script: &str) -> Option<Output> {
+    let possible = Command::new("unshare").args(["-rnm", "mount", "-t", "tmpfs", "run", "/run"]).output();
+    if !possible.as_ref().is_ok_and(|output| output.status.success()) {
+        println!("skipped: needs user namespaces and the program unshare: {possible:?}");
+        assert!(std::env::var_os("KUMATP_REQUIRE_ALL").is_none(), "nothing may be skipped here");
+        return None;
+    }
+    let prepare = "set -eu; mount -t tmpfs run /run; code() { set +e; \"$@\" >/dev/null 2>&1; echo $?; set -e; }\n";
+    let output = Command::new("unshare")
+        .args(["-rnm", "sh", "-c", &format!("{prepare}{script}")])
+        .env("KUMATP", env!("CARGO_BIN_EXE_kumatp"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    Some(output)
+}
+
+#[test]
+fn installed_looked_at_and_removed() {
+    let script = r#"
+        rules="--kuma-dp-user=0 --ip-family-mode=ipv4"
+        code $KUMATP status
+        $KUMATP install $rules
+        code $KUMATP status
+        $KUMATP install $rules
+        echo | $KUMATP status --config=- $rules --json
+        code $KUMATP status --config=/dev/null $rules --redirect-outbound-port=1
+        $KUMATP uninstall --dry-run
+        code $KUMATP status
+        $KUMATP uninstall
+        $KUMATP uninstall
+        code $KUMATP status
+    "#;
+    let Some(output) = in_a_namespace(script) else { return };
+    let stdout = text(&output.stdout);
+    let lines: Vec<_> = stdout.lines().collect();
+    assert_eq!(
+        &lines[..4],
+        ["4", "transparent proxy installed for IPv4", "0", "unchanged: these rules for IPv4 were in force"]
+    );
+    assert!(stdout.contains(r#""state": "current""#) && stdout.contains(r#""engine": "netlink""#), "{stdout}");
+    let end: Vec<_> = lines.iter().skip_while(|line| **line != "}").skip(1).copied().collect();
+    let [drifted, would, unchanged, still, removed, nothing, absent] = end[..] else { panic!("{stdout}") };
+    assert_eq!((drifted, unchanged, still), ("3", "nothing was changed", "0"));
+    assert!(would.starts_with("would remove") && would.contains("ip kuma-mesh"), "{would}");
+    assert_eq!((removed, nothing, absent), ("transparent proxy removed", "no transparent proxy is installed", "4"));
+    assert_eq!(text(&output.stderr), "", "a clean run writes nothing to standard error");
+}
+
+#[test]
+fn another_namespace_by_its_path() {
+    let script = r#"
+        unshare -n sleep 20 &
+        pod=/proc/$!/ns/net
+        # Until it is there.
+        for i in 1 2 3 4 5 6 7 8 9 10; do
+            [ "$(readlink $pod)" != "$(readlink /proc/self/ns/net)" ] && break
+            sleep 0.1
+        done
+        $KUMATP install --netns $pod --kuma-dp-user=0 --ip-family-mode=ipv4
+        code $KUMATP status
+        code $KUMATP status --netns $pod
+        $KUMATP uninstall --netns $pod
+        code $KUMATP status --netns $pod
+        code $KUMATP status --netns /nowhere
+        kill %1 2>/dev/null || kill $!
+    "#;
+    let Some(output) = in_a_namespace(script) else { return };
+    let stdout = text(&output.stdout);
+    let lines: Vec<_> = stdout.lines().collect();
+    assert_eq!(lines, ["transparent proxy installed for IPv4", "4", "0", "transparent proxy removed", "4", "1"]);
+}
+
+#[test]
+fn a_dry_run_for_netlink_is_an_nft_script_that_the_kernel_checks() {
+    let flags = "--dry-run --engine=netlink --kuma-dp-user=0 --ip-family-mode=ipv4 --wait=3";
+    let Some(output) = in_a_namespace(&format!("$KUMATP install {flags}; code $KUMATP status")) else { return };
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(stdout.contains("table ip kuma-mesh {") && stdout.ends_with("\n4\n"), "{stdout}");
+    assert!(stderr.contains("--wait: not needed") && stderr.contains("checked: the kernel"), "{stderr}");
+}
+
+#[test]
+fn firewalld_stores_rules_of_iptables_only() {
+    refused(2, &["install", "--store-firewalld", "--engine=netlink"], "", &["--store-firewalld", "--engine iptables"]);
 }

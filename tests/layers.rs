@@ -19,7 +19,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("save", &["error", "net", "model"]),
     ("render", &["error", "net", "model", "nftables"]),
     ("firewalld", &["error", "net", "model", "config", "save", "render"]),
-    ("netlink", &["error", "net", "model", "nftables"]),
+    // The names of chains that older installations left are the configuration's.
+    ("netlink", &["error", "net", "model", "config", "nftables"]),
     ("engine", &["error", "net", "model", "config", "facts", "save", "render", "nftables", "netlink"]),
     (
         "ffi",

@@ -57,7 +57,7 @@ static int carry_out(const kumatp_plan *plan, int netns)
         return tell("cannot install", status, error);
     show(report);
 
-    status = kumatp_state_read(plan, KUMATP_ENGINE_NETLINK, netns, 0, &state, &error);
+    status = kumatp_state_read(plan, netns, 0, &state, &error);
     if (status != KUMATP_OK)
         return tell("cannot look", status, error);
     puts(kumatp_state_kind(state) == KUMATP_STATE_CURRENT ? "state: current" : "state: not what was installed");
@@ -68,7 +68,7 @@ static int carry_out(const kumatp_plan *plan, int netns)
         return tell("cannot uninstall", status, error);
     show(report);
 
-    status = kumatp_state_read(plan, KUMATP_ENGINE_NETLINK, netns, 0, &state, &error);
+    status = kumatp_state_read(plan, netns, 0, &state, &error);
     if (status != KUMATP_OK)
         return tell("cannot look", status, error);
     puts(kumatp_state_kind(state) == KUMATP_STATE_ABSENT ? "state: absent" : "state: something is left");

@@ -90,10 +90,10 @@ type State uint32
 
 // The states.
 const (
-	Absent    State = C.KUMATP_STATE_ABSENT
-	Current   State = C.KUMATP_STATE_CURRENT
-	Drifted   State = C.KUMATP_STATE_DRIFTED
-	Installed State = C.KUMATP_STATE_INSTALLED
+	Absent     State = C.KUMATP_STATE_ABSENT
+	Current    State = C.KUMATP_STATE_CURRENT
+	Drifted    State = C.KUMATP_STATE_DRIFTED
+	Uncompared State = C.KUMATP_STATE_UNCOMPARED
 )
 
 // String returns the name of the state.
@@ -105,8 +105,8 @@ func (s State) String() string {
 		return "current"
 	case Drifted:
 		return "drifted"
-	case Installed:
-		return "installed"
+	case Uncompared:
+		return "uncompared"
 	}
 	return fmt.Sprintf("state %d", uint32(s))
 }
@@ -314,6 +314,15 @@ func (p *Plan) Notes() ([]Note, error) {
 	return decode[[]Note](out, take(status, err))
 }
 
+// Check asks whether the kernel would take the plan's rules. Nothing changes.
+func (p *Plan) Check(netns *os.File) error {
+	defer runtime.KeepAlive(p)
+	defer runtime.KeepAlive(netns)
+	var err *C.kumatp_error
+	status := C.kumatp_plan_check(p.c(), C.KUMATP_ENGINE_NETLINK, fd(netns), 0, &err)
+	return take(status, err)
+}
+
 // Apply makes the plan's rules the ones that are in force in a network namespace; nil stands for that of the process.
 func (p *Plan) Apply(engine Engine, netns *os.File) (Report, error) {
 	defer runtime.KeepAlive(p)
@@ -324,13 +333,13 @@ func (p *Plan) Apply(engine Engine, netns *os.File) (Report, error) {
 	return decode[Report](out, take(status, err))
 }
 
-// State looks at what is installed in a network namespace, and how it compares with the plan.
-func (p *Plan) State(engines Engine, netns *os.File) (State, error) {
+// State looks at what is installed in a network namespace, by any engine, and how it compares with the plan.
+func (p *Plan) State(netns *os.File) (State, error) {
 	defer runtime.KeepAlive(p)
 	defer runtime.KeepAlive(netns)
 	var out *C.kumatp_state
 	var err *C.kumatp_error
-	status := C.kumatp_state_read(p.c(), C.uint32_t(engines), fd(netns), 0, &out, &err)
+	status := C.kumatp_state_read(p.c(), fd(netns), 0, &out, &err)
 	if err := take(status, err); err != nil {
 		return Absent, err
 	}

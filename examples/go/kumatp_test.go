@@ -206,12 +206,15 @@ func TestNamespaces(t *testing.T) {
 				if err != nil || report.Changed != changed {
 					t.Errorf("%s: %+v, %v", name, report, err)
 				}
-				if state, err := plan.State(Netlink, netns); err != nil || state != want {
+				if state, err := plan.State(netns); err != nil || state != want {
 					t.Errorf("after %s: %v, %v", name, state, err)
 				}
 			}
 			apply := func() (Report, error) { return plan.Apply(Netlink, netns) }
 			uninstall := func() (Report, error) { return Uninstall(Netlink, netns) }
+			if err := plan.Check(netns); err != nil {
+				t.Error(err)
+			}
 			step("uninstall of nothing", Absent, false, uninstall)
 			step("apply", Current, true, apply)
 			step("the same again", Current, false, apply)

@@ -4,6 +4,8 @@
 
 use std::net::Ipv6Addr;
 use std::os::fd::AsRawFd;
+use std::thread::sleep;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -13,8 +15,11 @@ use crate::error::Error;
 use crate::facts;
 use crate::net::{Family, V6};
 
-/// Adds `::6/128` to the loopback interface of the network namespace of the calling thread. False if
-/// it was there.
+/// The routes of the network namespace of the calling thread.
+const ROUTES: &str = "/proc/thread-self/net/ipv6_route";
+
+/// Adds `::6/128` to the loopback interface of the network namespace of the calling thread, and waits
+/// until packets reach it. False if it was there.
 ///
 /// # Errors
 /// [`Error::Os`] if the kernel refuses.
@@ -22,7 +27,10 @@ pub fn add() -> Result<bool, Error> {
     let (name, index) = facts::loopback()?;
     let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
     match request(libc::RTM_NEWADDR, flags, index) {
-        Ok(()) => Ok(true),
+        Ok(()) => {
+            wait_for_route();
+            Ok(true)
+        }
         Err(Errno::EEXIST) => Ok(false),
         Err(errno) => Err(Error::io(format!("add {} to {name}", V6::passthrough()), &errno.into())),
     }
@@ -40,6 +48,28 @@ pub fn remove() -> Result<bool, Error> {
         Err(Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => Ok(false),
         Err(errno) => Err(Error::io(format!("remove {} from {name}", V6::passthrough()), &errno.into())),
     }
+}
+
+/// Waits until the kernel has the local route to the address, a second at most. It makes that route in
+/// the background (`addrconf_dad_work` of net/ipv6/addrconf.c); until then the route of the prefix
+/// discards what is sent there, and a connection from there is a second late.
+fn wait_for_route() {
+    for _ in 0..1000 {
+        match std::fs::read_to_string(ROUTES) {
+            Ok(routes) if !has_local_route(&routes, V6::passthrough().addr()) => sleep(Duration::from_millis(1)),
+            _ => return,
+        }
+    }
+}
+
+/// Whether a list of routes, as the kernel writes it, has the local one to an address.
+fn has_local_route(routes: &str, addr: Ipv6Addr) -> bool {
+    const LOCAL: u32 = 0x8000_0000; // RTF_LOCAL of linux/ipv6_route.h
+    let destination = format!("{:032x} 80 ", addr.to_bits());
+    routes.lines().filter(|line| line.starts_with(&destination)).any(|line| {
+        let flags = line.split_ascii_whitespace().nth(8).and_then(|flags| u32::from_str_radix(flags, 16).ok());
+        flags.is_some_and(|flags| flags & LOCAL != 0)
+    })
 }
 
 /// Sends one rtnetlink request about the address and waits for its answer.
@@ -100,6 +130,18 @@ mod tests {
         assert_eq!(message[..4], 64_u32.to_ne_bytes());
         assert_eq!(message[16..20], [10, 128, 2, 254]);
         assert_eq!(message[63], 6);
+    }
+
+    #[test]
+    fn the_route_of_the_prefix_is_not_the_local_one() {
+        let none = "00000000000000000000000000000000";
+        let route = |to: &str, flags: &str| format!("{to} 80 {none} 00 {none} 00000100 00000001 00000000 {flags} lo\n");
+        let six = "00000000000000000000000000000006";
+        let prefix = route(six, "00200001");
+        assert!(!has_local_route("", V6::passthrough().addr()));
+        assert!(!has_local_route(&prefix, V6::passthrough().addr()));
+        assert!(!has_local_route(&route(none, "80200001"), V6::passthrough().addr()));
+        assert!(has_local_route(&(prefix + &route(six, "80200001")), V6::passthrough().addr()));
     }
 
     #[test]

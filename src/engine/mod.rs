@@ -10,6 +10,10 @@ pub mod netlink;
 mod record;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod resolv_backup;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod state;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod uninstall;
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,6 +22,11 @@ use crate::config::Config;
 use crate::error::{Error, InvalidValue};
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
+
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub use state::{Installation, State, state};
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub use uninstall::uninstall_all;
 
 /// What carries plans out on a host.
 pub trait Engine {
@@ -86,13 +95,29 @@ impl FromStr for EngineName {
 pub enum Status {
     /// Nothing is installed.
     Absent,
-    /// What is installed is what the plan asks for.
+    /// What is installed is what the plan asks for or, without one, what was installed.
     Current,
     /// Something else is installed, or it has been changed.
     Drifted {
         /// What is different, in words; never empty.
         differences: Vec<String>,
     },
+    /// Something is installed, and there is nothing to compare it with, or no way to.
+    Uncompared {
+        /// Why not, in words.
+        reason: String,
+    },
+}
+
+impl Status {
+    /// The status of something that is there and differs in this.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(crate) fn of(differences: Vec<String>) -> Self {
+        match differences.is_empty() {
+            true => Self::Current,
+            false => Self::Drifted { differences },
+        }
+    }
 }
 
 /// What an operation did.

@@ -2,26 +2,31 @@
 //!
 //! It has tables of its own, `ip kuma-mesh` and `ip6 kuma-mesh`, and replaces both in one batch: an
 //! installation over an older one leaves no moment without redirection, and one that fails changes
-//! nothing. It needs `CAP_NET_ADMIN`, and nothing else.
+//! nothing. What an installation by iptables-nft left goes in the same batch. It needs
+//! `CAP_NET_ADMIN`, and nothing else.
 
 mod abilities;
+mod address;
+mod change;
+mod check;
+mod older;
 mod problem;
 
-use nix::libc;
-
-use self::problem::Attempt;
-use super::record::{Place, Record};
-use super::{Engine, EngineName, Report, Status, loopback};
+use self::address::Address;
+use self::change::{Wanted, differences, install, removal};
+use self::older::{cannot_look_at_legacy, legacy, unmarked};
+use super::record::Place;
+use super::{Engine, EngineName, Report, Status};
 use crate::config::Config;
 use crate::error::Error;
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
 use crate::net::FamilyName;
-use crate::netlink::{Batch, Content, Dump, Namespace, Socket};
-use crate::nftables::{Marker, Native, TABLE};
+use crate::netlink::{Content, Dump, Integrity, Namespace, Socket, legacy_installation};
+use crate::nftables::{Marker, Native, SCHEMA};
 
-/// How many times an operation is begun again because others changed the rules meanwhile.
-const ATTEMPTS: usize = 8;
+pub(super) use self::change::remove_tables;
+pub(super) use self::older::legacy_families;
 
 /// The kernel's nf_tables, in the caller's network namespace or another one.
 ///
@@ -37,12 +42,43 @@ const ATTEMPTS: usize = 8;
 #[derive(Debug, Default)]
 pub struct Netlink {
     namespace: Option<Namespace>,
+    legacy_leftovers_allowed: bool,
 }
 
 impl Netlink {
     /// Works in another network namespace. The caller's thread stays where it is.
     pub fn in_namespace(namespace: Namespace) -> Self {
-        Self { namespace: Some(namespace) }
+        Self { namespace: Some(namespace), ..Self::default() }
+    }
+
+    /// Installs even where an older installation, ours or kumactl's, has rules in tables of
+    /// iptables-legacy. Both sets of rules are then in force until the caller removes the old ones
+    /// with [`Iptables::remove_leftovers`](super::iptables::Iptables::remove_leftovers); the kernel
+    /// gives no other way to them.
+    pub fn allow_legacy_leftovers(mut self) -> Self {
+        self.legacy_leftovers_allowed = true;
+        self
+    }
+
+    /// What older installations left that only the iptables programs can remove, one item each, for
+    /// people: rules in tables of iptables-legacy, and rules without a comment that were noted down.
+    ///
+    /// # Errors
+    /// If the namespace cannot be entered, or the kernel does not let us look.
+    pub fn left_to_iptables(&self) -> Result<Vec<String>, Error> {
+        self.run(|| {
+            let mut list = Vec::new();
+            for family in FamilyName::ALL {
+                if legacy_installation(family).map_err(|error| cannot_look_at_legacy(family, &error))? {
+                    list.push(legacy(family));
+                }
+            }
+            let record = Place::of_this_namespace().and_then(|place| place.load())?;
+            if !record.rules.is_empty() {
+                list.push(unmarked(&record));
+            }
+            Ok(list)
+        })
     }
 
     /// How what is installed compares with a plan. Everything in our tables is compared, not only what
@@ -53,12 +89,7 @@ impl Netlink {
     pub fn status(&self, plan: &Plan) -> Result<Status, Error> {
         self.run(|| {
             let (found, _) = Socket::open().and_then(|mut socket| socket.dump()).map_err(Error::from)?;
-            let native = Native::of(plan);
-            Ok(match (&found, differences(&Wanted::of(&native), &found)) {
-                (Dump { v4: None, v6: None, .. }, _) => Status::Absent,
-                (_, list) if list.is_empty() => Status::Current,
-                (_, differences) => Status::Drifted { differences },
-            })
+            Ok(status(plan, &found))
         })
     }
 
@@ -71,6 +102,21 @@ impl Netlink {
             let (found, _) = Socket::open().and_then(|mut socket| socket.dump()).map_err(Error::from)?;
             Ok(found.v4.as_ref().or(found.v6.as_ref()).and_then(Content::marker))
         })
+    }
+
+    /// Rules that netlink cannot remove are a conflict, unless the caller will remove them.
+    fn check_legacy(&self, report: &mut Report) -> Result<(), Error> {
+        let families = legacy_families(&mut report.notes);
+        let problems: Vec<_> = families.into_iter().map(legacy).collect();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let problem = format!("{}, which netlink cannot remove", problems.join(" and "));
+        if self.legacy_leftovers_allowed {
+            report.notes.push(Note::info("iptables", problem));
+            return Ok(());
+        }
+        Err(Error::Conflict { problem, remedy: "uninstall it with the iptables engine first".to_owned() })
     }
 
     fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
@@ -97,6 +143,7 @@ impl Engine for Netlink {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
             let mut address = Address::recall(&mut report);
+            self.check_legacy(&mut report)?;
             let native = Native::of(plan);
             let mut socket = Socket::open()?;
             // The rules send connections to ::6, so it has to be there before they are.
@@ -110,201 +157,57 @@ impl Engine for Netlink {
             if native.v6.is_none() {
                 address.remove(&mut report)?;
             }
+            if !address.record.rules.is_empty() {
+                report.notes.push(Note::warning("comments.disabled", unmarked(&address.record)));
+            }
             Ok(report)
         })
     }
 
+    /// Removes our tables and what iptables-nft installations left. What is in tables of
+    /// iptables-legacy stays, and a note says so.
     fn uninstall(&self, config: &Config) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
             let mut address = Address::recall(&mut report);
             let mut socket = Socket::open()?;
-            if config.dry_run {
-                let families = socket.families()?;
-                if !families.is_empty() {
-                    report.steps.push(format!("would remove {}", tables(&families)));
+            for what in removal(&mut socket, config.dry_run, &mut report)? {
+                match config.dry_run {
+                    true => report.steps.push(format!("would remove {what}")),
+                    false => report.step(format!("removed {what}")),
                 }
-                if address.record.loopback_address {
-                    report.steps.push("would remove ::6/128 from the loopback interface".into());
-                }
-                return Ok(report);
             }
-            remove(&mut socket, &mut report)?;
-            address.remove(&mut report)?;
+            if !config.dry_run {
+                address.remove(&mut report)?;
+            } else if address.record.loopback_address {
+                report.steps.push("would remove ::6/128 from the loopback interface".to_owned());
+            }
+            let legacy = legacy_families(&mut report.notes).into_iter().map(legacy);
+            let rules = (!address.record.rules.is_empty()).then(|| unmarked(&address.record));
+            let stays = |what| Note::warning("iptables", format!("{what}; only the iptables engine can remove them"));
+            report.notes.extend(legacy.chain(rules).map(stays).collect::<Vec<_>>());
             Ok(report)
         })
     }
 }
 
-/// What is to be in the tables of both families.
-struct Wanted {
-    v4: Content,
-    v6: Option<Content>,
-}
-
-impl Wanted {
-    fn of(native: &Native) -> Self {
-        Self { v4: Content::of(&native.v4), v6: native.v6.as_ref().map(Content::of) }
-    }
-
-    fn of_family(&self, family: FamilyName) -> Option<&Content> {
-        match family {
-            FamilyName::V4 => Some(&self.v4),
-            FamilyName::V6 => self.v6.as_ref(),
-        }
+/// How what was found compares with a plan.
+pub(super) fn status(plan: &Plan, found: &Dump) -> Status {
+    match found {
+        Dump { v4: None, v6: None, .. } => Status::Absent,
+        _ => Status::of(differences(&Wanted::of(&Native::of(plan)), found)),
     }
 }
 
-/// How what was found differs from what is wanted.
-fn differences(wanted: &Wanted, found: &Dump) -> Vec<String> {
-    let mut list = Vec::new();
-    for family in FamilyName::ALL {
-        let table = tables(&[family]);
-        match (wanted.of_family(family), found.of(family)) {
-            (None, None) => {}
-            (Some(_), None) => list.push(format!("{table} is missing")),
-            (None, Some(_)) => list.push(format!("{table} is there, and the plan leaves {family} out")),
-            (Some(wanted), Some(found)) => {
-                if wanted.marker() != found.marker() {
-                    list.push(format!("{table} was made from another plan, or by another version"));
-                }
-                list.extend(wanted.differences(found).into_iter().map(|difference| format!("{table}: {difference}")));
-            }
-        }
-    }
-    list
-}
-
-/// Puts the rules in force.
-fn install(socket: &mut Socket, native: &Native, report: &mut Report) -> Result<(), Error> {
-    let wanted = Wanted::of(native);
-    // The first time, the tables that are not there need not be removed, if nobody makes them
-    // meanwhile: the generation sees to that. Closing a socket after a removal takes 10 ms.
-    let mut trusting = true;
-    for _ in 0..ATTEMPTS {
-        let (found, generation) = socket.dump()?;
-        if differences(&wanted, &found).is_empty() {
-            return Ok(());
-        }
-        let fresh = trusting && found.v4.is_none() && found.v6.is_none();
-        let mut batch = Batch::new(fresh.then_some(generation));
-        let (mut made, mut removed) = (Vec::new(), Vec::new());
-        for family in FamilyName::ALL {
-            let content = wanted.of_family(family);
-            if !fresh && (content.is_some() || found.of(family).is_some()) {
-                batch.remove(family);
-            }
-            match content {
-                Some(content) => {
-                    batch.add(family, content);
-                    made.push(family);
-                }
-                None if found.of(family).is_some() => removed.push(family),
-                None => {}
-            }
-        }
-        match problem::send(socket, &batch.commit(), Some(native))? {
-            Attempt::Done => {}
-            Attempt::Changed => {
-                trusting = false;
-                continue;
-            }
-            // What is there then, the next round tells.
-            Attempt::Unknown => {
-                if !differences(&wanted, &socket.dump()?.0).is_empty() {
-                    continue;
-                }
-            }
-        }
-        let verb = if found == Dump::default() { "installed" } else { "replaced" };
-        report.step(format!("{verb} {}", tables(&made)));
-        if !removed.is_empty() {
-            report.step(format!("removed {}", tables(&removed)));
-        }
-        return Ok(());
-    }
-    Err(problem::restless())
-}
-
-/// Removes the tables that are there.
-fn remove(socket: &mut Socket, report: &mut Report) -> Result<(), Error> {
-    let mut removed = Vec::new();
-    for _ in 0..ATTEMPTS {
-        let families = socket.families()?;
-        if families.is_empty() {
-            if !removed.is_empty() {
-                report.step(format!("removed {}", tables(&removed)));
-            }
-            return Ok(());
-        }
-        let mut batch = Batch::new(None);
-        families.iter().for_each(|family| batch.remove(*family));
-        // However it went, the next look tells what is there.
-        problem::send(socket, &batch.commit(), None)?;
-        removed = families;
-    }
-    Err(problem::restless())
-}
-
-/// The tables of some families, for people.
-fn tables(families: &[FamilyName]) -> String {
-    let name = |family: &FamilyName| match family {
-        FamilyName::V4 => format!("ip {TABLE}"),
-        FamilyName::V6 => format!("ip6 {TABLE}"),
-    };
-    let noun = if families.len() == 1 { "the table" } else { "the tables" };
-    format!("{noun} {}", families.iter().map(name).collect::<Vec<_>>().join(" and "))
-}
-
-/// The sidecar's own IPv6 address on the loopback interface, and whether it was us who added it.
-struct Address {
-    place: Option<Place>,
-    record: Record,
-}
-
-impl Address {
-    fn recall(report: &mut Report) -> Self {
-        let place = Place::of_this_namespace();
-        let record = place.as_ref().map_err(Clone::clone).and_then(Place::load).unwrap_or_else(|error| {
-            report
-                .notes
-                .push(Note::info("record", format!("what an older installation noted down is not known: {error}")));
-            Record::default()
-        });
-        Self { place: place.ok(), record }
-    }
-
-    /// True if it was not there.
-    fn add(&mut self, report: &mut Report) -> Result<bool, Error> {
-        let added = match loopback::add() {
-            // Adding an address that is there needs the privilege as well.
-            Err(Error::Os { errno: Some(libc::EPERM), .. }) => return Err(problem::not_permitted()),
-            other => other?,
-        };
-        if added {
-            report.step("added ::6/128 to the loopback interface");
-            self.note(true, report);
-        }
-        Ok(added)
-    }
-
-    fn remove(&mut self, report: &mut Report) -> Result<(), Error> {
-        if self.record.loopback_address {
-            if loopback::remove()? {
-                report.step("removed ::6/128 from the loopback interface");
-            }
-            self.note(false, report);
-        }
-        Ok(())
-    }
-
-    /// Not being able to write is no reason to leave traffic unredirected.
-    fn note(&mut self, ours: bool, report: &mut Report) {
-        self.record.loopback_address = ours;
-        let Some(place) = &self.place else { return };
-        if let Err(error) = place.store(&self.record) {
-            let text = format!("{error}; a later uninstall will not know whose ::6 on the loopback interface is");
-            report.notes.push(Note::info("record", text));
+/// How what was found compares with what was installed.
+pub(super) fn status_as_installed(found: &Dump) -> Status {
+    match (found, found.integrity()) {
+        (Dump { v4: None, v6: None, .. }, _) => Status::Absent,
+        (_, Integrity::Intact) => Status::Current,
+        (_, Integrity::Changed(differences)) => Status::Drifted { differences },
+        (_, Integrity::OtherSchema(schema)) => {
+            let text = format!("another version installed it, whose rules have the form {schema}, not {SCHEMA}");
+            Status::Uncompared { reason: text }
         }
     }
 }

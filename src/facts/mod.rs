@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use abilities::{Abilities, HostAbilities, Remark};
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub use probe::{loopback, probe};
+pub use probe::{loopback, probe, probe_in};
 pub use resolv_conf::Resolvers;
 
 use crate::net::{Family, FamilyName, InterfacePattern, Uid};

@@ -11,6 +11,7 @@ use nix::unistd::User;
 use super::{Facts, HostAbilities, Ipv6, Remark, Request, Resolvers};
 use crate::error::Error;
 use crate::net::{Family, InterfacePattern, Uid, V6};
+use crate::netlink::Namespace;
 
 /// Where the kernel lists the IPv6 addresses of the network namespace of the calling thread.
 /// `/proc/net` would show those of the process's first thread.
@@ -26,9 +27,42 @@ const DEFAULT_USER: &str = "kuma-dp";
 /// [`Error::Facts`] if the sidecar's user cannot be told, [`Error::Os`] if the file that lists the
 /// name servers cannot be read.
 pub fn probe(request: &Request, abilities: HostAbilities) -> Result<Facts, Error> {
+    gather(request, abilities, network(request.ipv6))
+}
+
+/// The same in another network namespace: its loopback interface and its IPv6 addresses. Users and
+/// the file that lists the name servers are the caller's, as they belong to the mount namespace; which
+/// file was read is in [`Resolvers::path`].
+///
+/// # Errors
+/// As with [`probe`], and if the caller may not enter the namespace.
+pub fn probe_in(namespace: &Namespace, request: &Request, abilities: HostAbilities) -> Result<Facts, Error> {
+    let network = namespace.run(|| network(request.ipv6))?;
+    gather(request, abilities, network)
+}
+
+fn gather(request: &Request, abilities: HostAbilities, network: Network) -> Result<Facts, Error> {
     let HostAbilities { v4, v6, v6_refused, mut remarks } = abilities;
     let sidecar_uid = sidecar(request, &mut remarks)?;
     let resolvers = request.resolv_conf.as_deref().map(resolvers).transpose()?;
+    remarks.extend(network.remarks);
+    let ipv6 = match (network.ipv6, v6_refused) {
+        (Ipv6::Usable, Some((reason, remedy))) => Ipv6::Refused { reason, remedy },
+        (found, _) => found,
+    };
+    Ok(Facts { sidecar_uid, loopback: network.loopback, resolvers, ipv6, v4, v6, remarks })
+}
+
+/// What belongs to a network namespace.
+struct Network {
+    loopback: InterfacePattern,
+    ipv6: Ipv6,
+    remarks: Vec<Remark>,
+}
+
+/// Looks at the network namespace of the calling thread.
+fn network(ipv6_wanted: bool) -> Network {
+    let mut remarks = Vec::new();
     let loopback = match loopback() {
         Ok((name, _)) => name,
         Err(error) => {
@@ -36,14 +70,11 @@ pub fn probe(request: &Request, abilities: HostAbilities) -> Result<Facts, Error
             InterfacePattern::lo()
         }
     };
-    let ipv6 = match (request.ipv6, v6_refused) {
-        (false, _) => Ipv6::Unusable { reason: "nobody asked for it".into() },
-        (true, refused) => match (ipv6(&mut remarks), refused) {
-            (Ipv6::Usable, Some((reason, remedy))) => Ipv6::Refused { reason, remedy },
-            (found, _) => found,
-        },
+    let ipv6 = match ipv6_wanted {
+        true => ipv6(&mut remarks),
+        false => Ipv6::Unusable { reason: "nobody asked for it".into() },
     };
-    Ok(Facts { sidecar_uid, loopback, resolvers, ipv6, v4, v6, remarks })
+    Network { loopback, ipv6, remarks }
 }
 
 /// The loopback interface of the network namespace of the calling thread, and its index: the first

@@ -19,8 +19,13 @@ use crate::error::{Error, InvalidValue};
 pub const KUMATP_ENGINE_NETLINK: u32 = 1;
 /// The engine that runs the distribution's iptables programs. Needs root. Since 0.1.
 pub const KUMATP_ENGINE_IPTABLES: u32 = 2;
-/// Every engine that the library has, where several are allowed. Since 0.1.
+/// Every engine that the library has, where several are allowed: whatever is installed, by whichever. Since 0.1.
 pub const KUMATP_ENGINE_ALL: u32 = 0xffff_ffff;
+
+/// A flag of kumatp_plan_apply() with KUMATP_ENGINE_NETLINK: rules of an older installation that only the iptables programs can
+/// remove, such as those in tables of iptables-legacy, are removed by them once the new ones are in force. Without it, tables
+/// of iptables-legacy are a KUMATP_E_CONFLICT. Since 0.1.
+pub const KUMATP_APPLY_REPLACE_LEGACY: u32 = 1;
 
 /// A flag of kumatp_uninstall(): say what would be removed, and change nothing. Since 0.1.
 pub const KUMATP_UNINSTALL_DRY_RUN: u32 = 1;
@@ -37,15 +42,17 @@ pub(super) fn one_engine(number: u32) -> Result<EngineName, kumatp_error> {
     })
 }
 
-/// The engines of a sum of numbers.
-pub(super) fn engines(numbers: u32) -> Result<Vec<EngineName>, kumatp_error> {
-    let known = ENGINES.iter().fold(0, |sum, (number, _)| sum | number);
-    let asked = if numbers == KUMATP_ENGINE_ALL { known } else { numbers };
-    if asked == 0 || asked & !known != 0 {
-        let problem = format!("expected KUMATP_ENGINE_ALL or a sum of KUMATP_ENGINE_*, and was given {numbers}");
-        return Err(kumatp_error::argument("engines", &problem));
+/// The engine of a number, or none for all of them.
+fn one_or_all(number: u32) -> Result<Option<EngineName>, kumatp_error> {
+    let all = ENGINES.iter().fold(0, |sum, (number, _)| sum | number);
+    match ENGINES.iter().find(|(known, _)| *known == number) {
+        Some((_, name)) => Ok(Some(*name)),
+        None if number == KUMATP_ENGINE_ALL || number == all => Ok(None),
+        None => {
+            let problem = format!("expected KUMATP_ENGINE_ALL or one of KUMATP_ENGINE_*, and was given {number}");
+            Err(kumatp_error::argument("engines", &problem))
+        }
     }
-    Ok(ENGINES.iter().filter(|(number, _)| asked & number != 0).map(|(_, name)| *name).collect())
 }
 
 /// The number of an engine.
@@ -76,6 +83,37 @@ fn reports(reports: &[Report]) -> kumatp_text {
     kumatp_text::json(&json!({"changed": reports.iter().any(|report| report.changed), "reports": reports}))
 }
 
+/// Asks whether an engine could carry a plan out in a network namespace. Nothing changes; the kernel may load modules.
+///
+/// @param plan  lent
+/// @param engine  KUMATP_ENGINE_NETLINK: the kernel is shown every rule, and asked whether it would take it
+/// @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
+/// @param flags  0
+/// @param[out] err  may be NULL
+/// @return KUMATP_OK if it could; KUMATP_E_ARGUMENT; KUMATP_E_UNSUPPORTED if the kernel lacks something, and for
+///         KUMATP_ENGINE_IPTABLES; KUMATP_E_PERMISSION; KUMATP_E_CONFLICT; KUMATP_E_OS
+///
+/// Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kumatp_plan_check(
+    plan: *const kumatp_plan,
+    engine: u32,
+    netns_fd: i32,
+    flags: u32,
+    err: *mut *mut kumatp_error,
+) -> kumatp_status {
+    // SAFETY: as the preamble asks.
+    let (plan, err) = unsafe { (Handle::new("plan", plan), ErrorSlot::new(err)) };
+    guard(err, || {
+        let (plan, engine) = (&plan.get()?.plan, one_engine(engine)?);
+        known_flags(flags, 0)?;
+        // SAFETY: the caller keeps the descriptor open, as the preamble asks.
+        let namespace = unsafe { host::namespace(netns_fd) }?;
+        Ok(namespace.run(|| host::check(plan, engine))?)
+    })
+}
+
 /// Makes a plan's rules the ones that are in force in a network namespace, in place of an older installation.
 ///
 /// If exactly these rules are in force, nothing changes. If it fails, the rules are those from before, unless the message
@@ -88,7 +126,7 @@ fn reports(reports: &[Report]) -> kumatp_text {
 /// @param plan  lent; its configuration must not say "dryRun"
 /// @param engine  one of KUMATP_ENGINE_NETLINK and KUMATP_ENGINE_IPTABLES
 /// @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
-/// @param flags  0
+/// @param flags  0 or KUMATP_APPLY_REPLACE_LEGACY
 /// @param[out] out  the report; the caller's, for kumatp_text_free()
 /// @param[out] err  may be NULL
 /// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG for a plan that is to be shown only ("dryRun");
@@ -110,15 +148,15 @@ pub unsafe extern "C" fn kumatp_plan_apply(
     let (plan, out, err) = unsafe { (Handle::new("plan", plan), Out::new("out", out), ErrorSlot::new(err)) };
     guard(err, || {
         let (out, plan, engine) = (out.check()?, &plan.get()?.plan, one_engine(engine)?);
-        known_flags(flags, 0)?;
+        known_flags(flags, KUMATP_APPLY_REPLACE_LEGACY)?;
         if plan.config.dry_run {
             let problem = InvalidValue::new("true", "false, since the plan is to be applied").at("dryRun");
             return Err(Error::from(problem).into());
         }
         // SAFETY: the caller keeps the descriptor open, as the preamble asks.
         let namespace = unsafe { host::namespace(netns_fd) }?;
-        let report = namespace.run(|| host::apply(plan, engine))?;
-        out.give(reports(&[report]));
+        let replace_legacy = flags & KUMATP_APPLY_REPLACE_LEGACY != 0;
+        out.give(reports(&namespace.run(|| host::apply(plan, engine, replace_legacy))?));
         Ok(())
     })
 }
@@ -126,12 +164,12 @@ pub unsafe extern "C" fn kumatp_plan_apply(
 /// Removes what any version of this library, of kumatp or of kumactl has installed in a network namespace, and nothing
 /// else. Nothing being installed is success.
 ///
-/// Of several engines, one that the host does not have is passed over with a note, and one that fails does not keep the
-/// others from removing theirs. Entries in firewalld's file are removed by kumatp_firewalld_unstore().
+/// With KUMATP_ENGINE_ALL, an engine that cannot be used there has a note that says why in its report. Entries in firewalld's
+/// file are removed by kumatp_firewalld_unstore().
 ///
 /// @param config  lent; only the programs of the iptables engine, the waiting for them and "dryRun" matter. May be NULL
 ///         for the defaults
-/// @param engines  KUMATP_ENGINE_ALL, or a sum of KUMATP_ENGINE_*
+/// @param engines  KUMATP_ENGINE_ALL, or one of KUMATP_ENGINE_*
 /// @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
 /// @param flags  0 or KUMATP_UNINSTALL_DRY_RUN
 /// @param[out] out  the report, as kumatp_plan_apply() has it; the caller's, for kumatp_text_free()
@@ -153,13 +191,13 @@ pub unsafe extern "C" fn kumatp_uninstall(
     // SAFETY: as the preamble asks.
     let (config, out, err) = unsafe { (Handle::new("config", config), Out::new("out", out), ErrorSlot::new(err)) };
     guard(err, || {
-        let (out, names) = (out.check()?, self::engines(engines)?);
+        let (out, name) = (out.check()?, one_or_all(engines)?);
         known_flags(flags, KUMATP_UNINSTALL_DRY_RUN)?;
         let mut config = config.optional().map_or_else(Config::default, |config| config.config().clone());
         config.dry_run |= flags & KUMATP_UNINSTALL_DRY_RUN != 0;
         // SAFETY: the caller keeps the descriptor open, as the preamble asks.
         let namespace = unsafe { host::namespace(netns_fd) }?;
-        out.give(reports(&namespace.run(|| host::uninstall(&config, &names))?));
+        out.give(reports(&namespace.run(|| host::uninstall(&config, name))?));
         Ok(())
     })
 }

@@ -8,10 +8,10 @@ use super::state::Found;
 use crate::config::Config;
 use crate::engine::iptables::Iptables;
 use crate::engine::netlink::Netlink;
-use crate::engine::{Engine, EngineName, Report, resolv_backup};
+use crate::engine::{self, Engine, EngineName, Report, resolv_backup, uninstall_all};
 use crate::error::Error;
 use crate::facts::{self, Facts};
-use crate::model::{Note, Plan};
+use crate::model::Plan;
 use crate::policy;
 
 /// The network namespace that a call is about.
@@ -49,7 +49,7 @@ impl Namespace {
     }
 }
 
-fn engine(name: EngineName) -> Box<dyn Engine> {
+fn by_name(name: EngineName) -> Box<dyn Engine> {
     match name {
         EngineName::Iptables => Box::new(Iptables::default()),
         EngineName::Netlink => Box::new(Netlink::default()),
@@ -57,48 +57,46 @@ fn engine(name: EngineName) -> Box<dyn Engine> {
 }
 
 pub(super) fn probe(config: &Config, name: EngineName) -> Result<Facts, Error> {
-    facts::probe(&policy::facts_needed(config), engine(name).abilities(config)?)
+    facts::probe(&policy::facts_needed(config), by_name(name).abilities(config)?)
 }
 
-pub(super) fn apply(plan: &Plan, name: EngineName) -> Result<Report, Error> {
-    engine(name).apply(plan)
-}
-
-/// Uninstalls with each engine. One that cannot work here has nothing installed, if another one works.
-pub(super) fn uninstall(config: &Config, names: &[EngineName]) -> Result<Vec<Report>, Error> {
-    let (mut reports, mut worked, mut absent, mut failed) = (Vec::new(), false, None, None);
-    for name in names {
-        match engine(*name).uninstall(config) {
-            Ok(report) => {
-                worked = true;
-                reports.push(report);
-            }
-            Err(error @ Error::Unsupported { .. }) => {
-                let mut report = Report::new(*name);
-                report.notes.push(Note::info(name.to_string(), format!("passed over: {error}")));
-                reports.push(report);
-                absent.get_or_insert(error);
-            }
-            // The others are removed all the same.
-            Err(error) => _ = failed.get_or_insert(error),
-        }
-    }
-    match (failed, absent) {
-        (Some(error), _) => Err(error),
-        (None, Some(error)) if !worked => Err(error),
-        _ => Ok(reports),
-    }
-}
-
-/// What an engine has installed; `plan` is what is to be compared with, where the engine can.
-pub(super) fn look(plan: &Plan, name: EngineName) -> Result<Found, Error> {
+/// Whether the engine could carry the plan out.
+pub(super) fn check(plan: &Plan, name: EngineName) -> Result<(), Error> {
     match name {
-        EngineName::Netlink => {
-            let engine = Netlink::default();
-            Ok(Found::Compared(engine.status(plan)?, engine.marker()?))
-        }
-        EngineName::Iptables => Iptables::default().installed(&plan.config).map(Found::Listed),
+        EngineName::Netlink => Netlink::default().check(plan),
+        other => Err(Error::Unsupported {
+            what: format!("checking a plan with the engine {other}"),
+            remedy: "ask for the engine netlink, or apply the plan: the engine iptables tests all of it first".into(),
+        }),
     }
+}
+
+/// Carries the plan out; `replace_legacy` has the iptables programs remove what netlink cannot.
+pub(super) fn apply(plan: &Plan, name: EngineName, replace_legacy: bool) -> Result<Vec<Report>, Error> {
+    let netlink = Netlink::default();
+    if name != EngineName::Netlink || !replace_legacy || netlink.left_to_iptables()?.is_empty() {
+        return Ok(vec![by_name(name).apply(plan)?]);
+    }
+    let report = netlink.allow_legacy_leftovers().apply(plan)?;
+    let removed = Iptables::default().remove_leftovers(&plan.config).map_err(|error| Error::Conflict {
+        problem: format!("the new rules are in force, but so are those of an older installation: {error}"),
+        remedy: "uninstall it with the iptables engine".into(),
+    })?;
+    Ok(vec![report, removed])
+}
+
+/// Uninstalls with one engine, or whatever is installed.
+pub(super) fn uninstall(config: &Config, name: Option<EngineName>) -> Result<Vec<Report>, Error> {
+    match name {
+        Some(name) => Ok(vec![by_name(name).uninstall(config)?]),
+        None => uninstall_all(config, None),
+    }
+}
+
+pub(super) fn state(plan: Option<&Plan>) -> Result<Found, Error> {
+    let found = engine::state(plan, None)?;
+    let json = serde_json::to_value(&found).expect("a state has string keys only");
+    Ok(Found { status: found.status, engines: found.installations.iter().map(|one| one.engine).collect(), json })
 }
 
 pub(super) fn restore_resolv_conf(etc: &Path) -> Result<Report, Error> {

@@ -34,15 +34,19 @@ pub(super) fn probe(_: &Config, _: EngineName) -> Result<Facts, Error> {
     Err(absent())
 }
 
-pub(super) fn apply(_: &Plan, _: EngineName) -> Result<Report, Error> {
+pub(super) fn check(_: &Plan, _: EngineName) -> Result<(), Error> {
     Err(absent())
 }
 
-pub(super) fn uninstall(_: &Config, _: &[EngineName]) -> Result<Vec<Report>, Error> {
+pub(super) fn apply(_: &Plan, _: EngineName, _: bool) -> Result<Vec<Report>, Error> {
     Err(absent())
 }
 
-pub(super) fn look(_: &Plan, _: EngineName) -> Result<Found, Error> {
+pub(super) fn uninstall(_: &Config, _: Option<EngineName>) -> Result<Vec<Report>, Error> {
+    Err(absent())
+}
+
+pub(super) fn state(_: Option<&Plan>) -> Result<Found, Error> {
     Err(absent())
 }
 

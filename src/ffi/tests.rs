@@ -151,8 +151,8 @@ fn every_pointer_is_checked() {
             ("out", &|e| kumatp_uninstall(null(), KUMATP_ENGINE_NETLINK, -1, 0, no_text, e)),
             ("out", &|e| kumatp_nft_removal(no_text, e)),
             ("out", &|e| kumatp_resolv_conf_restore(text, len, no_text, e)),
-            ("out", &|e| kumatp_state_read(plan, KUMATP_ENGINE_NETLINK, -1, 0, null_mut(), e)),
-            ("plan", &|e| kumatp_state_read(null(), KUMATP_ENGINE_NETLINK, -1, 0, &mut null_mut(), e)),
+            ("plan", &|e| kumatp_plan_check(null(), KUMATP_ENGINE_NETLINK, -1, 0, e)),
+            ("out", &|e| kumatp_state_read(plan, -1, 0, null_mut(), e)),
             ("state", &|e| kumatp_state_to_json(null(), &mut null_mut(), e)),
             ("out", &|e| kumatp_save_translate(text, len, KUMATP_SYNTAX_NFT, no_text, e)),
             ("out", &|e| kumatp_firewalld_merge(plan, text, 0, no_text, e)),
@@ -187,7 +187,7 @@ fn nothing_is_done_with_null_where_nothing_can_fail() {
         assert_eq!(kumatp_error_errno(null()), 0);
         assert_eq!(CStr::from_ptr(kumatp_text_data(null())), c"");
         assert_eq!(kumatp_text_len(null()), 0);
-        assert_eq!((kumatp_state_kind(null()), kumatp_state_engine(null())), (KUMATP_STATE_ABSENT, 0));
+        assert_eq!((kumatp_state_kind(null()), kumatp_state_engines(null())), (KUMATP_STATE_ABSENT, 0));
         kumatp_error_free(null_mut());
         kumatp_text_free(null_mut());
         kumatp_config_free(null_mut());
@@ -223,11 +223,10 @@ fn numbers_and_flags_that_are_not_known_are_refused() {
         }
         for engines in [0, 4, KUMATP_ENGINE_ALL - 1] {
             refused("engines", text_of(call(|out, err| kumatp_uninstall(null(), engines, -1, 0, out, err))));
-            refused("engines", call(|out, err| kumatp_state_read(plan, engines, -1, 0, out, err)).map(drop));
         }
-        refused("flags", text_of(call(|out, err| kumatp_plan_apply(plan, KUMATP_ENGINE_NETLINK, -1, 1, out, err))));
+        refused("flags", text_of(call(|out, err| kumatp_plan_apply(plan, KUMATP_ENGINE_NETLINK, -1, 2, out, err))));
         refused("flags", text_of(call(|out, err| kumatp_uninstall(null(), KUMATP_ENGINE_NETLINK, -1, 2, out, err))));
-        refused("flags", call(|out, err| kumatp_state_read(plan, KUMATP_ENGINE_ALL, -1, 1, out, err)).map(drop));
+        refused("flags", call(|out, err| kumatp_state_read(plan, -1, 1, out, err)).map(drop));
         #[cfg(all(feature = "host", target_os = "linux"))]
         for fd in [-2, i32::MIN, 1_000_000] {
             refused(

@@ -8,6 +8,9 @@ use crate::nftables::TABLE;
 /// attribute has 16 bits.
 const PIECE: usize = 48 * 1024;
 
+/// Room for the rules of a usual plan, in bytes, so that encoding them allocates once.
+const ROOM: usize = 64 * 1024;
+
 /// Messages that the kernel carries out all together or not at all.
 ///
 /// ```
@@ -60,6 +63,15 @@ pub enum Object {
         /// Its name.
         set: String,
     },
+    /// A chain that an older installation left in a table of iptables, or rules of ours in it.
+    Leftover {
+        /// The family of the table.
+        family: FamilyName,
+        /// The name of the table.
+        table: &'static str,
+        /// The name of the chain.
+        chain: String,
+    },
     /// A rule.
     Rule {
         /// The family of its table.
@@ -79,7 +91,8 @@ impl Batch {
     }
 
     pub(crate) fn of_table(table: &'static str, generation: Option<u32>) -> Self {
-        let mut batch = Self { writer: Writer::default(), table, objects: Vec::new(), starts: Vec::new(), sets: 0 };
+        let mut batch =
+            Self { writer: Writer::with_room(ROOM), table, objects: Vec::new(), starts: Vec::new(), sets: 0 };
         let head = Head { kind: NFNL_MSG_BATCH_BEGIN, resource: NFNL_SUBSYS_NFTABLES, ..Head::default() };
         batch.push(head, Object::Batch, |writer| {
             if let Some(generation) = generation {
@@ -202,7 +215,7 @@ impl Batch {
         }
     }
 
-    fn push(&mut self, head: Head, object: Object, body: impl FnOnce(&mut Writer)) {
+    pub(super) fn push(&mut self, head: Head, object: Object, body: impl FnOnce(&mut Writer)) {
         self.objects.push(object);
         // A batch of 4 thousand million messages would not fit any buffer.
         let sequence = self.objects.len() as u32;

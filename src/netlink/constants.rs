@@ -37,8 +37,10 @@ pub(crate) mod message {
     pub(crate) const DELTABLE: u16 = of(2);
     pub(crate) const NEWCHAIN: u16 = of(3);
     pub(crate) const GETCHAIN: u16 = of(4);
+    pub(crate) const DELCHAIN: u16 = of(5);
     pub(crate) const NEWRULE: u16 = of(6);
     pub(crate) const GETRULE: u16 = of(7);
+    pub(crate) const DELRULE: u16 = of(8);
     pub(crate) const NEWSET: u16 = of(9);
     pub(crate) const GETSET: u16 = of(10);
     pub(crate) const NEWSETELEM: u16 = of(12);
@@ -62,6 +64,7 @@ pub(crate) const NFTA_HOOK_PRIORITY: u16 = 2;
 
 pub(crate) const NFTA_RULE_TABLE: u16 = 1;
 pub(crate) const NFTA_RULE_CHAIN: u16 = 2;
+pub(crate) const NFTA_RULE_HANDLE: u16 = 3;
 pub(crate) const NFTA_RULE_EXPRESSIONS: u16 = 4;
 pub(crate) const NFTA_RULE_USERDATA: u16 = 7;
 
@@ -151,6 +154,9 @@ pub(crate) const NF_ACCEPT: i32 = 1;
 pub(crate) const NFT_JUMP: i32 = -3;
 pub(crate) const NFT_GOTO: i32 = -4;
 pub(crate) const NFT_RETURN: i32 = -5;
+
+pub(crate) const NFTA_MATCH_NAME: u16 = 1;
+pub(crate) const NFTA_MATCH_INFO: u16 = 3;
 
 pub(crate) const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
 pub(crate) const NFTA_REDIR_REG_PROTO_MAX: u16 = 2;

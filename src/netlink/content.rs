@@ -63,6 +63,12 @@ impl Element {
 }
 
 impl Content {
+    /// Whether there is a base chain whose name begins so.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(crate) fn has_base_chain(&self, beginning: &str) -> bool {
+        self.chains.iter().any(|chain| chain.base.is_some() && chain.name.starts_with(beginning))
+    }
+
     /// What is to be in a table.
     pub fn of(table: &Table) -> Self {
         let chain = |chain: &crate::nftables::Chain| ChainContent {
@@ -136,7 +142,7 @@ impl ChainContent {
 }
 
 impl BaseContent {
-    fn of(base: &Base) -> Self {
+    pub(super) fn of(base: &Base) -> Self {
         let kind = match base.kind {
             ChainType::Filter => "filter",
             ChainType::Nat => "nat",
@@ -157,23 +163,27 @@ impl BaseContent {
 }
 
 impl RuleContent {
-    fn of(rule: &Rule, family: FamilyName) -> Self {
+    pub(super) fn of(rule: &Rule, family: FamilyName) -> Self {
         let comment = rule.comment.as_ref().map(|comment| entry(userdata::RULE_COMMENT, comment.as_str(), "\0"));
         Self { expressions: Expression::of(rule, family), userdata: comment.unwrap_or_default() }
     }
 
     /// The comment in the userdata.
     pub(super) fn comment(&self) -> Option<&str> {
-        let mut rest = &self.userdata[..];
-        while let [kind, length, more @ ..] = rest {
-            let (value, after) = more.split_at_checked(usize::from(*length))?;
-            if *kind == userdata::RULE_COMMENT {
-                return super::wire::text(value);
-            }
-            rest = after;
-        }
-        None
+        comment(&self.userdata)
     }
+}
+
+/// The comment in a rule's userdata.
+pub(super) fn comment(mut rest: &[u8]) -> Option<&str> {
+    while let [kind, length, more @ ..] = rest {
+        let (value, after) = more.split_at_checked(usize::from(*length))?;
+        if *kind == userdata::RULE_COMMENT {
+            return super::wire::text(value);
+        }
+        rest = after;
+    }
+    None
 }
 
 /// An entry of userdata. A comment has at most 128 bytes, so its length fits.
@@ -183,7 +193,7 @@ fn entry(kind: u8, text: &str, end: &str) -> Vec<u8> {
 }
 
 impl SetContent {
-    fn of(set: &Set, family: FamilyName) -> Self {
+    pub(super) fn of(set: &Set, family: FamilyName) -> Self {
         let width = set.field.width(family);
         let mut elements = Vec::with_capacity(2 * set.spans.len());
         for span in &*set.spans {

@@ -7,6 +7,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::options;
 use super::wire::array;
+use crate::config::ChainPair;
+use crate::model::Comment;
 use crate::net::FamilyName;
 
 /// `IPT_SO_GET_INFO` and `IPT_SO_GET_ENTRIES` (linux/netfilter_ipv4/ip_tables.h); those of ip6_tables
@@ -29,17 +31,39 @@ const ENTRIES: usize = 40;
 /// # Errors
 /// If the kernel does not let us look.
 pub(crate) fn legacy_chain_exists(family: FamilyName, table: &str, chain: &str) -> io::Result<bool> {
+    Ok(entries(family, table)?.is_some_and(|entries| contains(&entries, &chain_head(chain, true))))
+}
+
+/// Whether an installation, ours or kumactl's, has chains or rules in tables of iptables-legacy, in
+/// the network namespace of the calling thread.
+///
+/// # Errors
+/// If the kernel does not let us look.
+pub(crate) fn legacy_installation(family: FamilyName) -> io::Result<bool> {
+    let marks = [chain_head(ChainPair::PREFIX, false), comment_head(Comment::PREFIX)];
+    for table in super::leftovers::TABLES {
+        if let Some(entries) = entries(family, table.as_str())? {
+            if marks.iter().any(|mark| contains(&entries, mark)) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The entries of a table; none if it is not in use.
+fn entries(family: FamilyName, table: &str) -> io::Result<Option<Vec<u8>>> {
     let (list, domain, level) = match family {
         FamilyName::V4 => ("/proc/thread-self/net/ip_tables_names", AddressFamily::Inet, libc::SOL_IP),
         FamilyName::V6 => ("/proc/thread-self/net/ip6_tables_names", AddressFamily::Inet6, libc::SOL_IPV6),
     };
     let names = match std::fs::read_to_string(list) {
         Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     if !names.lines().any(|name| name == table) {
-        return Ok(false);
+        return Ok(None);
     }
     // Any socket of the family will do.
     let socket = socket(domain, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
@@ -56,7 +80,7 @@ pub(crate) fn legacy_chain_exists(family: FamilyName, table: &str, chain: &str) 
         entries[..NAME].copy_from_slice(&name);
         entries[NAME..NAME + 4].copy_from_slice(&size.to_ne_bytes());
         match options::get(socket.as_fd(), level, GET_ENTRIES, &mut entries) {
-            Ok(_) => return Ok(begins_chain(&entries[ENTRIES..], chain)),
+            Ok(_) => return Ok(Some(entries.split_off(ENTRIES))),
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
             Err(error) => return Err(error),
         }
@@ -66,10 +90,27 @@ pub(crate) fn legacy_chain_exists(family: FamilyName, table: &str, chain: &str) 
 
 /// A chain begins with an entry of the target `ERROR` that holds the chain's name: 29 bytes for the
 /// target's name, one for its revision, then the chain's name (`struct xt_error_target`).
-fn begins_chain(entries: &[u8], chain: &str) -> bool {
-    let mut needle = b"ERROR".to_vec();
-    needle.resize(30, 0);
-    needle.extend(chain.as_bytes());
-    needle.push(0);
-    entries.windows(needle.len()).any(|window| window == needle)
+fn chain_head(name: &str, whole: bool) -> Vec<u8> {
+    let mut bytes = extension("ERROR");
+    bytes.extend(name.as_bytes());
+    bytes.extend(whole.then_some(0));
+    bytes
+}
+
+/// A comment is a match of its own: its name and revision, then the text (`struct xt_comment_info`).
+fn comment_head(text: &str) -> Vec<u8> {
+    let mut bytes = extension("comment");
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
+/// The name of a match or target, and its revision, which is 0 for both of these.
+fn extension(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(30, 0);
+    bytes
+}
+
+fn contains(entries: &[u8], wanted: &[u8]) -> bool {
+    entries.windows(wanted.len()).any(|window| window == wanted)
 }

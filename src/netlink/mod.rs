@@ -4,6 +4,10 @@
 //! dump → [`Content`]. What is wanted and what is there are compared as `Content`, so bytes that the
 //! kernel adds, and the order of its attributes, do not matter.
 //!
+//! What a dump says can also be lifted back to the native form, so that an installation is compared with
+//! what it says of itself. Tables of others are looked at in two places only: for Docker's chain, and for
+//! what iptables installations of ours or kumactl's left, which is removed with our own batch.
+//!
 //! Encoding and decoding are pure and work on any system; the `Socket` needs Linux and the feature
 //! `host`.
 
@@ -17,7 +21,13 @@ mod content;
 mod decode;
 mod expression;
 #[cfg(all(feature = "host", target_os = "linux"))]
+mod integrity;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod leftovers;
+#[cfg(all(feature = "host", target_os = "linux"))]
 mod legacy;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod lift;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod namespace;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -31,7 +41,11 @@ pub use batch::{Batch, Finished, Object};
 pub use content::Content;
 pub use decode::{Dump, InvalidDump};
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub(crate) use legacy::legacy_chain_exists;
+pub(crate) use integrity::Integrity;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use leftovers::Leftovers;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use legacy::{legacy_chain_exists, legacy_installation};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use namespace::Namespace;
 pub use reply::{Failure, Outcome};

@@ -10,7 +10,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use super::batch::{Finished, number};
 use super::constants::*;
 use super::wire::{Head, Messages, Writer, array};
-use super::{Dump, InvalidDump, Outcome, options};
+use super::{Dump, InvalidDump, Leftovers, Outcome, leftovers, options};
 use crate::net::FamilyName;
 use crate::nftables::TABLE;
 
@@ -20,6 +20,9 @@ const ATTEMPTS: usize = 64;
 /// How long the kernel may take for an answer, in seconds. It answers at once; this is so that a
 /// defect cannot make anybody wait for ever.
 const PATIENCE: i64 = 30;
+
+/// More datagrams than can wait to be read, unless somebody keeps sending them.
+const QUEUE: usize = 10_000;
 
 /// Room for one datagram. The kernel cuts dumps into pieces of at most 32 KiB.
 const DATAGRAM: usize = 64 * 1024;
@@ -73,27 +76,57 @@ impl Socket {
         self.send_bytes(&batch.bytes)?;
         // The kernel has answered everything when sending returns.
         let mut outcome = Outcome::default();
-        loop {
-            match self.receive(MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => outcome.read(batch, &self.buffer[..length]),
-                Err(Stop::System(_, Errno::EAGAIN)) => break,
-                Err(stop) => return Err(stop),
-            }
-        }
-        if !outcome.acknowledged && outcome.failures.is_empty() {
+        let lost = self.read_all(|datagram| outcome.read(batch, datagram))?;
+        // One failure is enough to know that nothing was carried out. An acknowledgement is not enough
+        // to know that nothing failed.
+        if outcome.failures.is_empty() && (lost || !outcome.acknowledged) {
             return Err(Stop::Unknown);
         }
         Ok(outcome)
     }
 
+    /// Reads all that waits to be read, and says whether something was lost. Once something was, the
+    /// kernel throws away all further answers until everything has been read.
+    fn read_all(&mut self, mut datagram: impl FnMut(&[u8])) -> Result<bool, Stop> {
+        let mut lost = false;
+        for _ in 0..QUEUE {
+            match self.receive(MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => datagram(&self.buffer[..length]),
+                Err(Stop::Unknown) => lost = true,
+                Err(Stop::System(_, Errno::EAGAIN)) => return Ok(lost),
+                Err(stop) => return Err(stop),
+            }
+        }
+        Ok(true)
+    }
+
     /// Everything in our tables, and the generation of the rules that it is true for.
     pub(crate) fn dump(&mut self) -> Result<(Dump, u32), Stop> {
+        self.steadily(Self::dump_once)
+    }
+
+    /// The same, and what older installations left in the tables of iptables.
+    pub(crate) fn look(&mut self) -> Result<(Dump, Leftovers, u32), Stop> {
+        let read = |socket: &mut Self| Ok(socket.dump_once()?.zip(socket.leftovers_once()?));
+        let ((dump, leftovers), generation) = self.steadily(read)?;
+        Ok((dump, leftovers, generation))
+    }
+
+    /// What an uninstallation removes: the families that have a table of ours, and leftovers.
+    pub(crate) fn look_for_removal(&mut self) -> Result<(Vec<FamilyName>, Leftovers, u32), Stop> {
+        let read = |socket: &mut Self| Ok(Some(socket.families()?).zip(socket.leftovers_once()?));
+        let ((families, leftovers), generation) = self.steadily(read)?;
+        Ok((families, leftovers, generation))
+    }
+
+    /// Reads something while the rules do not change, and says their generation.
+    fn steadily<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<Option<T>, Stop>) -> Result<(T, u32), Stop> {
         for _ in 0..ATTEMPTS {
             let before = self.generation()?;
-            let found = self.dump_once();
+            let found = read(self);
             let after = self.generation()?;
             match found {
-                Ok(Some(dump)) if before == after => return Ok((dump, after)),
+                Ok(Some(found)) if before == after => return Ok((found, after)),
                 // A table that vanishes during the dump makes some of it fail.
                 Ok(_) | Err(Stop::Invalid(_) | Stop::System(_, Errno::ENOENT)) if before != after => {}
                 Ok(_) => {}
@@ -140,6 +173,46 @@ impl Socket {
         Ok(Some(dump))
     }
 
+    /// `None` if it was interrupted. Of tables that are not ours, this reads the names, the chains,
+    /// and the rules of the built-in chains that installations put rules into.
+    fn leftovers_once(&mut self) -> Result<Option<Leftovers>, Stop> {
+        let mut leftovers = Leftovers::default();
+        for family in FamilyName::ALL {
+            let mut found = Vec::new();
+            for table in leftovers::TABLES {
+                match self.get(family, message::GETTABLE, 0, |w| w.text(NFTA_TABLE_NAME, table.as_str())) {
+                    Ok(_) => found.push(table),
+                    Err(Stop::System(_, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => {}
+                    Err(stop) => return Err(stop),
+                }
+            }
+            if found.is_empty() {
+                continue;
+            }
+            found.iter().for_each(|table| leftovers.enter(family, *table));
+            // Kernels list the chains of all tables of the family; those of others are passed over.
+            let chains = self.get(family, message::GETCHAIN, NLM_F_DUMP, |_| {})?;
+            if chains.interrupted {
+                return Ok(None);
+            }
+            leftovers.read(&chains.bytes);
+            for table in found {
+                let builtin = leftovers::CHAINS.iter().map(|chain| chain.as_str().to_owned());
+                for chain in builtin.chain(leftovers.chains(family, table)) {
+                    let rules = self.get(family, message::GETRULE, NLM_F_DUMP, |w| {
+                        w.text(NFTA_RULE_TABLE, table.as_str());
+                        w.text(NFTA_RULE_CHAIN, &chain);
+                    })?;
+                    if rules.interrupted {
+                        return Ok(None);
+                    }
+                    leftovers.read(&rules.bytes);
+                }
+            }
+        }
+        Ok(Some(leftovers))
+    }
+
     /// The families that have a table of ours.
     pub(crate) fn families(&mut self) -> Result<Vec<FamilyName>, Stop> {
         let mut found = Vec::new();
@@ -168,25 +241,34 @@ impl Socket {
 
     /// The generation of the rules, which each change counts up.
     fn generation(&mut self) -> Result<u32, Stop> {
-        let answer = self.send_request(Head { kind: message::GETGEN, ..Head::default() }, |_| {})?;
+        let answer = match self.send_request(Head { kind: message::GETGEN, ..Head::default() }, |_| {}) {
+            // There is nothing in this request that could be invalid, so nobody is there to read it.
+            Err(Stop::System(_, Errno::EINVAL)) => return Err(Stop::Missing),
+            other => other?,
+        };
         Messages(&answer.bytes)
             .filter(|message| message.kind == message::NEWGEN)
             .find_map(|message| message.generic()?.1.number(NFTA_GEN_ID))
             .ok_or(Stop::System("read the generation of the rules", Errno::EPROTO))
     }
 
-    fn get(
-        &mut self,
-        family: FamilyName,
-        kind: u16,
-        flags: u16,
-        body: impl FnOnce(&mut Writer),
-    ) -> Result<Answer, Stop> {
+    fn get(&mut self, family: FamilyName, kind: u16, flags: u16, body: impl Fn(&mut Writer)) -> Result<Answer, Stop> {
         self.send_request(Head { kind, flags, family: number(family), ..Head::default() }, body)
     }
 
-    /// Sends one request and reads the whole answer: one message, or those of a dump.
-    fn send_request(&mut self, head: Head, body: impl FnOnce(&mut Writer)) -> Result<Answer, Stop> {
+    /// Sends one request that changes nothing and reads the whole answer: one message, or those of a
+    /// dump. Asks again if it was lost.
+    fn send_request(&mut self, head: Head, body: impl Fn(&mut Writer)) -> Result<Answer, Stop> {
+        for _ in 0..ATTEMPTS {
+            match self.ask(head, &body) {
+                Err(Stop::Unknown | Stop::System(_, Errno::ENOBUFS)) => _ = self.read_all(|_| ())?,
+                other => return other,
+            }
+        }
+        Err(Stop::System("read nf_tables rules", Errno::ENOBUFS))
+    }
+
+    fn ask(&mut self, head: Head, body: impl Fn(&mut Writer)) -> Result<Answer, Stop> {
         self.sequence = self.sequence.wrapping_add(1) | 0x8000_0000;
         let (sequence, dump) = (self.sequence, head.flags & NLM_F_DUMP != 0);
         let mut writer = Writer::default();

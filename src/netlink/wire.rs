@@ -16,6 +16,11 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// A writer with room for so many bytes; it makes more where they do not do.
+    pub(crate) fn with_room(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
+    }
+
     /// A message of nfnetlink with what `body` writes.
     pub(crate) fn message(&mut self, head: Head, body: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();

@@ -23,9 +23,10 @@ impl Native {
     /// ```
     pub fn of(plan: &Plan) -> Self {
         let mut native = Self { v4: Table::of(&plan.v4), v6: plan.v6.as_ref().map(Table::of) };
-        let marker = Marker::of(&native);
-        marker.put_into(&mut native.v4);
-        native.v6.iter_mut().for_each(|table| marker.put_into(table));
+        let digest = Marker::digest(native.tables());
+        for table in std::iter::once(&mut native.v4).chain(&mut native.v6) {
+            Marker::of(table, digest).put_into(table);
+        }
         native
     }
 }

@@ -1,15 +1,15 @@
 use std::fmt;
 
 use super::names::Name;
-use super::native::{Action, Chain, Native, Rule, Table};
+use super::native::{Action, Chain, Rule, Table};
 use crate::model::Comment;
 
 /// The version of the native form. It changes when the same plan is lowered to other rules, so that
 /// an installation by another version is not taken for the same.
 pub const SCHEMA: u32 = 1;
 
-/// What each table says of itself: by which version of the native form it was made, and from which
-/// plan.
+/// What each table says of itself: by which version of the native form it was made, what was in the
+/// tables of both families, and how much of it in this one.
 ///
 /// It is the comment of the only rule of a regular chain that nothing jumps to. The comment of the
 /// table itself would be the better place, but kernels before 5.10 do not keep it.
@@ -20,32 +20,50 @@ pub struct Marker {
     pub schema: u32,
     /// The digest of the tables of both families.
     pub digest: u128,
+    /// The number of rules in this table, without the marker's own.
+    pub rules: usize,
+    /// The number of intervals in the sets of this table.
+    pub intervals: usize,
 }
 
 impl Marker {
     /// The chain that holds it.
     pub const CHAIN: &'static str = "kuma_mesh_marker";
 
-    /// The marker of tables that have none yet.
-    pub(super) fn of(native: &Native) -> Self {
+    /// The digest of tables without a marker. The order of their chains, which has no effect, does
+    /// not count.
+    pub(crate) fn digest<'a>(tables: impl IntoIterator<Item = &'a Table>) -> u128 {
         let mut digest = Fnv::default();
-        serde_json::to_writer(&mut digest, native).expect("the native form has string keys only");
-        Self { schema: SCHEMA, digest: digest.0 }
+        for table in tables {
+            let mut chains: Vec<_> = table.chains.iter().collect();
+            chains.sort_by(|a, b| a.name.cmp(&b.name));
+            serde_json::to_writer(&mut digest, &(table.family, chains)).expect("the native form has string keys only");
+        }
+        digest.0
+    }
+
+    /// The marker of a table that has none yet.
+    pub(crate) fn of(table: &Table, digest: u128) -> Self {
+        let intervals = table.sets().iter().map(|set| set.spans.len()).sum();
+        let rules = table.chains.iter().map(|chain| chain.rules.len()).sum();
+        Self { schema: SCHEMA, digest, rules, intervals }
     }
 
     /// The marker in a rule's comment, if it is one.
     pub fn parse(comment: &str) -> Option<Self> {
         let mut words = comment.strip_prefix(Comment::PREFIX)?.split(' ');
-        let (Some("schema"), Some(schema), Some("digest"), Some(digest), None) =
-            (words.next(), words.next(), words.next(), words.next(), words.next())
-        else {
-            return None;
+        let mut after = |name| words.next().filter(|word| *word == name).and_then(|_| words.next());
+        let marker = Self {
+            schema: after("schema")?.parse().ok()?,
+            digest: u128::from_str_radix(after("digest")?, 16).ok()?,
+            rules: after("rules")?.parse().ok()?,
+            intervals: after("intervals")?.parse().ok()?,
         };
-        Some(Self { schema: schema.parse().ok()?, digest: u128::from_str_radix(digest, 16).ok()? })
+        words.next().is_none().then_some(marker)
     }
 
-    /// The chain's name was kept free by the lowering.
-    pub(super) fn put_into(self, table: &mut Table) {
+    /// Puts it into the table. The chain's name was kept free by the lowering.
+    pub(crate) fn put_into(self, table: &mut Table) {
         let rule = Rule {
             conditions: Vec::new(),
             action: Action::Return,
@@ -58,7 +76,8 @@ impl Marker {
 
 impl fmt::Display for Marker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "schema {} digest {:032x}", self.schema, self.digest)
+        let Self { schema, digest, rules, intervals } = self;
+        write!(f, "schema {schema} digest {digest:032x} rules {rules} intervals {intervals}")
     }
 }
 
@@ -99,10 +118,17 @@ mod tests {
 
     #[test]
     fn a_marker_is_read_back() {
-        let marker = Marker { schema: 1, digest: 0xab };
+        let marker = Marker { schema: 1, digest: 0xab, rules: 40, intervals: 0 };
         assert_eq!(Marker::parse(Comment::ours(&marker.to_string()).as_str()), Some(marker));
-        for text in ["", "schema 1 digest ab", "kuma/mesh/transparent/proxy/schema 1 digest xyz"] {
-            assert_eq!(Marker::parse(text), None);
+        let ours = |words: &str| format!("{}{words}", Comment::PREFIX);
+        for text in [
+            String::new(),
+            marker.to_string(),
+            ours("schema 1 digest ab"),
+            ours("schema 1 digest xyz rules 1 intervals 0"),
+            ours(&format!("{marker} and more")),
+        ] {
+            assert_eq!(Marker::parse(&text), None);
         }
     }
 }

@@ -15,6 +15,12 @@ impl Name {
         Self(safe(wanted).into())
     }
 
+    /// This name, if it is one.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(crate) fn exactly(text: &str) -> Option<Self> {
+        (safe(text) == text).then(|| Self(text.into()))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

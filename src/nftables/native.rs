@@ -12,6 +12,15 @@ use crate::net::{FamilyName, InterfacePattern, Port, Protocol};
 /// The name of our table in the families `ip` and `ip6`.
 pub const TABLE: &str = "kuma-mesh";
 
+/// Our table of a family, as `nft` calls it.
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) fn table_name(family: FamilyName) -> String {
+    match family {
+        FamilyName::V4 => format!("ip {TABLE}"),
+        FamilyName::V6 => format!("ip6 {TABLE}"),
+    }
+}
+
 /// The tables of both families.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

@@ -37,7 +37,7 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Plan, Error> {
         true => Note::warning(&remark.about, &remark.text),
         false => Note::info(&remark.about, &remark.text),
     }));
-    note_skipped_servers(config, facts, &mut notes);
+    note_servers(config, facts, &mut notes);
     let v4 = ruleset::<V4>(config, facts, &mut notes)?;
     let v6 = match ipv6(config, facts, &mut notes)? {
         true => Some(ruleset::<V6>(config, facts, &mut notes)?),
@@ -187,11 +187,19 @@ fn settings_without_effect(config: &Config) -> Vec<Note> {
     notes
 }
 
-fn note_skipped_servers(config: &Config, facts: &Facts, notes: &mut Vec<Note>) {
+fn note_servers(config: &Config, facts: &Facts, notes: &mut Vec<Note>) {
     if !config.redirect.dns.enabled || config.redirect.dns.capture_all {
         return;
     }
     if let Some(resolvers) = &facts.resolvers {
+        let servers: Vec<_> = resolvers.servers.iter().map(ToString::to_string).collect();
+        notes.push(Note::info(
+            "redirect.dns.resolvConfigPath",
+            match resolvers.path.as_os_str().is_empty() {
+                true => format!("the name servers were given: {}", servers.join(", ")),
+                false => format!("the name servers are those of {}: {}", resolvers.path.display(), servers.join(", ")),
+            },
+        ));
         notes.extend(resolvers.skipped.iter().map(|server| {
             Note::warning(
                 "redirect.dns.enabled",

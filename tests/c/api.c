@@ -104,8 +104,8 @@ static void numbers(void)
     CHECK(KUMATP_SYNTAX_IPTABLES == 1 && KUMATP_SYNTAX_NFT == 2 && KUMATP_SYNTAX_FIREWALLD == 3);
     CHECK(KUMATP_SYNTAX_JSON == 4 && KUMATP_SYNTAX_NATIVE == 5);
     CHECK(KUMATP_FAMILY_ALL == 0 && KUMATP_FAMILY_IPV4 == 4 && KUMATP_FAMILY_IPV6 == 6);
-    CHECK(KUMATP_STATE_ABSENT == 0 && KUMATP_STATE_CURRENT == 1 && KUMATP_STATE_DRIFTED == 2 && KUMATP_STATE_INSTALLED == 3);
-    CHECK(KUMATP_RENDER_LONG == 1 && KUMATP_UNINSTALL_DRY_RUN == 1 && KUMATP_MAX_TEXT == 64 * 1024 * 1024);
+    CHECK(KUMATP_STATE_ABSENT == 0 && KUMATP_STATE_CURRENT == 1 && KUMATP_STATE_DRIFTED == 2 && KUMATP_STATE_UNCOMPARED == 3);
+    CHECK(KUMATP_RENDER_LONG == 1 && KUMATP_APPLY_REPLACE_LEGACY == 1 && KUMATP_UNINSTALL_DRY_RUN == 1 && KUMATP_MAX_TEXT == 64 * 1024 * 1024);
 }
 
 static void arguments(void)
@@ -358,7 +358,7 @@ static void nothing(void)
     CHECK(kumatp_error_status(NULL) == KUMATP_OK && kumatp_error_errno(NULL) == 0);
     CHECK(kumatp_error_message(NULL)[0] == '\0' && kumatp_error_field(NULL) == NULL);
     CHECK(kumatp_text_data(NULL)[0] == '\0' && kumatp_text_len(NULL) == 0);
-    CHECK(kumatp_state_kind(NULL) == KUMATP_STATE_ABSENT && kumatp_state_engine(NULL) == 0);
+    CHECK(kumatp_state_kind(NULL) == KUMATP_STATE_ABSENT && kumatp_state_engines(NULL) == 0);
 }
 
 int main(int argc, char **argv)

@@ -56,15 +56,15 @@ static void uninstall(const struct job *job, int changed)
     kumatp_text_free(report);
 }
 
-static void state(const struct job *job, uint32_t kind, uint32_t engine)
+static void state(const struct job *job, uint32_t kind, uint32_t engines)
 {
     kumatp_state *state = NULL;
     kumatp_error *error = NULL;
-    expect(kumatp_state_read(job->plan, KUMATP_ENGINE_ALL, job->netns_fd, 0, &state, &error), error);
-    if (kumatp_state_kind(state) != kind || kumatp_state_engine(state) != engine) {
+    expect(kumatp_state_read(job->plan, job->netns_fd, 0, &state, &error), error);
+    if (kumatp_state_kind(state) != kind || kumatp_state_engines(state) != engines) {
         kumatp_text *json = NULL;
         expect(kumatp_state_to_json(state, &json, NULL), NULL);
-        fprintf(stderr, "not state %u of engine %u: %s\n", kind, engine, kumatp_text_data(json));
+        fprintf(stderr, "not state %u of engines %u: %s\n", kind, engines, kumatp_text_data(json));
         exit(1);
     }
     kumatp_state_free(state);
@@ -74,13 +74,12 @@ static void *work(void *argument)
 {
     const struct job *job = (const struct job *)argument;
     int netlink = job->engine == KUMATP_ENGINE_NETLINK;
-    uint32_t installed = netlink ? KUMATP_STATE_CURRENT : KUMATP_STATE_INSTALLED;
     for (int round = 0; round < 2; round++) {
         state(job, KUMATP_STATE_ABSENT, 0);
         apply(job, 1);
-        state(job, installed, job->engine);
+        state(job, KUMATP_STATE_CURRENT, job->engine);
         apply(job, !netlink);
-        state(job, installed, job->engine);
+        state(job, KUMATP_STATE_CURRENT, job->engine);
         uninstall(job, 1);
         uninstall(job, 0);
     }
@@ -133,13 +132,24 @@ int main(void)
     job.plan = plan;
     state(&job, KUMATP_STATE_CURRENT, KUMATP_ENGINE_NETLINK);
 
-    /* Two engines at once are seen as what they are. */
+    /* Without a plan, what is there is what was installed. */
+    job.plan = NULL;
+    state(&job, KUMATP_STATE_CURRENT, KUMATP_ENGINE_NETLINK);
+
+    /* An engine takes the place of the other one; either is found and removed. */
+    job.plan = plan;
     job.engine = KUMATP_ENGINE_IPTABLES;
     apply(&job, 1);
-    state(&job, KUMATP_STATE_DRIFTED, KUMATP_ENGINE_NETLINK);
+    state(&job, KUMATP_STATE_CURRENT, KUMATP_ENGINE_IPTABLES);
+    job.plan = NULL;
+    state(&job, KUMATP_STATE_UNCOMPARED, KUMATP_ENGINE_IPTABLES);
     job.engine = KUMATP_ENGINE_ALL;
     uninstall(&job, 1);
     state(&job, KUMATP_STATE_ABSENT, 0);
+
+    expect(kumatp_plan_check(plan, KUMATP_ENGINE_NETLINK, job.netns_fd, 0, &error), error);
+    state(&job, KUMATP_STATE_ABSENT, 0);
+    CHECK(kumatp_plan_check(plan, KUMATP_ENGINE_IPTABLES, job.netns_fd, 0, NULL) == KUMATP_E_UNSUPPORTED);
 
     for (int i = 0; i < NAMESPACES; i++)
         CHECK(close(jobs[i].netns_fd) == 0);

@@ -1,38 +1,95 @@
-//! What the command needs of the host: an engine, facts, and who it runs as.
+//! What the command needs of the host: an engine in a network namespace, and facts.
+
+use std::path::PathBuf;
 
 use clap::ArgMatches;
 use kumatp::config::Config;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, EngineName};
+use kumatp::netlink::Namespace;
 use kumatp::{Error, Facts, facts, policy};
 
-use crate::Failure;
+use crate::{Failure, input};
 
-/// The engine that was asked for by name, if any.
-pub(crate) fn asked(matches: &ArgMatches) -> Result<Option<EngineName>, Failure> {
-    let name = matches.get_one::<String>("engine").map(|name| name.parse()).transpose();
-    name.map_err(|error| Failure::Usage(format!("--engine: {error}")))
+/// What changes the rules, and where.
+pub(crate) struct Target {
+    pub(crate) engine: EngineName,
+    /// Whether the engine was asked for by name.
+    pub(crate) asked: bool,
+    namespace: Option<PathBuf>,
+    /// The file with the facts, if they were given.
+    facts: Option<String>,
 }
 
-pub(crate) fn engine(name: EngineName) -> Result<Box<dyn Engine>, Failure> {
-    match name {
-        EngineName::Iptables => Ok(Box::new(Iptables::default())),
-        EngineName::Netlink => Ok(Box::new(Netlink::default())),
-        other => Err(Failure::Usage(format!("--engine: {other} cannot be used here"))),
+impl Target {
+    /// The engine that was asked for by name, or the usual one, in the network namespace that was
+    /// asked for, or this one.
+    pub(crate) fn of(matches: &ArgMatches, usual: EngineName) -> Result<Self, Failure> {
+        let asked = matches.get_one::<String>("engine").map(|name| name.parse()).transpose();
+        let asked = asked.map_err(|error| Failure::Usage(format!("--engine: {error}")))?;
+        Ok(Self { asked: asked.is_some(), ..Self::with(asked.unwrap_or(usual), matches) })
     }
-}
 
-/// The facts that a plan for this configuration needs.
-pub(crate) fn facts(config: &Config, engine: &dyn Engine) -> Result<Facts, Error> {
-    facts::probe(&policy::facts_needed(config), engine.abilities(config)?)
-}
+    /// This engine, in the network namespace that was asked for, or this one.
+    pub(crate) fn with(engine: EngineName, matches: &ArgMatches) -> Self {
+        let namespace = matches.get_one::<String>("netns").map(PathBuf::from);
+        // Not every command takes facts.
+        let facts = matches.try_get_one::<String>("facts").ok().flatten().cloned();
+        Self { engine, asked: false, namespace, facts }
+    }
 
-/// # Errors
-/// If the command does not run as root, which the iptables programs want.
-pub(crate) fn must_be_root(action: &str) -> Result<(), Error> {
-    match nix::unistd::geteuid().is_root() {
-        true => Ok(()),
-        false => Err(Error::Permission { action: action.into(), needed: "root".into() }),
+    pub(crate) fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
+        match self.engine {
+            EngineName::Iptables => Ok(Box::new(self.iptables()?)),
+            _ => Ok(Box::new(self.netlink()?)),
+        }
+    }
+
+    pub(crate) fn netlink(&self) -> Result<Netlink, Error> {
+        Ok(match self.namespace()? {
+            Some(namespace) => Netlink::in_namespace(namespace),
+            None => Netlink::default(),
+        })
+    }
+
+    pub(crate) fn iptables(&self) -> Result<Iptables, Error> {
+        Ok(match self.namespace()? {
+            Some(namespace) => Iptables::default().in_namespace(namespace),
+            None => Iptables::default(),
+        })
+    }
+
+    /// Whether another namespace was asked for.
+    pub(crate) fn elsewhere(&self) -> bool {
+        self.namespace.is_some()
+    }
+
+    /// The namespace that was asked for.
+    pub(crate) fn namespace(&self) -> Result<Option<Namespace>, Error> {
+        self.namespace.as_ref().map(Namespace::open).transpose()
+    }
+
+    /// The facts that a plan for this configuration needs: those that were given, or what is found.
+    pub(crate) fn facts(&self, config: &Config, engine: &dyn Engine) -> Result<Facts, Failure> {
+        if let Some(path) = &self.facts {
+            let text = input::read(path)?;
+            return serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("--facts {path}: {error}")));
+        }
+        let abilities = engine.abilities(config)?;
+        let request = policy::facts_needed(config);
+        Ok(match self.namespace()? {
+            Some(namespace) => facts::probe_in(&namespace, &request, abilities)?,
+            None => facts::probe(&request, abilities)?,
+        })
+    }
+
+    /// # Errors
+    /// If the programs of iptables are to be run, which want root, and it is not root who runs this.
+    pub(crate) fn must_be_allowed(&self, action: &str) -> Result<(), Error> {
+        match self.engine == EngineName::Iptables && !nix::unistd::geteuid().is_root() {
+            true => Err(Error::Permission { action: action.into(), needed: "root".into() }),
+            false => Ok(()),
+        }
     }
 }

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         }
     };
     match run(&matches) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(failure) => {
             let (message, status) = match failure {
                 Failure::Usage(message) => (message, USAGE),
@@ -60,8 +60,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    match matches.subcommand() {
+fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    let done = match matches.subcommand() {
+        Some(("status", matches)) => return commands::status(matches),
         Some(("install", matches)) => commands::install(matches),
         Some(("uninstall", matches)) => commands::uninstall(matches),
         Some(("render", matches)) => commands::render(matches),
@@ -69,7 +70,8 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("validate", matches)) => commands::validate(matches),
         Some(("completion", matches)) => commands::completion(matches, command()),
         _ => Err(Failure::Usage("give a command; kumatp --help lists them".into())),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn command() -> Command {
@@ -77,7 +79,8 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Redirects the traffic of a workload into its Kuma sidecar, and takes that back")
         .after_help(
-            "Exit status: 0 success, 1 the operation failed, 2 wrong usage or configuration.\n\
+            "Exit status: 0 success, 1 the operation failed, 2 wrong usage or configuration;\n\
+             of status also 3 drifted, 4 absent, 5 installed but not compared.\n\
              \n\
              Environment: KUMA_TRANSPARENT_PROXY_* sets any configuration key, for example\n\
              KUMA_TRANSPARENT_PROXY_REDIRECT_OUTBOUND_PORT for redirect.outbound.port.",
@@ -88,6 +91,7 @@ fn command() -> Command {
         .max_term_width(100)
         .subcommand(install())
         .subcommand(uninstall())
+        .subcommand(status())
         .subcommand(render())
         .subcommand(
             Command::new("translate")
@@ -143,7 +147,9 @@ fn install() -> Command {
                  between. With --dry-run the rules are printed, and nothing is changed.",
             )
             .arg(words())
-            .arg(engine()),
+            .arg(engine("netlink; for a dry run and with --store-firewalld, iptables"))
+            .arg(netns())
+            .arg(facts()),
     )
     .after_help(
         "Example: see the rules for a workload whose SSH port stays as it is, with all DNS redirected:\n\
@@ -174,7 +180,8 @@ fn uninstall() -> Command {
         )
         .args_override_self(true)
         .arg(words())
-        .arg(engine())
+        .arg(engine("whatever has rules"))
+        .arg(netns())
         .arg(switch("dry-run", "Print what would be removed and change nothing"))
         .arg(switch("verbose", "Say every step"))
         .arg(switch("ebpf-enabled", "Not part of this version").hide(true))
@@ -195,21 +202,51 @@ fn render() -> Command {
                     .value_parser(["iptables", "nft", "json", "firewalld"])
                     .help("The syntax to write"),
             )
-            .arg(
-                Arg::new("facts")
-                    .long("facts")
-                    .value_name("FILE")
-                    .help("Take the facts about the host from this JSON file instead of looking; - is standard input"),
-            )
+            .arg(facts())
+            .arg(netns())
             .arg(words()),
     )
 }
 
-fn engine() -> Arg {
+fn status() -> Command {
+    flags::define(
+        Command::new("status")
+            .override_usage("kumatp status [transparent-proxy] [OPTIONS]")
+            .about("Say what is installed, by which engine, and whether it is as it should be")
+            .long_about(
+                "Say what is installed, by which engine, kumactl's installation included. What netlink installed is \
+                 compared with what it installed; with --config, everything is compared with that configuration (and \
+                 the flags beside it). Exit status 0 current, 3 drifted, 4 absent, 5 installed but not compared.",
+            )
+            .arg(words())
+            .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON"))
+            .arg(netns()),
+    )
+}
+
+fn engine(usual: &str) -> Arg {
     Arg::new("engine")
         .long("engine")
         .value_name("ENGINE")
-        .help("What changes the host: iptables, the distribution's programs [default: iptables]")
+        .help(format!(
+            "What changes the host: netlink, straight to the kernel, or iptables, the distribution's programs [default: {usual}]"
+        ))
         .action(ArgAction::Set)
         .overrides_with("engine")
+}
+
+fn facts() -> Arg {
+    Arg::new("facts")
+        .long("facts")
+        .value_name("FILE")
+        .help("Take the facts about the host (sidecar's uid, name servers, IPv6, abilities) from this JSON file instead of looking; - is standard input")
+}
+
+fn netns() -> Arg {
+    Arg::new("netns")
+        .long("netns")
+        .value_name("PATH")
+        .help("Work in this network namespace, such as /var/run/netns/pod or /proc/PID/ns/net, instead of this one")
+        .action(ArgAction::Set)
+        .overrides_with("netns")
 }

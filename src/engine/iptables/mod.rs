@@ -3,6 +3,7 @@
 //! Every family gets one text for `iptables-restore --noflush`: it takes our older rules away and
 //! puts the new ones in, so each table changes in one step. Rules of others are never written.
 
+mod compare;
 mod host;
 mod locate;
 mod ours;
@@ -10,6 +11,7 @@ mod program;
 mod transaction;
 
 use std::ffi::OsStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::host::Host;
@@ -17,29 +19,32 @@ use self::locate::Search;
 use self::ours::{Ours, Wanted};
 use self::transaction::Transaction;
 use super::record::{Place, Record, Recorded};
-use super::{Engine, EngineName, Report, loopback};
+use super::{Engine, EngineName, Report, loopback, netlink};
 use crate::config::Config;
 use crate::error::Error;
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
 use crate::net::{Family, FamilyName, V4, V6};
+use crate::netlink::Namespace;
 
 pub use self::locate::Mode;
 
 /// How long an operation may take in all, retries included.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// The distribution's iptables programs, in the network namespace of the calling thread.
+/// The distribution's iptables programs, in the network namespace of the calling thread or another
+/// one.
 #[derive(Debug, Clone)]
 pub struct Iptables {
     search: Search,
+    namespace: Option<Arc<Namespace>>,
 }
 
 impl Default for Iptables {
     /// Looks for the programs in the absolute directories of the environment variable `PATH`, and
     /// then in `/usr/sbin`, `/sbin`, `/usr/bin` and `/bin`.
     fn default() -> Self {
-        Self { search: Search::path(&std::env::var_os("PATH").unwrap_or_default()).and_usual() }
+        Self { search: Search::path(&std::env::var_os("PATH").unwrap_or_default()).and_usual(), namespace: None }
     }
 }
 
@@ -47,25 +52,41 @@ impl Iptables {
     /// Looks for the programs in these directories only, given in the form of `PATH`. Those that are
     /// not absolute are left out.
     pub fn in_path(path: impl AsRef<OsStr>) -> Self {
-        Self { search: Search::path(path.as_ref()) }
+        Self { search: Search::path(path.as_ref()), namespace: None }
     }
 
-    /// What is installed in either mode and either family, by this crate or by kumactl: rules and chains
-    /// in words, and an empty list if nothing is. Of the configuration only the programs and the waiting
-    /// for them matter.
+    /// Works in another network namespace: the programs are started there. They are those of the
+    /// caller's file system. The caller's thread stays where it is.
+    pub fn in_namespace(mut self, namespace: Namespace) -> Self {
+        self.namespace = Some(Arc::new(namespace));
+        self
+    }
+
+    /// Removes the rules and chains of all installations by iptables, ours or kumactl's, of both
+    /// modes, as far as there are programs for them: what another engine has taken the place of. `::6`
+    /// on the loopback interface stays, as that engine needs it.
     ///
     /// # Errors
-    /// As [`uninstall`](Engine::uninstall), with which it looks in the same places.
-    pub fn installed(&self, config: &Config) -> Result<Vec<String>, Error> {
-        let host = Host::new(&self.search, config, LIMIT);
-        let mut report = Report::new(EngineName::Iptables);
-        let record = Memory::recall(&mut report).record;
-        let removal = Removal::everywhere(&host, config, &record, &mut report)?;
-        match removal.problem {
-            Some(problem) => Err(problem),
-            None => Ok(removal.list()),
+    /// If something could not be removed.
+    pub fn remove_leftovers(&self, config: &Config) -> Result<Report, Error> {
+        self.run(|| self.remove(config, Scope::Rules))
+    }
+
+    fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+        match &self.namespace {
+            None => work(),
+            Some(namespace) => namespace.run(work)?,
         }
     }
+}
+
+/// What is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Rules and chains.
+    Rules,
+    /// Our `::6` on the loopback interface as well.
+    Everything,
 }
 
 impl Engine for Iptables {
@@ -74,13 +95,25 @@ impl Engine for Iptables {
     }
 
     fn abilities(&self, config: &Config) -> Result<HostAbilities, Error> {
-        Host::new(&self.search, config, LIMIT).abilities()
+        self.run(|| Host::new(&self.search, config, LIMIT).abilities())
     }
 
     /// Tests the texts of both families before either is applied. If IPv6 fails, IPv4 is put back as
-    /// it was. What an older installation left in the other mode, or in IPv6 where none is wanted
-    /// now, is removed once the new rules are in force.
+    /// it was. What an older installation left in the other mode, in IPv6 where none is wanted now, or
+    /// in the tables of the netlink engine, is removed once the new rules are in force.
     fn apply(&self, plan: &Plan) -> Result<Report, Error> {
+        self.run(|| self.install(plan))
+    }
+
+    /// Looks in both families and both modes, as far as there are programs for them.
+    fn uninstall(&self, config: &Config) -> Result<Report, Error> {
+        self.run(|| self.remove(config, Scope::Everything))
+    }
+}
+
+/// The operations, in the network namespace of the calling thread.
+impl Iptables {
+    fn install(&self, plan: &Plan) -> Result<Report, Error> {
         let host = Host::new(&self.search, &plan.config, LIMIT);
         let choice = host.choose()?;
         let v6 = match (&plan.v6, choice.v6) {
@@ -127,7 +160,7 @@ impl Engine for Iptables {
                 leftovers.look(&tools, &mut report);
             }
         }
-        let removed = leftovers.run(&mut report);
+        let removed = leftovers.run(&mut report).and_then(|()| netlink::remove_tables(&mut report));
         if v6.is_none() {
             memory.remove_address(&mut report)?;
         }
@@ -144,22 +177,34 @@ impl Engine for Iptables {
         }
     }
 
-    /// Looks in both families and both modes, as far as there are programs for them.
-    fn uninstall(&self, config: &Config) -> Result<Report, Error> {
+    fn remove(&self, config: &Config, scope: Scope) -> Result<Report, Error> {
         let host = Host::new(&self.search, config, LIMIT);
         let mut report = Report::new(EngineName::Iptables);
+        let all = host.all();
+        if all.is_empty() {
+            // Says what was looked for.
+            host.choose()?;
+        }
         let mut memory = Memory::recall(&mut report);
-        let removal = Removal::everywhere(&host, config, &memory.record, &mut report)?;
+        let mut removal = Removal::new(&host, config, &memory.record);
+        for tools in &all {
+            removal.look(tools, &mut report);
+        }
+        if let (false, Some(error)) = (removal.looked, removal.blind.take()) {
+            return Err(error);
+        }
         if config.dry_run {
             removal.describe(&mut report)?;
-            if memory.record.loopback_address {
+            if memory.record.loopback_address && scope == Scope::Everything {
                 report.steps.push("would remove ::6/128 from the loopback interface".into());
             }
             return Ok(report);
         }
         removal.run(&mut report)?;
-        memory.remove_address(&mut report)?;
-        memory.record = Record::default();
+        if scope == Scope::Everything {
+            memory.remove_address(&mut report)?;
+        }
+        memory.record.rules.clear();
         memory.write(&mut report);
         Ok(report)
     }
@@ -244,23 +289,6 @@ impl<'a> Removal<'a> {
         Self { host, config, record: record.clone(), found: Vec::new(), problem: None, blind: None, looked: false }
     }
 
-    /// Looks in both families and both modes, as far as there are programs for them.
-    fn everywhere(host: &'a Host<'a>, config: &'a Config, record: &Record, report: &mut Report) -> Result<Self, Error> {
-        let all = host.all();
-        if all.is_empty() {
-            // Says what was looked for.
-            host.choose()?;
-        }
-        let mut removal = Self::new(host, config, record);
-        for tools in &all {
-            removal.look(tools, report);
-        }
-        match removal.blind.take() {
-            Some(error) if !removal.looked => Err(error),
-            _ => Ok(removal),
-        }
-    }
-
     /// Finds what is ours there.
     fn look(&mut self, tools: &locate::Toolset, report: &mut Report) {
         let found = match tools.family {
@@ -299,17 +327,14 @@ impl<'a> Removal<'a> {
         if let Some(problem) = self.problem {
             return Err(problem);
         }
-        report.steps.extend(self.list().into_iter().map(|what| format!("would remove {what}")));
+        for (tools, ours) in &self.found {
+            report.steps.extend(
+                ours.describe()
+                    .into_iter()
+                    .map(|what| format!("would remove {what} ({}, {})", tools.family, tools.mode)),
+            );
+        }
         Ok(())
-    }
-
-    /// What was found, in words.
-    fn list(&self) -> Vec<String> {
-        let each = |(tools, ours): &(locate::Toolset, Ours)| {
-            let (family, mode) = (tools.family, tools.mode);
-            ours.describe().into_iter().map(move |what| format!("{what} ({family}, {mode})")).collect::<Vec<_>>()
-        };
-        self.found.iter().flat_map(each).collect()
     }
 
     /// Removes all of it, or says what stands in the way before anything is removed.

@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use super::locate::Mode;
 use crate::config::ChainPair;
 use crate::engine::record::Recorded;
+use crate::error::Error;
 use crate::model::{BuiltinChain, Comment, Rule, Ruleset, Table, TableName, Target};
 use crate::net::Family;
 use crate::render::iptables;
@@ -115,6 +116,26 @@ impl Ours {
             table.to_be_put_back(now.unwrap_or(table))
         });
         Wanted { tables: tables.collect() }
+    }
+
+    /// The same in the model's terms, without the rules of others.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the rules that the model cannot say.
+    pub(super) fn ruleset<F: Family>(&self) -> Result<Ruleset<F>, Error> {
+        let mut text = String::new();
+        for table in self.tables.iter().filter(|table| !table.is_empty()) {
+            let _ = writeln!(text, "*{}", table.table);
+            for chain in &table.chains {
+                let _ = writeln!(text, ":{chain} - [0:0]");
+            }
+            let outside = table.outside.iter().map(|rule| (&rule.chain, &rule.spec));
+            for (chain, spec) in outside.chain(table.inside.iter().map(|(chain, spec)| (chain, spec))) {
+                let _ = writeln!(text, "-A {chain} {spec}");
+            }
+            text.push_str("COMMIT\n");
+        }
+        save::parse::<F>(&text)?.ruleset()
     }
 
     /// What there is, for people: one item a table.

@@ -3,12 +3,12 @@
 use nix::libc;
 
 use super::problem;
-use crate::config::Config;
+use crate::config::{Config, IpFamilyMode};
 use crate::error::Error;
 use crate::facts::{HostAbilities, Remark};
 use crate::model::{BuiltinChain, Chain, CtState, Match, Rule, Ruleset, Table, TableName, Target, Transport};
 use crate::net::{Family, FamilyName, InterfacePattern, Port, Uid, V4, V6};
-use crate::netlink::{Batch, Content, Failure, Object, Socket, legacy_chain_exists};
+use crate::netlink::{Batch, Content, Dump, Failure, Object, Socket, legacy_chain_exists};
 
 /// The table that is rehearsed with. It never comes into being.
 const TABLE: &str = "kuma-mesh-rehearsal";
@@ -18,7 +18,7 @@ const DOCKER: &str = "DOCKER_OUTPUT";
 
 pub(super) fn look(config: &Config) -> Result<HostAbilities, Error> {
     let mut found = HostAbilities::default();
-    let looked = Socket::open().map_err(Error::from).and_then(|mut socket| look_with(&mut socket, &mut found));
+    let looked = Socket::open().map_err(Error::from).and_then(|mut socket| look_with(&mut socket, config, &mut found));
     match looked {
         Ok(()) => Ok(found),
         // Not being allowed to look is not absence.
@@ -38,7 +38,40 @@ pub(super) fn look(config: &Config) -> Result<HostAbilities, Error> {
     }
 }
 
-fn look_with(socket: &mut Socket, found: &mut HostAbilities) -> Result<(), Error> {
+fn look_with(socket: &mut Socket, config: &Config, found: &mut HostAbilities) -> Result<(), Error> {
+    if !is_proven(&socket.dump()?.0, config) {
+        rehearse(socket, found)?;
+    }
+    for (family, abilities) in [(FamilyName::V4, &mut found.v4), (FamilyName::V6, &mut found.v6)] {
+        abilities.docker_output = socket.chain_exists(family, "nat", DOCKER)?
+            || legacy_chain_exists(family, "nat", DOCKER).unwrap_or_else(|error| {
+                found.remarks.push(Remark::info(
+                    "docker",
+                    format!("whether Docker has its DNS chain in the {family} tables of iptables-legacy is not known: {error}"),
+                ));
+                false
+            });
+    }
+    Ok(())
+}
+
+/// Whether the rules in force show that the kernel can do all that this configuration may ask for.
+/// Then there is no need for a rehearsal, which takes as long as an installation.
+fn is_proven(installed: &Dump, config: &Config) -> bool {
+    let zones = config.redirect.dns.enabled && !config.redirect.dns.skip_conntrack_zone_split;
+    FamilyName::ALL
+        .into_iter()
+        .filter(|family| *family == FamilyName::V4 || config.ip_family_mode != IpFamilyMode::Ipv4)
+        .all(|family| {
+            installed.of(family).is_some_and(|table| {
+                table.has_base_chain("nat_")
+                    && (!zones || table.has_base_chain("raw_"))
+                    && (!config.drop_invalid_packets || table.has_base_chain("mangle_"))
+            })
+        })
+}
+
+fn rehearse(socket: &mut Socket, found: &mut HostAbilities) -> Result<(), Error> {
     // Both families in one batch: giving a batch up takes the kernel some milliseconds.
     let mut batch = Batch::of_table(TABLE, None);
     batch.add(FamilyName::V4, &Content::of(&crate::nftables::Table::of(&every_kind::<V4>())));
@@ -66,16 +99,6 @@ fn look_with(socket: &mut Socket, found: &mut HostAbilities) -> Result<(), Error
             }
         }
     }
-    for (family, abilities) in [(FamilyName::V4, &mut found.v4), (FamilyName::V6, &mut found.v6)] {
-        abilities.docker_output = socket.chain_exists(family, "nat", DOCKER)?
-            || legacy_chain_exists(family, "nat", DOCKER).unwrap_or_else(|error| {
-                found.remarks.push(Remark::info(
-                    "docker",
-                    format!("whether Docker has its DNS chain in the {family} tables of iptables-legacy is not known: {error}"),
-                ));
-                false
-            });
-    }
     Ok(())
 }
 
@@ -85,6 +108,8 @@ fn place(failure: &Failure) -> Option<(FamilyName, Option<&str>)> {
         Object::Batch => None,
         Object::Table { family } | Object::Set { family, .. } => Some((*family, None)),
         Object::Chain { family, chain } | Object::Rule { family, chain, .. } => Some((*family, Some(chain))),
+        // Nothing of others is rehearsed.
+        Object::Leftover { .. } => None,
     }
 }
 

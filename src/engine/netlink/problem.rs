@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use crate::error::Error;
 use crate::net::FamilyName;
 use crate::netlink::{Failure, Finished, Object, Socket, Stop};
-use crate::nftables::{Native, TABLE};
+use crate::nftables::{Native, table_name};
 use crate::render::nft;
 
 /// How sending a batch went, if nothing was wrong with it.
@@ -51,17 +51,26 @@ pub(super) fn explain(failure: &Failure, more: usize, native: Option<&Native>) -
                 remedy: "stop that program, or remove the table with it".to_owned(),
             };
         }
+        (Errno::EBUSY, Some(Object::Leftover { .. }), _) => {
+            return Error::Conflict {
+                problem: format!("rules of others lead to {what}"),
+                remedy: "remove them first (iptables-nft-save shows them)".to_owned(),
+            };
+        }
         (Errno::EOPNOTSUPP, Some(Object::Batch), _) => return Stop::Missing.into(),
         (Errno::ENOENT | Errno::EOPNOTSUPP, Some(Object::Rule { .. }), Some(expression)) => {
             return Error::Unsupported {
-                what: format!("the nf_tables expression '{expression}' in this kernel, needed for {what}"),
-                remedy: format!("load the kernel module nft_{expression}, or use a kernel that has it"),
+                what: format!("the nf_tables expression '{expression}' in this kernel, needed for {what},"),
+                remedy: format!(
+                    "load the kernel module nft_{expression}, use a kernel that has it (CONFIG_NFT_{}), or use the engine iptables",
+                    expression.to_ascii_uppercase()
+                ),
             };
         }
         (Errno::ENOENT | Errno::EOPNOTSUPP, Some(Object::Chain { .. } | Object::Table { .. }), _) => {
             return Error::Unsupported {
                 what: format!("a part of nf_tables in this kernel, needed for {what}"),
-                remedy: "load the kernel modules nf_tables and nft_chain_nat (nft_chain_nat_ipv4 and nft_chain_nat_ipv6 before Linux 5.1), or use a kernel that has them".to_owned(),
+                remedy: "load the kernel modules nf_tables and nft_chain_nat (nft_chain_nat_ipv4 and nft_chain_nat_ipv6 before Linux 5.1), use a kernel that has them (CONFIG_NF_TABLES, CONFIG_NFT_NAT), or use the engine iptables".to_owned(),
             };
         }
         _ => {}
@@ -73,19 +82,21 @@ pub(super) fn explain(failure: &Failure, more: usize, native: Option<&Native>) -
     if more > 0 {
         message = format!("{message} (and {more} more failed)");
     }
-    Error::Os { action: format!("make {what}"), message, errno: Some(failure.errno) }
+    let verb = if matches!(failure.object, Some(Object::Leftover { .. })) { "remove" } else { "make" };
+    Error::Os { action: format!("{verb} {what}"), message, errno: Some(failure.errno) }
 }
 
 /// What a message is about, for people.
 fn name(object: Option<&Object>, native: Option<&Native>) -> String {
-    let table = |family: &FamilyName| match family {
-        FamilyName::V4 => format!("ip {TABLE}"),
-        FamilyName::V6 => format!("ip6 {TABLE}"),
-    };
+    let table = |family: &FamilyName| table_name(*family);
     match object {
         Some(Object::Table { family }) => format!("the table {}", table(family)),
         Some(Object::Chain { family, chain }) => format!("the chain {chain} of the table {}", table(family)),
         Some(Object::Set { family, set }) => format!("the set {set} of the table {}", table(family)),
+        Some(Object::Leftover { family, table, chain }) => {
+            let ip = if *family == FamilyName::V4 { "ip" } else { "ip6" };
+            format!("what an older installation left in the chain {chain} of the table {ip} {table}")
+        }
         Some(Object::Rule { family, chain, index }) => {
             let tables = native.into_iter().flat_map(Native::tables);
             let rule =
@@ -174,9 +185,15 @@ mod tests {
             matches!(said(Errno::EOPNOTSUPP, Object::Batch, None), Error::Unsupported { what, .. } if what == "nf_tables in this kernel")
         );
         let text = said(Errno::ENOENT, rule(), Some("redir")).to_string();
-        for words in
-            ["'redir'", "nft_redir", "meta l4proto tcp redirect to :15001", "ip6 kuma-mesh", "redirect.outbound.port"]
-        {
+        for words in [
+            "'redir'",
+            "nft_redir",
+            "CONFIG_NFT_REDIR",
+            "the engine iptables",
+            "meta l4proto tcp redirect to :15001",
+            "ip6 kuma-mesh",
+            "redirect.outbound.port",
+        ] {
             assert!(text.contains(words), "{words}: {text}");
         }
         let error = said(Errno::EEXIST, rule(), None);

@@ -92,7 +92,7 @@ func tell(report kumatp.Report) {
 }
 
 func look(plan *kumatp.Plan, netns *os.File) error {
-	state, err := plan.State(kumatp.Netlink, netns)
+	state, err := plan.State(netns)
 	if err == nil {
 		fmt.Println("state:", state)
 	}

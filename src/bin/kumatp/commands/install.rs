@@ -1,0 +1,147 @@
+//! Putting rules in force and taking them away.
+
+use std::path::Path;
+
+use clap::ArgMatches;
+use kumatp::config::{Config, Layers};
+use kumatp::engine::{Engine as _, EngineName, Report, resolv_backup, uninstall_all};
+use kumatp::model::Plan;
+use kumatp::{Error, firewalld, policy, render};
+
+use super::{DIRECT_XML, direct_xml, print, tell, warn};
+use crate::host::Target;
+use crate::{Failure, input};
+
+pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
+    let (config, notes) = input::config(matches)?;
+    warn(&notes, config.verbose);
+    let target = target(matches, &config)?;
+    if !config.dry_run {
+        target.must_be_allowed("install the rules")?;
+    }
+    let engine = target.engine()?;
+    let plan = policy::plan(&config, &target.facts(&config, &*engine)?)?;
+    warn(&plan.notes, config.verbose);
+    if config.dry_run {
+        return dry_run(&target, &plan);
+    }
+    let reports = match target.engine {
+        EngineName::Netlink => by_netlink(&target, &plan)?,
+        _ => vec![engine.apply(&plan)?],
+    };
+    reports.iter().for_each(|report| warn(&report.notes, config.verbose));
+    if config.store_firewalld {
+        firewalld::store(direct_xml(), &plan).map_err(|error| {
+            Failure::Other(format!("{error}; the rules are in force, but firewalld will not load them again"))
+        })?;
+    }
+    let families = if plan.v6.is_some() { "IPv4 and IPv6" } else { "IPv4" };
+    let done = match reports.iter().any(|report| report.changed) {
+        true => format!("transparent proxy installed for {families}"),
+        false => format!("unchanged: these rules for {families} were in force"),
+    };
+    tell(&reports, config.verbose, &done)
+}
+
+/// The engine to install with, and what there is to say about the choice.
+fn target(matches: &ArgMatches, config: &Config) -> Result<Target, Failure> {
+    // What kumactl prints in a dry run is text for iptables-restore, and firewalld's direct rules are
+    // rules of iptables.
+    let usual = match config.dry_run || config.store_firewalld {
+        true => EngineName::Iptables,
+        false => EngineName::Netlink,
+    };
+    let target = Target::of(matches, usual)?;
+    if config.store_firewalld && target.engine == EngineName::Netlink {
+        return Err(Failure::Usage(
+            "--store-firewalld: firewalld stores rules of iptables only; leave it out, or use --engine iptables".into(),
+        ));
+    }
+    if config.store_firewalld && !target.asked && !config.dry_run {
+        eprintln!("note: --store-firewalld selects the engine iptables, whose rules firewalld can load again");
+    }
+    if target.engine == EngineName::Netlink {
+        let of_programs = ["wait", "wait-interval", "max-retries", "sleep-between-retries", "iptables-executables"];
+        for flag in of_programs.into_iter().filter(|flag| matches.contains_id(flag)) {
+            eprintln!("note: --{flag}: not needed, since the engine netlink runs no programs");
+        }
+    }
+    Ok(target)
+}
+
+/// Installs by netlink, and has the programs of iptables remove what netlink cannot: it does not see
+/// the tables of iptables-legacy.
+fn by_netlink(target: &Target, plan: &Plan) -> Result<Vec<Report>, Failure> {
+    let engine = target.netlink()?;
+    let left = engine.left_to_iptables()?;
+    if left.is_empty() {
+        return Ok(vec![engine.apply(plan)?]);
+    }
+    let report = engine.allow_legacy_leftovers().apply(plan)?;
+    eprintln!("note: the iptables programs remove what netlink cannot: {}", left.join(", "));
+    let removed = target.iptables()?.remove_leftovers(&plan.config).map_err(|error| {
+        Failure::Other(format!(
+            "the new rules are in force, but so are those of an older installation ({}): {error}",
+            left.join(", ")
+        ))
+    })?;
+    Ok(vec![report, removed])
+}
+
+/// Prints the rules: as kumactl does, or for the engine that was asked for by name.
+fn dry_run(target: &Target, plan: &Plan) -> Result<(), Failure> {
+    if target.engine == EngineName::Netlink {
+        print(&render::nft::plan(plan))?;
+        match target.netlink()?.check(plan) {
+            Ok(()) => eprintln!("checked: the kernel would take these rules"),
+            Err(error @ Error::Permission { .. }) => eprintln!("not checked: {error}"),
+            Err(error) => return Err(error.into()),
+        }
+        return Ok(());
+    }
+    let mut text = render::iptables::plan(plan);
+    if plan.config.store_firewalld {
+        text.push('\n');
+        text.push_str(&render::firewalld::plan(plan));
+    }
+    print(&text)
+}
+
+pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
+    input::no_other_words(matches)?;
+    let on = |name: &str| matches.get_one::<String>(name).is_some_and(|value| value == "true");
+    if on("ebpf-enabled") {
+        return Err(Failure::Usage("--ebpf-enabled: the eBPF engine is not part of this version; leave it out".into()));
+    }
+    // Of the configuration, only which programs to use and how to wait for them matters here.
+    let mut layers = Layers::new();
+    layers.environment(input::environment());
+    let (mut config, _) = layers.finish()?;
+    (config.dry_run, config.verbose) = (on("dry-run"), on("verbose"));
+    let target = Target::of(matches, EngineName::Netlink)?;
+    let mut reports = match target.asked {
+        true => {
+            if !config.dry_run {
+                target.must_be_allowed("remove the rules")?;
+            }
+            vec![target.engine()?.uninstall(&config)?]
+        }
+        false => uninstall_all(&config, target.namespace()?.as_ref())?,
+    };
+    // The files of this host have nothing to do with the rules of another namespace.
+    if !config.dry_run && !target.elsewhere() {
+        let mut files = Report::new(target.engine);
+        if firewalld::unstore(direct_xml())? {
+            files.step(format!("removed our entries from {DIRECT_XML}"));
+        }
+        resolv_backup::restore(Path::new("/etc"), &mut files)?;
+        reports.push(files);
+    }
+    reports.iter().for_each(|report| warn(&report.notes, config.verbose));
+    let summary = match (config.dry_run, reports.iter().all(|report| report.steps.is_empty())) {
+        (true, false) => "nothing was changed",
+        (false, false) => "transparent proxy removed",
+        (_, true) => "no transparent proxy is installed",
+    };
+    tell(&reports, config.verbose || config.dry_run, summary)
+}

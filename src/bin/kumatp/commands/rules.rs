@@ -1,0 +1,49 @@
+//! Rules as text, and text as other text.
+
+use clap::ArgMatches;
+use kumatp::engine::EngineName;
+use kumatp::net::{Family, V4, V6};
+use kumatp::{Error, firewalld, policy, render, save};
+
+use super::{print, warn};
+use crate::host::Target;
+use crate::{Failure, input};
+
+pub(crate) fn render(matches: &ArgMatches) -> Result<(), Failure> {
+    let (mut config, notes) = input::config(matches)?;
+    warn(&notes, config.verbose);
+    config.dry_run = true;
+    let format = matches.get_one::<String>("format").map_or("iptables", String::as_str);
+    let usual = if format == "nft" { EngineName::Netlink } else { EngineName::Iptables };
+    let target = Target::with(usual, matches);
+    let facts = target.facts(&config, &*target.engine()?)?;
+    let plan = policy::plan(&config, &facts)?;
+    warn(&plan.notes, config.verbose);
+    print(&match format {
+        "nft" => render::nft::plan(&plan),
+        "json" => render::json::plan(&plan),
+        "firewalld" => render::firewalld::plan(&plan),
+        _ => render::iptables::plan(&plan),
+    })
+}
+
+pub(crate) fn translate(matches: &ArgMatches) -> Result<(), Failure> {
+    let text = input::read("-")?;
+    print(&match matches.get_one::<String>("to").map(String::as_str) {
+        Some("nft") => nft(&text)?,
+        Some("json") => save::to_json(&text)?,
+        _ => firewalld::translate(&text)?,
+    })
+}
+
+/// The nft script of an iptables-restore text.
+fn nft(text: &str) -> Result<String, Error> {
+    fn script<F: Family>(text: &str) -> Result<String, Error> {
+        let saved = save::parse::<F>(text)?;
+        Ok(render::nft::ruleset(&saved.ruleset()?))
+    }
+    let texts = save::families(text);
+    let v4 = texts.v4.as_deref().map(script::<V4>).transpose()?;
+    let v6 = texts.v6.as_deref().map(script::<V6>).transpose()?;
+    Ok([v4, v6].into_iter().flatten().collect::<Vec<_>>().join("\n"))
+}

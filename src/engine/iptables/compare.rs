@@ -1,0 +1,96 @@
+//! How the rules of an installation by iptables compare with those of a plan.
+
+use super::host::Host;
+use super::locate::Mode;
+use super::ours::{self, Ours};
+use super::{Iptables, LIMIT};
+use crate::engine::record::{Place, Record};
+use crate::error::Error;
+use crate::model::{Chain, Plan, Ruleset};
+use crate::net::Family;
+
+impl Iptables {
+    /// How what an installation in this mode has differs from a plan, in words; none if it is the same.
+    /// Comments are not compared, so that kumactl's installation of the same plan is no other.
+    pub(crate) fn differences(&self, plan: &Plan, mode: Mode) -> Result<Vec<String>, Error> {
+        let host = Host::new(&self.search, &plan.config, LIMIT);
+        // What is not known to be ours for want of a record is looked for by the plan itself.
+        let mut record = Place::of_this_namespace().and_then(|place| place.load()).unwrap_or_default();
+        let mut unmarked = ours::unmarked(&plan.v4, mode);
+        unmarked.extend(plan.v6.iter().flat_map(|rules| ours::unmarked(rules, mode)));
+        record.or_rules(&unmarked);
+        let mut list = differences_of(&host, Some(&plan.v4), mode, &record)?;
+        list.extend(differences_of(&host, plan.v6.as_ref(), mode, &record)?);
+        Ok(list)
+    }
+}
+
+fn differences_of<F: Family>(
+    host: &Host<'_>,
+    wanted: Option<&Ruleset<F>>,
+    mode: Mode,
+    record: &Record,
+) -> Result<Vec<String>, Error> {
+    let wanted = wanted.map(Ruleset::canonical).unwrap_or_else(|| Ruleset::new([]));
+    let Some(tools) = host.all().into_iter().find(|tools| (tools.family, tools.mode) == (F::NAME, mode)) else {
+        // What is not wanted may well have no programs.
+        return match wanted.tables.is_empty() {
+            true => Ok(Vec::new()),
+            false => Err(Error::Unsupported {
+                what: format!(
+                    "looking at the {} rules of iptables-{mode} on this host, which lacks the programs,",
+                    F::NAME
+                ),
+                remedy: "install them, or name them (--iptables-executables)".into(),
+            }),
+        };
+    };
+    let found = match host.look::<F>(&tools)? {
+        Some(saved) => Ours::find(&saved, &record.of(F::NAME, mode)).ruleset::<F>(),
+        None => Ok(Ruleset::new([])),
+    };
+    Ok(match found {
+        Ok(found) => {
+            differences(&wanted, &found.canonical()).into_iter().map(|text| format!("{}: {text}", F::NAME)).collect()
+        }
+        // Rules in our chains that no plan has.
+        Err(error) => vec![format!("{}: {error}", F::NAME)],
+    })
+}
+
+/// How rules in canonical form differ.
+fn differences<F: Family>(wanted: &Ruleset<F>, found: &Ruleset<F>) -> Vec<String> {
+    let chains = |rules: &Ruleset<F>| {
+        let of_table = |table: &crate::model::Table<F>| {
+            let name = table.name;
+            table.chains.iter().map(|chain| ((name, chain.name.clone()), chain.clone())).collect::<Vec<_>>()
+        };
+        rules.tables.iter().flat_map(of_table).collect::<Vec<_>>()
+    };
+    let (wanted, found) = (chains(wanted), chains(found));
+    let mut list = Vec::new();
+    for (key, chain) in &wanted {
+        let place = format!("the chain {} of the table {}", key.1, key.0);
+        let there = found.iter().find(|(other, _)| other == key).map(|(_, there)| there);
+        match there {
+            None if chain.is_builtin() => list.push(format!("{place} has none of our rules")),
+            None => list.push(format!("{place} is missing")),
+            Some(there) => list.extend(difference(&place, chain, there)),
+        }
+    }
+    for (key, _) in found.iter().filter(|(key, _)| wanted.iter().all(|(other, _)| other != key)) {
+        let what = if key.1.builtin().is_some() { "has rules of ours that are not wanted" } else { "is not wanted" };
+        list.push(format!("the chain {} of the table {} {what}", key.1, key.0));
+    }
+    list
+}
+
+fn difference<F: Family>(place: &str, wanted: &Chain<F>, found: &Chain<F>) -> Option<String> {
+    let (many, there) = (wanted.rules.len(), found.rules.len());
+    if many != there {
+        let of_ours = if wanted.is_builtin() { " of ours" } else { "" };
+        return Some(format!("{place} has {there} rules{of_ours} instead of {many}"));
+    }
+    let index = wanted.rules.iter().zip(&found.rules).position(|(a, b)| a != b)?;
+    Some(format!("rule {} of {place} is another", index + 1))
+}

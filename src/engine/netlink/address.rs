@@ -1,0 +1,60 @@
+use nix::libc;
+
+use super::problem;
+use crate::engine::record::{Place, Record};
+use crate::engine::{Report, loopback};
+use crate::error::Error;
+use crate::model::Note;
+
+/// The sidecar's own IPv6 address on the loopback interface, and whether it was us who added it.
+pub(super) struct Address {
+    place: Option<Place>,
+    pub(super) record: Record,
+}
+
+impl Address {
+    pub(super) fn recall(report: &mut Report) -> Self {
+        let place = Place::of_this_namespace();
+        let record = place.as_ref().map_err(Clone::clone).and_then(Place::load).unwrap_or_else(|error| {
+            report
+                .notes
+                .push(Note::info("record", format!("what an older installation noted down is not known: {error}")));
+            Record::default()
+        });
+        Self { place: place.ok(), record }
+    }
+
+    /// True if it was not there.
+    pub(super) fn add(&mut self, report: &mut Report) -> Result<bool, Error> {
+        let added = match loopback::add() {
+            // Adding an address that is there needs the privilege as well.
+            Err(Error::Os { errno: Some(libc::EPERM), .. }) => return Err(problem::not_permitted()),
+            other => other?,
+        };
+        if added {
+            report.step("added ::6/128 to the loopback interface");
+            self.note(true, report);
+        }
+        Ok(added)
+    }
+
+    pub(super) fn remove(&mut self, report: &mut Report) -> Result<(), Error> {
+        if self.record.loopback_address {
+            if loopback::remove()? {
+                report.step("removed ::6/128 from the loopback interface");
+            }
+            self.note(false, report);
+        }
+        Ok(())
+    }
+
+    /// Not being able to write is no reason to leave traffic unredirected.
+    fn note(&mut self, ours: bool, report: &mut Report) {
+        self.record.loopback_address = ours;
+        let Some(place) = &self.place else { return };
+        if let Err(error) = place.store(&self.record) {
+            let text = format!("{error}; a later uninstall will not know whose ::6 on the loopback interface is");
+            report.notes.push(Note::info("record", text));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Changing what is in the kernel: one batch, begun again where others change the rules meanwhile.
+
+use nix::errno::Errno;
+
+use super::problem::{self, Attempt};
+use crate::engine::Report;
+use crate::error::Error;
+use crate::model::Note;
+use crate::net::FamilyName;
+use crate::netlink::{Batch, Content, Dump, Leftovers, Socket, Stop};
+use crate::nftables::{Native, table_name};
+
+/// How many times an operation is begun again because others changed the rules meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// What is to be in the tables of both families.
+pub(super) struct Wanted {
+    v4: Content,
+    v6: Option<Content>,
+}
+
+impl Wanted {
+    pub(super) fn of(native: &Native) -> Self {
+        Self { v4: Content::of(&native.v4), v6: native.v6.as_ref().map(Content::of) }
+    }
+
+    pub(super) fn of_family(&self, family: FamilyName) -> Option<&Content> {
+        match family {
+            FamilyName::V4 => Some(&self.v4),
+            FamilyName::V6 => self.v6.as_ref(),
+        }
+    }
+}
+
+/// How what was found differs from what is wanted.
+pub(super) fn differences(wanted: &Wanted, found: &Dump) -> Vec<String> {
+    let mut list = Vec::new();
+    for family in FamilyName::ALL {
+        let table = tables(&[family]);
+        match (wanted.of_family(family), found.of(family)) {
+            (None, None) => {}
+            (Some(_), None) => list.push(format!("{table} is missing")),
+            (None, Some(_)) => list.push(format!("{table} is there, and the plan leaves {family} out")),
+            (Some(wanted), Some(found)) => {
+                if wanted.marker() != found.marker() {
+                    list.push(format!("{table} was made from another plan, or by another version"));
+                }
+                list.extend(wanted.differences(found).into_iter().map(|difference| format!("{table}: {difference}")));
+            }
+        }
+    }
+    list
+}
+
+/// Puts the rules in force, in the place of all that any older installation has in nf_tables.
+pub(super) fn install(socket: &mut Socket, native: &Native, report: &mut Report) -> Result<(), Error> {
+    let wanted = Wanted::of(native);
+    // The first time, the tables that are not there need not be removed, if nobody makes them
+    // meanwhile: the generation sees to that. Closing a socket after a removal takes 10 ms.
+    let mut trusting = true;
+    let mut stop = problem::restless();
+    for _ in 0..ATTEMPTS {
+        let (found, leftovers, generation) = socket.look()?;
+        let same = differences(&wanted, &found).is_empty();
+        if same && leftovers.is_empty() {
+            return Ok(());
+        }
+        let fresh = trusting && found.v4.is_none() && found.v6.is_none();
+        // Leftovers are removed by what was read of them.
+        let relies = fresh || !leftovers.is_empty();
+        let mut batch = Batch::new(relies.then_some(generation));
+        let (mut made, mut removed) = (Vec::new(), Vec::new());
+        for family in FamilyName::ALL.into_iter().filter(|_| !same) {
+            let content = wanted.of_family(family);
+            if !fresh && (content.is_some() || found.of(family).is_some()) {
+                batch.remove(family);
+            }
+            match content {
+                Some(content) => {
+                    batch.add(family, content);
+                    made.push(family);
+                }
+                None if found.of(family).is_some() => removed.push(family),
+                None => {}
+            }
+        }
+        batch.remove_leftovers(&leftovers);
+        match problem::send(socket, &batch.commit(), Some(native))? {
+            Attempt::Done => {}
+            Attempt::Changed => {
+                trusting = false;
+                stop = problem::restless();
+                continue;
+            }
+            // What is there then, the next round tells.
+            Attempt::Unknown => {
+                let (found, leftovers, _) = socket.look()?;
+                if !differences(&wanted, &found).is_empty() || !leftovers.is_empty() {
+                    stop = Stop::Unknown.into();
+                    continue;
+                }
+            }
+        }
+        if !made.is_empty() {
+            let verb = if found == Dump::default() { "installed" } else { "replaced" };
+            report.step(format!("{verb} {}", tables(&made)));
+        }
+        if !removed.is_empty() {
+            report.step(format!("removed {}", tables(&removed)));
+        }
+        leftovers.describe().into_iter().for_each(|what| report.step(format!("removed {what}")));
+        note_uncommented(&leftovers, report);
+        return Ok(());
+    }
+    Err(stop)
+}
+
+/// Removes all that any installation has in nf_tables, unless only asked to say what that is.
+pub(super) fn removal(socket: &mut Socket, dry_run: bool, report: &mut Report) -> Result<Vec<String>, Error> {
+    let mut stop = problem::restless();
+    for _ in 0..ATTEMPTS {
+        let (families, leftovers, generation) = socket.look_for_removal()?;
+        let own = (!families.is_empty()).then(|| tables(&families));
+        let found: Vec<_> = own.into_iter().chain(leftovers.describe()).collect();
+        if found.is_empty() {
+            return Ok(found);
+        }
+        let mut batch = Batch::new((!leftovers.is_empty()).then_some(generation));
+        families.iter().for_each(|family| batch.remove(*family));
+        batch.remove_leftovers(&leftovers);
+        if !dry_run {
+            match problem::send(socket, &batch.commit(), None)? {
+                Attempt::Done => {}
+                Attempt::Changed => {
+                    stop = problem::restless();
+                    continue;
+                }
+                Attempt::Unknown => {
+                    let (families, leftovers, _) = socket.look_for_removal()?;
+                    if !families.is_empty() || !leftovers.is_empty() {
+                        stop = Stop::Unknown.into();
+                        continue;
+                    }
+                }
+            }
+        }
+        note_uncommented(&leftovers, report);
+        return Ok(found);
+    }
+    Err(stop)
+}
+
+/// Removes our tables and nothing else: for an engine whose rules have taken their place.
+pub(crate) fn remove_tables(report: &mut Report) -> Result<(), Error> {
+    let mut socket = match Socket::open() {
+        // There is nothing in what the kernel does not have.
+        Err(Stop::Missing) => return Ok(()),
+        other => other?,
+    };
+    for _ in 0..ATTEMPTS {
+        let families = match socket.families() {
+            Err(Stop::System(_, Errno::EOPNOTSUPP | Errno::EINVAL)) => return Ok(()),
+            other => other?,
+        };
+        if families.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::new(None);
+        families.iter().for_each(|family| batch.remove(*family));
+        if problem::send(&mut socket, &batch.commit(), None)? == Attempt::Done {
+            report.step(format!("removed {}", tables(&families)));
+            return Ok(());
+        }
+    }
+    Err(problem::restless())
+}
+
+/// Says that rules may be left that nothing tells from those of others.
+fn note_uncommented(leftovers: &Leftovers, report: &mut Report) {
+    if leftovers.uncommented {
+        let text = "the rules of an older iptables-nft installation had no comments, so of those outside of its own chains only the ones that lead there are known; look into PREROUTING and OUTPUT with iptables-nft-save";
+        report.notes.push(Note::warning("comments.disabled", text));
+    }
+}
+
+/// The tables of some families, for people.
+fn tables(families: &[FamilyName]) -> String {
+    let noun = if families.len() == 1 { "the table" } else { "the tables" };
+    format!("{noun} {}", families.iter().copied().map(table_name).collect::<Vec<_>>().join(" and "))
+}

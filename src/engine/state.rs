@@ -1,0 +1,141 @@
+//! What is installed, by which engine, and whether it is as it should be.
+
+use serde::Serialize;
+
+use super::iptables::{Iptables, Mode};
+use super::{EngineName, Status, netlink};
+use crate::error::Error;
+use crate::model::{Note, Plan};
+use crate::net::FamilyName;
+use crate::netlink::{Dump, Namespace, Socket, Stop};
+
+/// What is installed in a network namespace.
+///
+/// Its JSON form has `status`, `installations` and, if there is something to say, `notes`:
+///
+/// ```json
+/// {
+///   "status": { "state": "drifted", "differences": ["ip kuma-mesh: it has 37 rules instead of 38"] },
+///   "installations": [
+///     { "engine": "netlink", "families": ["ipv4", "ipv6"],
+///       "status": { "state": "drifted", "differences": ["ip kuma-mesh: it has 37 rules instead of 38"] } }
+///   ]
+/// }
+/// ```
+///
+/// An installation by `iptables` also has `mode`, `nft` or `legacy`. The states are those of
+/// [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct State {
+    /// Of everything: that of the only installation, `absent` if there is none, and `drifted` if there
+    /// are several.
+    pub status: Status,
+    /// What was found. More than one if one engine's rules were not removed when another's came.
+    pub installations: Vec<Installation>,
+    /// What could not be looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
+}
+
+/// The rules of one engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Installation {
+    /// The engine. Installations by iptables can be kumactl's as well as ours: their rules carry the
+    /// same marks, and each program can remove the other's.
+    pub engine: EngineName,
+    /// The mode of the iptables programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// The families that have rules.
+    pub families: Vec<FamilyName>,
+    /// How it compares with the plan, or with what was installed.
+    pub status: Status,
+}
+
+/// Looks at what is installed in the network namespace of the calling thread, or in another one.
+///
+/// Installations of both engines are compared with the plan if there is one. Without a plan, one by
+/// netlink is compared with what was installed, which its marker tells; one by iptables is
+/// [`Uncompared`](Status::Uncompared). Comparing one by iptables needs its programs; nothing else does.
+///
+/// # Errors
+/// [`Error::Permission`] if the caller may not look, [`Error::Os`] if something cannot be read.
+pub fn state(plan: Option<&Plan>, namespace: Option<&Namespace>) -> Result<State, Error> {
+    match namespace {
+        None => state_here(plan),
+        Some(namespace) => namespace.run(|| state_here(plan))?,
+    }
+}
+
+fn state_here(plan: Option<&Plan>) -> Result<State, Error> {
+    let mut notes = Vec::new();
+    let mut installations = Vec::new();
+    match Socket::open().and_then(|mut socket| socket.look()) {
+        Ok((dump, leftovers, _)) => {
+            installations.extend(by_netlink(plan, &dump));
+            installations.extend(by_iptables(plan, Mode::Nft, leftovers.families()));
+        }
+        Err(Stop::Missing) => {
+            notes.push(Note::info("netlink", format!("not looked into: {}", Error::from(Stop::Missing))));
+        }
+        Err(stop) => return Err(stop.into()),
+    }
+    let legacy = netlink::legacy_families(&mut notes);
+    installations.extend(by_iptables(plan, Mode::Legacy, legacy));
+    Ok(State { status: overall(&installations), installations, notes })
+}
+
+fn by_netlink(plan: Option<&Plan>, dump: &Dump) -> Option<Installation> {
+    let families: Vec<_> = FamilyName::ALL.into_iter().filter(|family| dump.of(*family).is_some()).collect();
+    let status = match plan {
+        _ if families.is_empty() => return None,
+        Some(plan) => netlink::status(plan, dump),
+        None => netlink::status_as_installed(dump),
+    };
+    Some(Installation { engine: EngineName::Netlink, mode: None, families, status })
+}
+
+fn by_iptables(plan: Option<&Plan>, mode: Mode, families: Vec<FamilyName>) -> Option<Installation> {
+    if families.is_empty() {
+        return None;
+    }
+    let status = match plan.map(|plan| Iptables::default().differences(plan, mode)) {
+        None => {
+            Status::Uncompared { reason: "what the rules of iptables should be, only a configuration can tell".into() }
+        }
+        Some(Ok(differences)) => Status::of(differences),
+        Some(Err(error)) => Status::Uncompared { reason: error.to_string() },
+    };
+    Some(Installation { engine: EngineName::Iptables, mode: Some(mode), families, status })
+}
+
+fn overall(installations: &[Installation]) -> Status {
+    match installations {
+        [] => Status::Absent,
+        [only] => only.status.clone(),
+        several => {
+            let names: Vec<_> = several.iter().map(Installation::name).collect();
+            let mut differences = vec![format!("several engines have rules: {}", names.join(", "))];
+            for one in several {
+                if let Status::Drifted { differences: own } = &one.status {
+                    differences.extend(own.iter().map(|text| format!("{}: {text}", one.name())));
+                }
+            }
+            Status::Drifted { differences }
+        }
+    }
+}
+
+impl Installation {
+    /// The engine, with the mode of its programs, for people: `iptables (legacy)`.
+    pub fn name(&self) -> String {
+        match self.mode {
+            Some(mode) => format!("{} ({mode})", self.engine),
+            None => self.engine.to_string(),
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! The way back: from what the kernel lists to the native form.
+
+use std::collections::BTreeSet;
+
+use super::Content;
+use super::constants::*;
+use super::content::{BaseContent, ChainContent, RuleContent, SetContent};
+use super::expression::{Expression, bytes};
+use crate::model::{BuiltinChain, Comment, CtState, LogLevel};
+use crate::net::{FamilyName, Port, Protocol};
+use crate::nftables::{Action, Base, Chain, ChainType, Condition, Field, Marker, Name, Rule, Set, Span, Table, Values};
+
+impl Content {
+    /// The table that this is the content of, without its marker.
+    ///
+    /// # Errors
+    /// What in it no table of ours has, in words.
+    pub(crate) fn lift(&self, family: FamilyName) -> Result<Table, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut sets = Vec::new();
+        for set in &self.sets {
+            match lift_set(set, family) {
+                Some(lifted) => sets.push(lifted),
+                None => problems.push(format!("the set {} is none of ours", set.name)),
+            }
+        }
+        let mut chains = Vec::new();
+        for chain in self.chains.iter().filter(|chain| chain.name != Marker::CHAIN) {
+            match lift_chain(chain, &sets, family) {
+                Ok(lifted) => chains.push(lifted),
+                Err(found) => problems.extend(found),
+            }
+        }
+        let table = Table { family, chains };
+        let used: BTreeSet<_> = table.sets().into_iter().map(|set| set.name).collect();
+        let unused = sets.iter().filter(|set| !used.contains(&set.name));
+        // Where a rule is not understood, it may be the one that uses the set.
+        if problems.is_empty() {
+            problems.extend(unused.map(|set| format!("no rule uses the set {}", set.name)));
+        }
+        if self.flags != 0 {
+            problems.push(format!("the table has the flags {}", self.flags));
+        }
+        if problems.is_empty() { Ok(table) } else { Err(problems) }
+    }
+}
+
+fn lift_chain(chain: &ChainContent, sets: &[Set], family: FamilyName) -> Result<Chain, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut rules = Vec::with_capacity(chain.rules.len());
+    for (index, rule) in chain.rules.iter().enumerate() {
+        match lift_rule(rule, sets, family) {
+            Some(lifted) => rules.push(lifted),
+            None => problems.push(format!("rule {} of the chain {} is none of ours", index + 1, chain.name)),
+        }
+    }
+    let base = chain.base.as_ref().map(lift_base);
+    let name = Name::exactly(&chain.name);
+    match (name, base, problems.is_empty()) {
+        (Some(name), None, true) => Ok(Chain { name, base: None, rules }),
+        (Some(name), Some(Some(base)), true) => Ok(Chain { name, base: Some(base), rules }),
+        (_, _, false) => Err(problems),
+        _ => Err(vec![format!("the chain {} is none of ours", chain.name.escape_debug())]),
+    }
+}
+
+fn lift_base(base: &BaseContent) -> Option<Base> {
+    let kind = match base.kind.as_str() {
+        "filter" => ChainType::Filter,
+        "nat" => ChainType::Nat,
+        _ => return None,
+    };
+    let hooks = BuiltinChain::ALL.into_iter().map(|hook| Base { kind, hook, priority: base.priority });
+    // The policy has to be ours as well.
+    hooks.into_iter().find(|lifted| BaseContent::of(lifted) == *base)
+}
+
+fn lift_rule(rule: &RuleContent, sets: &[Set], family: FamilyName) -> Option<Rule> {
+    let mut rest = &rule.expressions[..];
+    let mut conditions = Vec::new();
+    while let Some(condition) = lift_condition(&mut rest, sets, family) {
+        conditions.push(condition);
+    }
+    let comment = match rule.comment() {
+        None => None,
+        Some(text) => Some(text.parse::<Comment>().ok()?),
+    };
+    let lifted = Rule { conditions, action: lift_action(rest)?, comment, sources: Vec::new() };
+    // What was read has to be all that was there.
+    (RuleContent::of(&lifted, family) == *rule).then_some(lifted)
+}
+
+/// Takes the expressions of one condition off the front.
+fn lift_condition(rest: &mut &[Expression], sets: &[Set], family: FamilyName) -> Option<Condition> {
+    let (condition, after) = match rest {
+        [
+            Expression::Meta(NFT_META_L4PROTO),
+            Expression::Compare { .. },
+            Expression::Payload { base: NFT_PAYLOAD_TRANSPORT_HEADER, offset: 13, .. },
+            Expression::Mask(_),
+            Expression::Compare { .. },
+            after @ ..,
+        ] => (Condition::MidStream, after),
+        [Expression::Meta(NFT_META_IIFNAME), Expression::Compare { operation, value }, after @ ..] => {
+            (Condition::InInterface { interface: interface(value)?, negated: negated(*operation) }, after)
+        }
+        [Expression::Meta(NFT_META_OIFNAME), Expression::Compare { operation, value }, after @ ..] => {
+            (Condition::OutInterface { interface: interface(value)?, negated: negated(*operation) }, after)
+        }
+        [Expression::Meta(NFT_META_L4PROTO), Expression::Compare { operation, value }, after @ ..] => {
+            let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(|p| [p.number()] == value[..])?;
+            (Condition::Protocol { protocol, negated: negated(*operation) }, after)
+        }
+        [Expression::CtState, Expression::Mask(_), Expression::Compare { operation, .. }, after @ ..] => {
+            // "Is in the state" is "the bit is not zero".
+            (Condition::CtState { state: CtState::Invalid, negated: !negated(*operation) }, after)
+        }
+        [load, after @ ..] => {
+            let (field, loaded) = field(load, family)?;
+            let (spans, set, negated, after) = lift_values(field, loaded, after, sets, family)?;
+            (Condition::Value { field, values: Values { spans, set }, negated }, after)
+        }
+        [] => return None,
+    };
+    *rest = after;
+    Some(condition)
+}
+
+type Lifted<'a> = (std::sync::Arc<[Span]>, Option<Name>, bool, &'a [Expression]);
+
+/// What a field, of which so many bytes are loaded, is compared with.
+fn lift_values<'a>(
+    field: Field,
+    loaded: usize,
+    expressions: &'a [Expression],
+    sets: &[Set],
+    family: FamilyName,
+) -> Option<Lifted<'a>> {
+    let owner = matches!(field, Field::User | Field::Group);
+    let one = |first, last, negated, after| Some(([Span { first, last }].into(), None, negated, after));
+    let low_bits = |count: usize| u128::MAX.checked_shr(128 - 8 * count as u32).unwrap_or(0);
+    match expressions {
+        [Expression::Compare { operation: operation @ (NFT_CMP_EQ | NFT_CMP_NEQ), value }, after @ ..] => {
+            if owner {
+                let id = u32::from_ne_bytes(value[..].try_into().ok()?).into();
+                return one(id, id, negated(*operation), after);
+            }
+            let open = 8 * field.width(family).checked_sub(loaded)?;
+            let first = number(value)?.checked_shl(open as u32)?;
+            one(first, first | low_bits(open / 8), negated(*operation), after)
+        }
+        [Expression::Mask(mask), Expression::Compare { operation, value }, after @ ..] => {
+            let first = number(value)?;
+            one(first, first | (!number(mask)? & low_bits(mask.len())), negated(*operation), after)
+        }
+        [Expression::BigEndian, after @ ..] if owner => lift_range(after, sets, one),
+        after => lift_range(after, sets, one),
+    }
+}
+
+fn lift_range<'a>(
+    expressions: &'a [Expression],
+    sets: &[Set],
+    one: impl FnOnce(u128, u128, bool, &'a [Expression]) -> Option<Lifted<'a>>,
+) -> Option<Lifted<'a>> {
+    match expressions {
+        [
+            Expression::Compare { operation: NFT_CMP_GTE, value: first },
+            Expression::Compare { operation: NFT_CMP_LTE, value: last },
+            after @ ..,
+        ] => one(number(first)?, number(last)?, false, after),
+        [Expression::Outside { first, last }, after @ ..] => one(number(first)?, number(last)?, true, after),
+        [Expression::Lookup { set, inverted }, after @ ..] => {
+            let set = sets.iter().find(|known| known.name.as_str() == set)?;
+            Some((set.spans.clone(), Some(set.name.clone()), *inverted, after))
+        }
+        _ => None,
+    }
+}
+
+/// The field that an expression loads, and how many bytes of it.
+fn field(load: &Expression, family: FamilyName) -> Option<(Field, usize)> {
+    let (source, destination) = match family {
+        FamilyName::V4 => (12, 16),
+        FamilyName::V6 => (8, 24),
+    };
+    let (field, length) = match load {
+        Expression::Meta(NFT_META_SKUID) => (Field::User, 4),
+        Expression::Meta(NFT_META_SKGID) => (Field::Group, 4),
+        Expression::Payload { base: NFT_PAYLOAD_NETWORK_HEADER, offset, length } if *offset == source => {
+            (Field::SourceAddress, *length)
+        }
+        Expression::Payload { base: NFT_PAYLOAD_NETWORK_HEADER, offset, length } if *offset == destination => {
+            (Field::DestinationAddress, *length)
+        }
+        Expression::Payload { base: NFT_PAYLOAD_TRANSPORT_HEADER, offset: 0, length } => (Field::SourcePort, *length),
+        Expression::Payload { base: NFT_PAYLOAD_TRANSPORT_HEADER, offset: 2, length } => {
+            (Field::DestinationPort, *length)
+        }
+        _ => return None,
+    };
+    Some((field, usize::try_from(length).ok()?))
+}
+
+fn lift_action(expressions: &[Expression]) -> Option<Action> {
+    let chain = |name: &Option<String>| Name::exactly(name.as_deref()?);
+    Some(match expressions {
+        [Expression::Verdict { code, chain: to }] => match *code {
+            NF_ACCEPT => Action::Accept,
+            NF_DROP => Action::Drop,
+            NFT_RETURN => Action::Return,
+            NFT_JUMP => Action::Jump { chain: chain(to)? },
+            NFT_GOTO => Action::Goto { chain: chain(to)? },
+            _ => return None,
+        },
+        [Expression::Immediate(port), Expression::Redirect] => {
+            Action::Redirect { port: Port::new(u16::from_be_bytes(port[..].try_into().ok()?))? }
+        }
+        [Expression::Immediate(zone), Expression::Zone] => {
+            Action::Zone { zone: u16::from_ne_bytes(zone[..].try_into().ok()?) }
+        }
+        [Expression::Log { prefix, level }] => {
+            Action::Log { prefix: prefix.parse().ok()?, level: LogLevel::new(u8::try_from(*level).ok()?)? }
+        }
+        _ => return None,
+    })
+}
+
+fn lift_set(set: &SetContent, family: FamilyName) -> Option<Set> {
+    // The type of the keys tells addresses, ports, users and groups apart, which is all that matters.
+    let fields = [Field::DestinationAddress, Field::DestinationPort, Field::User, Field::Group];
+    fields.into_iter().find_map(|field| {
+        let mut spans = Vec::with_capacity(set.elements.len() / 2);
+        let mut elements = set.elements.iter().peekable();
+        while let Some(element) = elements.next() {
+            let last = match elements.next_if(|next| next.flags == NFT_SET_ELEM_INTERVAL_END) {
+                Some(end) => number(&end.key)?.checked_sub(1)?,
+                None => field.max(family),
+            };
+            spans.push(Span { first: number(&element.key)?, last });
+        }
+        let lifted = Set { name: Name::exactly(&set.name)?, field, spans: spans.into() };
+        // All that is known of the set has to be what ours would have.
+        (lifted.spans.len() > 1 && SetContent::of(&lifted, family) == *set).then_some(lifted)
+    })
+}
+
+/// A whole name has its NULs, the beginning of one has none.
+fn interface(value: &[u8]) -> Option<crate::net::InterfacePattern> {
+    match value.iter().position(|byte| *byte == 0) {
+        Some(end) => std::str::from_utf8(&value[..end]).ok()?.parse().ok(),
+        None => format!("{}+", std::str::from_utf8(value).ok()?).parse().ok(),
+    }
+}
+
+fn negated(operation: u32) -> bool {
+    operation == NFT_CMP_NEQ
+}
+
+/// A number of at most 16 bytes, big endian.
+fn number(value: &[u8]) -> Option<u128> {
+    let number = value.iter().try_fold(0_u128, |sum, byte| Some(sum.checked_mul(256)? + u128::from(*byte)))?;
+    (bytes(number, value.len().min(16)) == value).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::facts::{Facts, Resolvers};
+    use crate::net::Uid;
+    use crate::nftables::Native;
+
+    /// Conditions and actions of every kind.
+    fn everything() -> Native {
+        let mut config = Config::default();
+        config.redirect.dns.enabled = true;
+        config.drop_invalid_packets = true;
+        config.log.enabled = true;
+        config.redirect.vnet = ["br+:172.18.0.0/17", "eth1:fd00:9::/63"].map(|t| t.parse().expect("valid")).to_vec();
+        let outbound = &mut config.redirect.outbound;
+        outbound.exclude_ports = "1,3,60000-65535".parse().expect("valid");
+        outbound.exclude_ips = ["10.0.0.0/8", "10.1.0.0/16", "240.0.0.0/4", "198.51.100.7", "fd00::/7"]
+            .map(|t| t.parse().expect("valid"))
+            .to_vec();
+        outbound.exclude_ports_for_uids =
+            ["tcp:22:7", "tcp:22:9-11", "tcp:80-90:13-14"].map(|t| t.parse().expect("valid")).to_vec();
+        let mut facts = Facts::capable_host(Uid::SIDECAR);
+        facts.resolvers = Some(Resolvers::new(["127.0.0.11", "fd00::53"].map(|t| t.parse().expect("valid"))));
+        Native::of(&crate::policy::plan(&config, &facts).expect("the configuration fits the facts"))
+    }
+
+    #[test]
+    fn a_table_is_read_back() {
+        for mut table in [everything().v4, everything().v6.unwrap()] {
+            let content = Content::of(&table);
+            let marker = content.marker().unwrap();
+            table.chains.retain(|chain| chain.name.as_str() != Marker::CHAIN);
+            let lifted = content.lift(table.family).unwrap();
+            assert_eq!(lifted, table);
+            let native = everything();
+            let lift = |table: &Table| Content::of(table).lift(table.family).unwrap();
+            assert_eq!(Marker::digest(&native.tables().map(lift).collect::<Vec<_>>()), marker.digest);
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_named() {
+        let table = everything().v4;
+        let problems = |change: &dyn Fn(&mut Content)| {
+            let mut content = Content::of(&table);
+            change(&mut content);
+            content.lift(table.family).unwrap_err().join("\n")
+        };
+        let last = |content: &Content| content.chains.iter().position(|c| c.name == "nat_output_last").unwrap();
+        let counter = problems(&|content| {
+            let at = last(content);
+            content.chains[at].rules[1].expressions.insert(0, Expression::Other("counter".to_owned()));
+        });
+        assert_eq!(counter, "rule 2 of the chain nat_output_last is none of ours");
+        let policy = problems(&|content| {
+            let at = last(content);
+            content.chains[at].base.as_mut().unwrap().policy = 0;
+        });
+        assert_eq!(policy, "the chain nat_output_last is none of ours");
+        assert_eq!(problems(&|content| content.flags = 1), "the table has the flags 1");
+        let set = problems(&|content| {
+            let mut more = content.sets[0].clone();
+            more.name = "more_1".to_owned();
+            content.sets.push(more);
+        });
+        assert_eq!(set, "no rule uses the set more_1");
+    }
+}

@@ -1,0 +1,590 @@
+//! The engine on nf_tables when things go wrong: installers side by side, kills, others who change or
+//! own rules, lost answers, missing privileges, batches that are too long. Against the kernel, in
+//! network namespaces of their own.
+
+#![cfg(all(feature = "host", target_os = "linux"))]
+
+#[path = "common/isolated.rs"]
+mod isolated;
+#[path = "common/plans.rs"]
+mod plans;
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kumatp::Error;
+use kumatp::config::Config;
+use kumatp::engine::netlink::Netlink;
+use kumatp::engine::{Engine, Status};
+use kumatp::model::Plan;
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, sendto, socket};
+
+use self::isolated::{isolated, run};
+use self::plans::{plan, plans};
+
+fn nft(command: &str) -> String {
+    run("nft", &[command], "")
+}
+
+/// The one of two configurations without any option.
+fn plain() -> Plan {
+    plan(&Config::default(), &[], false)
+}
+
+/// The other one: several times as many rules, with sets.
+fn everything() -> Plan {
+    plans().into_iter().find(|(name, _)| *name == "everything").unwrap().1
+}
+
+/// Whether each of the two is what is installed; neither, if something else is.
+fn which() -> [bool; 2] {
+    let engine = Netlink::default();
+    [plain(), everything()].map(|plan| engine.status(&plan).unwrap() == Status::Current)
+}
+
+/// Everything that an operation could have changed: the rules, the loopback interface's addresses, and
+/// how many records there are.
+fn everything_there_is() -> (String, String, usize) {
+    let records = std::fs::read_dir("/run/kumatp").map_or(0, Iterator::count);
+    (run("nft", &["-a", "list", "ruleset"], ""), run("ip", &["addr", "show", "dev", "lo"], ""), records)
+}
+
+/// Removal still finds everything.
+fn nothing_is_left_after_removal() {
+    Netlink::default().uninstall(&Config::default()).unwrap();
+    let (rules, addresses, records) = everything_there_is();
+    assert!(rules.is_empty() && !addresses.contains("::6/128") && records == 0, "{rules}{addresses}{records}");
+}
+
+/// Others may win many times over. That is said, and nothing else may go wrong.
+fn installed_or_conflict(outcome: Result<kumatp::engine::Report, Error>) -> bool {
+    match outcome {
+        Ok(_) => true,
+        Err(error) => {
+            assert!(matches!(error, Error::Conflict { .. }), "{error}");
+            assert!(error.to_string().contains("other programs keep changing"), "{error}");
+            false
+        }
+    }
+}
+
+// ---- connections while the rules are replaced ----
+
+/// A network namespace besides that of the test.
+struct Outside(File);
+
+impl Outside {
+    /// One that is connected with this one: `out0` here leads to it, and on to everywhere.
+    fn new() -> Self {
+        let made = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        let outside = Self(made.join().unwrap());
+        let path = format!("/proc/{}/fd/{}", std::process::id(), outside.0.as_raw_fd());
+        // Numbers of their own, since the kernel takes its time to see that a link is up whose ends have
+        // the same.
+        let here = format!(
+            "link add out0 index 10 type veth peer name in0 index 20 netns {path}
+             addr add 10.77.0.1/24 dev out0
+             addr add fd77::1/64 dev out0 nodad
+             link set out0 up
+             route add default via 10.77.0.2
+             route add default via fd77::2
+            "
+        );
+        let there = "addr add 10.77.0.2/24 dev in0
+             addr add fd77::2/64 dev in0 nodad
+             link set in0 up
+            ";
+        run("ip", &["-batch", "-"], &here);
+        outside.enter(|| run("ip", &["-batch", "-"], there));
+        outside
+    }
+
+    fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        thread::scope(|scope| {
+            let inside = || {
+                setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            };
+            scope.spawn(inside).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+/// Says `name` to everybody who connects, by both families.
+fn server(port: u16, name: u8) {
+    let listener = TcpListener::bind(("::", port)).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            // A client that has gone is the client's affair.
+            let _ = stream.and_then(|mut stream| stream.write_all(&[name]));
+        }
+    });
+}
+
+/// Who answers at an address.
+fn ask(to: &str) -> Result<u8, String> {
+    let to: SocketAddr = to.parse().unwrap();
+    let asked = TcpStream::connect_timeout(&to, Duration::from_secs(3)).and_then(|mut stream| {
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut name = [0];
+        stream.read_exact(&mut name).map(|()| name[0])
+    });
+    asked.map_err(|error| error.to_string())
+}
+
+/// Asks over and over, and counts: every answer has to be `name`.
+fn ask_until(over: &AtomicBool, to: &str, name: u8) -> Result<usize, String> {
+    let mut count = 0;
+    while !over.load(Ordering::Relaxed) {
+        match ask(to) {
+            Ok(answer) if answer == name => count += 1,
+            other => return Err(format!("{to}, after {count} connections: {:?}", other.map(char::from))),
+        }
+        // Without a pause, the listener's queue runs over now and then, whatever the rules are.
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(count)
+}
+
+/// How many packets left for the places that only redirected connections are made to.
+fn left_unredirected() -> u64 {
+    let text = nft("list counter inet watch out");
+    text.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn no_connection_slips_through_200_replacements() {
+    isolated(|| {
+        const OUTBOUND: [&str; 2] = ["10.88.0.1:8080", "[fd88::1]:8080"];
+        const INBOUND: [&str; 2] = ["10.77.0.1:8080", "[fd77::1]:8080"];
+
+        let outside = Outside::new();
+        nft("add table inet watch { counter out { }; chain post { type filter hook postrouting priority 300; \
+             ip daddr 10.88.0.1 counter name out; ip6 daddr fd88::1 counter name out; }; }");
+        server(8080, b'w');
+        server(15001, b'o');
+        server(15006, b'i');
+        for to in INBOUND {
+            assert_eq!(outside.enter(|| ask(to)), Ok(b'w'), "without rules");
+        }
+        // The rules that matter here stand at the other end of their chains, behind exclusions.
+        let mut config = Config::default();
+        config.redirect.dns.enabled = true;
+        config.redirect.dns.capture_all = true;
+        config.redirect.outbound.insert = true;
+        config.redirect.inbound.insert = true;
+        config.redirect.outbound.exclude_ports = "1-79,9000".parse().unwrap();
+        config.redirect.outbound.exclude_ips = vec!["10.99.0.0/16".parse().unwrap(), "fd99::/64".parse().unwrap()];
+        config.redirect.inbound.exclude_ports = "22,443".parse().unwrap();
+        config.drop_invalid_packets = true;
+        let plans = [plain(), plan(&config, &[], false)];
+        let engine = Netlink::default();
+        engine.apply(&plans[0]).unwrap();
+        let over = AtomicBool::new(false);
+        let counts = thread::scope(|scope| {
+            let over = &over;
+            let clients = OUTBOUND.map(|to| scope.spawn(move || ask_until(over, to, b'o')));
+            let others = INBOUND.map(|to| {
+                let outside = &outside;
+                scope.spawn(move || outside.enter(|| ask_until(over, to, b'i')))
+            });
+            let installed: Result<Vec<_>, _> = (0..200).map(|round| engine.apply(&plans[(round + 1) % 2])).collect();
+            over.store(true, Ordering::Relaxed);
+            assert!(installed.unwrap().iter().all(|report| report.changed));
+            clients.into_iter().chain(others).map(|client| client.join().unwrap()).collect::<Result<Vec<_>, _>>()
+        });
+        assert!(counts.as_ref().is_ok_and(|counts| counts.iter().all(|count| *count > 100)), "{counts:?}");
+        assert_eq!(left_unredirected(), 0);
+        // Without rules they do leave, so the counter counts.
+        engine.uninstall(&Config::default()).unwrap();
+        for (index, to) in OUTBOUND.into_iter().enumerate() {
+            let _ = TcpStream::connect_timeout(&to.parse().unwrap(), Duration::from_millis(100));
+            assert!(left_unredirected() > index as u64);
+        }
+    });
+}
+
+// ---- installers side by side, and kills ----
+
+/// How often [`installs_in_turn`] installs both configurations.
+const ROUNDS: &str = "KUMATP_TEST_ROUNDS";
+
+/// Installs both configurations in turn; run by the tests below.
+#[test]
+#[ignore = "a part of other tests"]
+fn installs_in_turn() {
+    let Some(rounds) = std::env::var(ROUNDS).ok().and_then(|rounds| rounds.parse().ok()) else { return };
+    let (engine, plans) = (Netlink::default(), [everything(), plain()]);
+    let mut made = 0;
+    for _ in 0..rounds {
+        made += plans.iter().filter(|plan| installed_or_conflict(engine.apply(plan))).count();
+    }
+    assert!(made > 0, "none of {rounds} rounds came through");
+}
+
+fn installer(rounds: usize) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["installs_in_turn", "--exact", "--ignored", "--nocapture"])
+        .env(ROUNDS, rounds.to_string())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn of_four_installers_one_is_the_last() {
+    isolated(|| {
+        let installers: Vec<_> = (0..4).map(|_| installer(25)).collect();
+        for mut installer in installers {
+            assert!(installer.wait().unwrap().success());
+        }
+        assert!(matches!(which(), [true, false] | [false, true]), "{}", nft("list ruleset"));
+        nothing_is_left_after_removal();
+    });
+}
+
+#[test]
+fn killed_at_any_moment_leaves_one_or_the_other() {
+    isolated(|| {
+        Netlink::default().apply(&plain()).unwrap();
+        let mut seen = [0, 0];
+        for round in 0..50_u64 {
+            let mut child = installer(1000);
+            // Spread over the start of the program and the length of some installations.
+            thread::sleep(Duration::from_millis(15 + round * 37 % 131));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            match which() {
+                [true, false] => seen[0] += 1,
+                [false, true] => seen[1] += 1,
+                _ => panic!("round {round}: {}", nft("list ruleset")),
+            }
+        }
+        assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+        Netlink::default().apply(&everything()).unwrap();
+        assert_eq!(which(), [false, true]);
+        nothing_is_left_after_removal();
+    });
+}
+
+// ---- others who change the rules ----
+
+#[test]
+fn a_flush_of_all_rules_is_never_lied_about() {
+    isolated(|| {
+        let (engine, plan) = (Netlink::default(), plain());
+        let over = AtomicBool::new(false);
+        // Odd while a flush is under way.
+        let flushes = AtomicU64::new(0);
+        let mut undisturbed = 0;
+        thread::scope(|scope| {
+            let (over, flushes) = (&over, &flushes);
+            scope.spawn(move || {
+                for round in 0..400 {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    thread::sleep(Duration::from_micros(round * 1009 % 23_000));
+                    flushes.fetch_add(1, Ordering::SeqCst);
+                    nft("flush ruleset");
+                    flushes.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            for round in 0..150 {
+                let before = flushes.load(Ordering::SeqCst);
+                let installed = installed_or_conflict(engine.apply(&plan));
+                // A flush leaves nothing, so there is nothing between all and nothing.
+                let status = engine.status(&plan);
+                let quiet = before % 2 == 0 && flushes.load(Ordering::SeqCst) == before;
+                match status {
+                    Ok(Status::Absent) => assert!(!quiet || !installed, "round {round}: it was not installed"),
+                    Ok(Status::Current) => {}
+                    other => panic!("round {round}: {other:?}"),
+                }
+                undisturbed += usize::from(quiet);
+                if round % 3 == 0 && installed_or_conflict(engine.uninstall(&plan.config)) {
+                    assert_eq!(engine.status(&plan).unwrap(), Status::Absent);
+                }
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        let flushes = flushes.into_inner() / 2;
+        assert!(undisturbed > 0 && flushes > 20, "{undisturbed} of 150 undisturbed by {flushes} flushes");
+        engine.apply(&plan).unwrap();
+        assert_eq!(engine.status(&plan).unwrap(), Status::Current);
+        nothing_is_left_after_removal();
+    });
+}
+
+/// Something else that changes rules of its own as fast as it can: every 100 µs or so.
+struct Restless {
+    nft: Child,
+    feeder: thread::JoinHandle<usize>,
+}
+
+impl Restless {
+    fn start() -> Self {
+        let mut nft = Command::new("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut input = nft.stdin.take().unwrap();
+        let lines = "add table ip other\ndelete table ip other\n".repeat(50);
+        let feeder =
+            thread::spawn(move || (0..20_000).take_while(|_| input.write_all(lines.as_bytes()).is_ok()).count());
+        while run("nft", &["list", "tables"], "").is_empty() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Self { nft, feeder }
+    }
+
+    /// How often it changed something, at least.
+    fn stop(mut self) -> usize {
+        self.nft.kill().unwrap();
+        self.nft.wait().unwrap();
+        nft("add table ip other; delete table ip other");
+        // A pipe takes 64 KiB, which is less than 20 pieces.
+        self.feeder.join().unwrap().saturating_sub(20) * 100
+    }
+}
+
+#[test]
+fn a_stale_generation_is_no_failure() {
+    isolated(|| {
+        let engine = Netlink::default();
+        let other = Restless::start();
+        let install = |plan| {
+            let report = engine.apply(plan)?;
+            assert!(report.steps.iter().any(|step| step.starts_with("installed the tables")), "{report:?}");
+            Ok::<_, Error>(())
+        };
+        let (plain, everything) = (plain(), everything());
+        let outcome = (0..30).try_for_each(|_| {
+            // Most of these find that the rules have changed between looking and sending.
+            install(&plain)?;
+            // There may be no moment in which everything can be read.
+            match engine.status(&plain) {
+                Ok(status) => assert_eq!(status, Status::Current),
+                Err(error) => assert!(error.to_string().contains("other programs keep changing"), "{error}"),
+            }
+            assert!(engine.uninstall(&plain.config)?.changed);
+            install(&everything)?;
+            assert!(engine.uninstall(&plain.config)?.changed);
+            Ok::<_, Error>(())
+        });
+        let last = outcome.and_then(|()| install(&everything));
+        let changes = other.stop();
+        last.unwrap();
+        assert!(changes > 1_000, "{changes} changes are none to be disturbed by");
+        assert_eq!(engine.status(&everything).unwrap(), Status::Current);
+        nothing_is_left_after_removal();
+    });
+}
+
+/// A table that belongs to a process, as long as that lives.
+fn owner_of_our_table() -> Child {
+    let mut nft = Command::new("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    nft.stdin.as_mut().unwrap().write_all(b"add table ip kuma-mesh { flags owner; }\n").unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    while !nft_lists("ip kuma-mesh") && Instant::now() < end {
+        thread::sleep(Duration::from_millis(5));
+    }
+    nft
+}
+
+fn nft_lists(table: &str) -> bool {
+    nft("list tables").contains(table)
+}
+
+/// The kernel says of every message that it fails. That is more than the queue for its answers takes:
+/// most are lost, and the reason has to be told all the same.
+#[test]
+fn more_refusals_than_can_be_received_are_one_reason() {
+    isolated(|| {
+        let mut config = Config::default();
+        config.redirect.outbound.exclude_ports_for_uids =
+            (0..2_000).map(|n| format!("tcp:{}:{}", n + 1, 10 * n).parse().unwrap()).collect();
+        let many = plan(&config, &[], false);
+        let mut owner = owner_of_our_table();
+        let before = everything_there_is();
+        let begun = Instant::now();
+        for plan in [&plain(), &many] {
+            let error = Netlink::default().apply(plan).unwrap_err();
+            assert!(matches!(&error, Error::Conflict { .. }), "{error}");
+            assert!(error.to_string().contains("the table ip kuma-mesh, which another program"), "{error}");
+            assert_eq!(everything_there_is(), before);
+        }
+        let error = Netlink::default().uninstall(&config).unwrap_err();
+        assert!(error.to_string().contains("the table ip kuma-mesh, which another program"), "{error}");
+        assert_eq!(everything_there_is(), before);
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        Netlink::default().apply(&many).unwrap();
+        assert_eq!(Netlink::default().status(&many).unwrap(), Status::Current);
+    });
+}
+
+/// Fills the queues in which the sockets of this process receive answers, now and then, until told to
+/// stop. Whoever may change the rules may send to such sockets.
+fn flood(over: &AtomicBool) -> usize {
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::empty(), SockProtocol::NetlinkNetFilter);
+    let socket = socket.unwrap();
+    // The process's own number is for the engine's socket.
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0x7000_0001, 0)).unwrap();
+    let engine = NetlinkAddr::new(std::process::id(), 0);
+    let send = |length: usize| sendto(socket.as_raw_fd(), &vec![0; length], &engine, MsgFlags::MSG_DONTWAIT);
+    let mut filled = 0;
+    let end = Instant::now() + Duration::from_secs(60);
+    while !over.load(Ordering::Relaxed) && Instant::now() < end {
+        // Long ones first, then short ones, so that there is no room for the shortest answer.
+        match [30_000, 1].map(|length| (0..2_000).find_map(|_| send(length).err())) {
+            [_, Some(Errno::EAGAIN)] => filled += 1,
+            // There is no socket, or it is read as fast as it is filled.
+            [_, None | Some(Errno::ECONNREFUSED)] => {}
+            other => panic!("{other:?}"),
+        }
+        thread::sleep(Duration::from_micros(filled as u64 * 331 % 2_500));
+    }
+    filled
+}
+
+#[test]
+fn lost_answers_are_looked_up() {
+    isolated(|| {
+        let engine = Netlink::default();
+        let over = AtomicBool::new(false);
+        let begun = Instant::now();
+        let (outcome, filled) = thread::scope(|scope| {
+            let flooding = scope.spawn(|| flood(&over));
+            let outcome = [plain(), everything()].iter().cycle().take(60).try_for_each(|plan| {
+                assert!(engine.apply(plan)?.changed);
+                assert_eq!(engine.status(plan)?, Status::Current);
+                assert!(!engine.apply(plan)?.changed);
+                Ok::<_, Error>(())
+            });
+            over.store(true, Ordering::Relaxed);
+            (outcome, flooding.join().unwrap())
+        });
+        outcome.unwrap();
+        assert!(filled > 60, "the queue was only filled {filled} times");
+        assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
+        assert_eq!(which(), [false, true]);
+        nothing_is_left_after_removal();
+    });
+}
+
+// ---- privileges ----
+
+/// Set in the process that a test starts with other privileges.
+const STAGE: &str = "KUMATP_TEST_STAGE";
+
+/// Runs the test of this name anew, by a program that changes the privileges.
+fn again(name: &str, stage: &str, program: &str, args: &[&str]) {
+    let status = Command::new(program)
+        .args(args)
+        .arg(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(STAGE, stage)
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{name} failed {stage}");
+}
+
+fn stage() -> String {
+    std::env::var(STAGE).unwrap_or_default()
+}
+
+#[test]
+fn without_the_capability_nothing_is_done_and_it_is_named() {
+    isolated(|| {
+        if stage() == "without the capability" {
+            let engine = Netlink::default();
+            let mut four = Config::default();
+            four.ip_family_mode = kumatp::config::IpFamilyMode::Ipv4;
+            let plans = [plain(), everything(), plan(&four, &[], false)];
+            let errors = plans.iter().flat_map(|plan| [engine.apply(plan).err(), engine.status(plan).err()]);
+            for error in errors.chain([engine.uninstall(&four).err(), engine.marker().err()]) {
+                let error = error.expect("no operation is possible");
+                let named = matches!(&error, Error::Permission { needed, .. } if needed.contains("CAP_NET_ADMIN"));
+                assert!(named, "{error}");
+            }
+            return;
+        }
+        for installed in [None, Some(plain()), Some(everything())] {
+            if let Some(plan) = &installed {
+                Netlink::default().apply(plan).unwrap();
+            }
+            let before = everything_there_is();
+            let drop = ["--bounding-set", "-net_admin", "--inh-caps", "-net_admin"];
+            again("without_the_capability_nothing_is_done_and_it_is_named", "without the capability", "setpriv", &drop);
+            assert_eq!(everything_there_is(), before);
+        }
+        nothing_is_left_after_removal();
+    });
+}
+
+/// A plan whose batch is longer than what a socket may send without a privilege.
+fn too_long() -> Plan {
+    let limit: usize = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap().trim().parse().unwrap();
+    // The kernel doubles it (man 7 socket). An IPv6 prefix takes 64 bytes.
+    let count = u32::try_from(2 * limit / 64 + 1_000).unwrap();
+    let mut config = Config::default();
+    config.redirect.outbound.exclude_ips =
+        (0..count).map(|n| format!("fd00:{:x}:{:x}::/48", n >> 14, (n << 2) & 0xffff).parse().unwrap()).collect();
+    plan(&config, &[], false)
+}
+
+#[test]
+fn in_a_user_namespace_all_is_possible_but_a_long_batch() {
+    isolated(|| {
+        if stage().is_empty() {
+            let name = "in_a_user_namespace_all_is_possible_but_a_long_batch";
+            return again(name, "in a user namespace", "unshare", &["--map-root-user", "--net"]);
+        }
+        run("ip", &["link", "set", "lo", "up"], "");
+        let engine = Netlink::default();
+        let too_long = too_long();
+        for installed in [None, Some(plain()), Some(everything())] {
+            if let Some(plan) = &installed {
+                assert!(engine.apply(plan).unwrap().changed);
+                assert_eq!(engine.status(plan).unwrap(), Status::Current);
+            }
+            let before = everything_there_is();
+            let error = engine.apply(&too_long).unwrap_err();
+            assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+            for words in ["bytes", "raise net.core.wmem_max to ", "CAP_NET_ADMIN outside of user namespaces", "fewer"] {
+                assert!(error.to_string().contains(words), "{words}: {error}");
+            }
+            assert_eq!(everything_there_is(), before);
+        }
+        nothing_is_left_after_removal();
+    });
+}
+
+#[test]
+fn with_the_capability_outside_of_user_namespaces_a_long_batch_is_taken() {
+    let identity = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    if !identity.split_whitespace().eq(["0", "0", "4294967295"]) || !nix::unistd::geteuid().is_root() {
+        println!("skipped: root outside of user namespaces is needed");
+        assert!(std::env::var("KUMATP_REQUIRE_ALL").as_deref() != Ok("1"), "skipped: root is needed");
+        return;
+    }
+    isolated(|| {
+        let (engine, plan) = (Netlink::default(), too_long());
+        assert!(engine.apply(&plan).unwrap().changed);
+        assert_eq!(engine.status(&plan).unwrap(), Status::Current);
+        engine.apply(&plain()).unwrap();
+        assert_eq!(which(), [true, false]);
+        nothing_is_left_after_removal();
+    });
+}
