@@ -342,3 +342,26 @@ pub unsafe extern "C" fn kumatp_config_free(config: *mut kumatp_config) {
     // SAFETY: as the preamble asks.
     quietly(|| unsafe { free(config) });
 }
+
+#[cfg(all(test, not(feature = "yaml")))]
+mod tests {
+    use std::ptr::null_mut;
+
+    use super::*;
+    use crate::ffi::{KUMATP_E_UNSUPPORTED, KUMATP_OK};
+
+    #[test]
+    fn without_yaml_there_is_json() {
+        let mut out = null_mut();
+        // SAFETY: texts and slots that outlive the calls, and a handle that one has given out.
+        unsafe {
+            assert_eq!(
+                kumatp_config_parse(c"{}".as_ptr(), 2, KUMATP_FORMAT_YAML, &raw mut out, null_mut()),
+                KUMATP_E_UNSUPPORTED
+            );
+            assert_eq!(kumatp_config_parse(c"{}".as_ptr(), 2, KUMATP_FORMAT_JSON, &raw mut out, null_mut()), KUMATP_OK);
+            assert_eq!(kumatp_config_to_yaml(out, &mut null_mut(), null_mut()), KUMATP_E_UNSUPPORTED);
+            kumatp_config_free(out);
+        }
+    }
+}

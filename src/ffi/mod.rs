@@ -9,6 +9,7 @@
 //! behind one panic boundary.
 #![expect(unsafe_code, reason = "C callers give raw pointers, and exported functions have unmangled names")]
 #![expect(non_camel_case_types, reason = "the types have the names that C knows them by")]
+#![cfg_attr(doc, expect(rustdoc::broken_intra_doc_links, reason = "@param[out] is for the header's readers"))]
 #![expect(clippy::missing_safety_doc, reason = "the header's preamble says what every pointer must be")]
 
 mod boundary;
@@ -83,5 +84,5 @@ const _: () = {
     shared::<kumatp_text>();
 };
 
-#[cfg(test)]
+#[cfg(all(test, feature = "yaml"))]
 mod tests;

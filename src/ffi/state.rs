@@ -25,10 +25,6 @@ pub struct kumatp_state {
 
 /// What was found.
 #[derive(Debug)]
-#[cfg_attr(
-    not(all(feature = "host", target_os = "linux")),
-    expect(dead_code, reason = "made by looking at a host only")
-)]
 pub(super) struct Found {
     pub(super) status: Status,
     pub(super) engines: Vec<EngineName>,

@@ -478,3 +478,25 @@ fn documents_of_firewalld() {
     }
     std::fs::remove_dir_all(directory).unwrap();
 }
+
+#[test]
+#[cfg(not(all(feature = "host", target_os = "linux")))]
+fn without_a_host_every_function_that_needs_one_says_so() {
+    let (config, plan) = (parse("").unwrap(), plan(""));
+    // SAFETY: handles that calls have given out, and slots.
+    unsafe {
+        let engine = KUMATP_ENGINE_NETLINK;
+        for status in [
+            kumatp_facts_probe(config, engine, -1, &mut null_mut(), null_mut()),
+            kumatp_plan_check(plan, engine, -1, 0, null_mut()),
+            kumatp_plan_apply(plan, engine, -1, 0, &mut null_mut(), null_mut()),
+            kumatp_uninstall(null(), engine, -1, 0, &mut null_mut(), null_mut()),
+            kumatp_state_read(plan, -1, 0, &mut null_mut(), null_mut()),
+            kumatp_resolv_conf_restore(null(), 0, &mut null_mut(), null_mut()),
+        ] {
+            assert_eq!(status, KUMATP_E_UNSUPPORTED);
+        }
+        kumatp_config_free(config);
+        kumatp_plan_free(plan);
+    }
+}
