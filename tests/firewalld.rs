@@ -3,6 +3,8 @@
 
 #[path = "common/generate.rs"]
 mod generate;
+#[path = "common/skip.rs"]
+mod skip;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -15,12 +17,6 @@ use kumatp::firewalld::{merge, remove, store, translate, unstore};
 use kumatp::model::Plan;
 use kumatp::net::Uid;
 use kumatp::policy;
-
-/// Says why a test cannot run here, which is a failure where everything has to run.
-fn skip(why: &str) {
-    println!("skipped: {why}");
-    assert!(std::env::var_os("KUMATP_REQUIRE_ALL").is_none_or(|value| value != "1"), "{why}");
-}
 
 /// A directory that is gone afterwards.
 struct Directory(PathBuf);
@@ -158,13 +154,13 @@ fn offline(directory: &Directory, arguments: &[&str]) -> Option<String> {
     command.args(["--system-config", config]).args(arguments);
     match command.output() {
         Err(error) => {
-            skip(&format!("firewall-offline-cmd: {error}"));
+            skip::skipped(&format!("firewall-offline-cmd: {error}"));
             None
         }
         Ok(output) if !output.status.success() => {
             let message = String::from_utf8_lossy(&output.stderr).into_owned();
             if message.contains("root") {
-                skip(&message);
+                skip::skipped(&message);
                 return None;
             }
             panic!("{arguments:?}: {message}");

@@ -3,6 +3,8 @@
 
 #[path = "common/generate.rs"]
 mod generate;
+#[path = "common/skip.rs"]
+mod skip;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -16,12 +18,6 @@ use kumatp::save;
 
 /// How many plans each program gets.
 const PLANS: u64 = 16;
-
-/// Says why a test cannot run here, which is a failure where everything has to run.
-fn skip(why: &str) {
-    println!("skipped: {why}");
-    assert!(std::env::var_os("KUMATP_REQUIRE_ALL").is_none_or(|value| value != "1"), "{why}");
-}
 
 /// Runs a script with `text` on standard input, in a new network namespace. Root is needed: in a
 /// user namespace most owners have no number.
@@ -80,8 +76,10 @@ fn every_plan_loads(v4: &str, v6: &str) {
     for program in [v4, v6] {
         match in_namespace(&format!("{program}-restore --noflush; {program}-save"), "*nat\nCOMMIT\n") {
             Ok(output) if output.status.success() => {}
-            Ok(output) => return skip(&format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())),
-            Err(error) => return skip(&format!("unshare: {error}")),
+            Ok(output) => {
+                return skip::skipped(&format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+            }
+            Err(error) => return skip::skipped(&format!("unshare: {error}")),
         }
     }
     for plan in plans() {

@@ -2,11 +2,16 @@
 
 #![cfg(all(feature = "yaml", feature = "host", target_os = "linux"))]
 
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use self::skip::skipped;
 
 /// What the example prints about each connection: name, way, outcome, and where its rule comes from.
 const ROWS: [[&str; 4]; 9] = [
@@ -104,9 +109,4 @@ fn check(output: &Output) {
     assert!(connections.parse::<u32>().expect("a number") > 0);
     assert_eq!(rest, "connections, 0 unredirected, 0 failed while the rules were replaced 40 times");
     assert!(lines.last().is_some_and(|line| line.trim().starts_with("nothing left: ")), "{stdout}");
-}
-
-fn skipped(why: &str) {
-    println!("skipped: {why}");
-    assert!(std::env::var("KUMATP_REQUIRE_ALL").as_deref() != Ok("1"), "skipped: {why}");
 }

@@ -14,15 +14,14 @@ mod problem;
 
 use self::address::Address;
 use self::change::{Wanted, differences, install, removal};
-use self::older::{cannot_look_at_legacy, legacy, unmarked};
+use self::older::{legacy, unmarked};
 use super::record::Place;
 use super::{Engine, EngineName, Report, Status};
 use crate::config::Config;
 use crate::error::Error;
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
-use crate::net::FamilyName;
-use crate::netlink::{Content, Dump, Integrity, Namespace, Socket, legacy_installation};
+use crate::netlink::{Content, Dump, Integrity, Namespace, Socket};
 use crate::nftables::{Marker, Native, SCHEMA};
 
 pub(super) use self::change::remove_tables;
@@ -62,18 +61,14 @@ impl Netlink {
 
     /// What older installations left that only the iptables programs can remove, one item each, for
     /// people: rules in tables of iptables-legacy, and rules without a comment that were noted down.
+    /// What the kernel does not let us look at is not in it; [`apply`](Engine::apply) has a note then.
     ///
     /// # Errors
-    /// If the namespace cannot be entered, or the kernel does not let us look.
+    /// If the namespace cannot be entered.
     pub fn left_to_iptables(&self) -> Result<Vec<String>, Error> {
         self.run(|| {
-            let mut list = Vec::new();
-            for family in FamilyName::ALL {
-                if legacy_installation(family).map_err(|error| cannot_look_at_legacy(family, &error))? {
-                    list.push(legacy(family));
-                }
-            }
-            let record = Place::of_this_namespace().and_then(|place| place.load())?;
+            let mut list: Vec<_> = legacy_families(&mut Vec::new()).into_iter().map(legacy).collect();
+            let record = Place::of_this_namespace().and_then(|place| place.load()).unwrap_or_default();
             if !record.rules.is_empty() {
                 list.push(unmarked(&record));
             }

@@ -6,6 +6,8 @@
 
 mod http;
 mod sidecar;
+#[path = "../common/skip.rs"]
+mod skip;
 mod world;
 
 use std::io::ErrorKind;
@@ -84,8 +86,7 @@ fn run(rules: Rules) {
     let (program, config, world) = match possible(rules) {
         Ok(found) => found,
         Err(why) => {
-            assert!(std::env::var("KUMATP_REQUIRE_ALL").as_deref() != Ok("1"), "skipped: {why}");
-            return println!("skipped: {why}");
+            return skip::skipped(&why.to_string());
         }
     };
     let sidecar = Sidecar::start(&program, &world.workload).unwrap();

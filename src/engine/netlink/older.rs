@@ -18,7 +18,7 @@ pub(crate) fn legacy_families(notes: &mut Vec<Note>) -> Vec<FamilyName> {
     FamilyName::ALL.into_iter().filter(has).collect()
 }
 
-pub(super) fn cannot_look_at_legacy(family: FamilyName, error: &std::io::Error) -> Error {
+fn cannot_look_at_legacy(family: FamilyName, error: &std::io::Error) -> Error {
     Error::io(format!("look into the {family} tables of iptables-legacy for an older installation"), error)
 }
 

@@ -214,8 +214,7 @@ pub(crate) fn possible() -> bool {
         (true, Some(program)) => format!("{program} is not there"),
         (true, None) => return true,
     };
-    assert!(std::env::var_os("KUMATP_REQUIRE_ALL").is_none_or(|value| value != "1"), "skipped: {why}");
-    eprintln!("skipped: {why}");
+    super::skip::skipped(&why);
     false
 }
 

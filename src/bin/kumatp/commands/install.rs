@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::ArgMatches;
 use kumatp::config::{Config, Layers};
 use kumatp::engine::{Engine as _, EngineName, Report, resolv_backup, uninstall_all};
-use kumatp::model::Plan;
+use kumatp::model::{Note, Plan};
 use kumatp::{Error, firewalld, policy, render};
 
 use super::{DIRECT_XML, direct_xml, print, tell, warn};
@@ -131,8 +131,14 @@ pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
     // The files of this host have nothing to do with the rules of another namespace.
     if !config.dry_run && !target.elsewhere() {
         let mut files = Report::new(target.engine);
-        if firewalld::unstore(direct_xml())? {
-            files.step(format!("removed our entries from {DIRECT_XML}"));
+        match firewalld::unstore(direct_xml()) {
+            Ok(true) => files.step(format!("removed our entries from {DIRECT_XML}")),
+            Ok(false) => {}
+            // Who may not read it has stored nothing in it.
+            Err(Error::Os { errno: Some(nix::libc::EACCES | nix::libc::EPERM), message, .. }) => {
+                files.notes.push(Note::info(DIRECT_XML, format!("not looked into: {message}")));
+            }
+            Err(error) => return Err(error.into()),
         }
         resolv_backup::restore(Path::new("/etc"), &mut files)?;
         reports.push(files);
