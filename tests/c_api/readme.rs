@@ -11,10 +11,8 @@ mod rust;
 
 /// The code block of a language in the section on integration.
 fn block(language: &str) -> String {
-    let read = |name| std::fs::read_to_string(root().join(name)).unwrap_or_default();
-    let text = ["README.md", "README.capi.md"].map(read).into_iter().find(|text| text.contains(SECTION));
-    let text = text.unwrap_or_else(|| panic!("the README has no section {SECTION}"));
-    let (_, section) = text.split_once(SECTION).unwrap();
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, section) = text.split_once(SECTION).unwrap_or_else(|| panic!("the README has no section {SECTION}"));
     let (_, block) = section.split_once(&format!("```{language}\n")).unwrap_or_else(|| panic!("no {language} there"));
     block.split_once("```").unwrap().0.to_owned()
 }
