@@ -26,6 +26,9 @@
 //!   answers have one. Without that, the answers would not be translated back.
 //! - A foreign `ACCEPT` in iptables' nat tables does not stop our appended rules, and a packet that
 //!   our inserted rules let pass still meets the nat rules of others.
+//! - Where Docker's DNS server has its chain and every query is captured, the sidecar's query to a
+//!   server that is not Docker's is let pass. In iptables it comes back from Docker's chain and is
+//!   redirected to the sidecar.
 
 mod draft;
 mod fold;
