@@ -125,6 +125,11 @@ impl ChainPair {
     /// What the name of every chain of ours, and of kumactl's, begins with.
     pub const PREFIX: &'static str = "KUMA_MESH_";
 
+    /// Whether a chain of this name is ours, or kumactl's.
+    pub fn owns(chain: &str) -> bool {
+        chain.starts_with(Self::PREFIX)
+    }
+
     fn kuma(direction: &str) -> Self {
         let name = |suffix: &str| {
             format!("{}{direction}{suffix}", Self::PREFIX).parse().expect("a literal chain name is valid")

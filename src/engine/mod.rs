@@ -9,6 +9,8 @@ pub mod netlink;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod record;
 #[cfg(all(feature = "host", target_os = "linux"))]
+mod replace;
+#[cfg(all(feature = "host", target_os = "linux"))]
 pub mod resolv_backup;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod state;
@@ -23,6 +25,8 @@ use crate::error::{Error, InvalidValue};
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
 
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub use replace::replace_all;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use state::{Installation, State, state};
 #[cfg(all(feature = "host", target_os = "linux"))]

@@ -8,7 +8,7 @@ use super::state::Found;
 use crate::config::Config;
 use crate::engine::iptables::Iptables;
 use crate::engine::netlink::Netlink;
-use crate::engine::{self, Engine, EngineName, Report, resolv_backup, uninstall_all};
+use crate::engine::{self, Engine, EngineName, Report, replace_all, resolv_backup, uninstall_all};
 use crate::error::Error;
 use crate::facts::{self, Facts};
 use crate::model::Plan;
@@ -73,16 +73,10 @@ pub(super) fn check(plan: &Plan, name: EngineName) -> Result<(), Error> {
 
 /// Carries the plan out; `replace_legacy` has the iptables programs remove what netlink cannot.
 pub(super) fn apply(plan: &Plan, name: EngineName, replace_legacy: bool) -> Result<Vec<Report>, Error> {
-    let netlink = Netlink::default();
-    if name != EngineName::Netlink || !replace_legacy || netlink.left_to_iptables()?.is_empty() {
-        return Ok(vec![by_name(name).apply(plan)?]);
+    match name {
+        EngineName::Netlink if replace_legacy => replace_all(plan, None),
+        name => Ok(vec![by_name(name).apply(plan)?]),
     }
-    let report = netlink.allow_legacy_leftovers().apply(plan)?;
-    let removed = Iptables::default().remove_leftovers(&plan.config).map_err(|error| Error::Conflict {
-        problem: format!("the new rules are in force, but so are those of an older installation: {error}"),
-        remedy: "uninstall it with the iptables engine".into(),
-    })?;
-    Ok(vec![report, removed])
 }
 
 /// Uninstalls with one engine, or whatever is installed.

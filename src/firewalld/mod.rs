@@ -189,8 +189,8 @@ impl<'a> Document<'a> {
             let content: String = node.descendants().filter(|n| n.is_text()).filter_map(|n| n.text()).collect();
             let words = words::split(&content).unwrap_or_default();
             let is_ours = match node.tag_name().name() {
-                "chain" => is_our_chain(attribute("chain")),
-                "rule" => is_our_chain(attribute("chain")) || is_our_rule(&words),
+                "chain" => ChainPair::owns(attribute("chain")),
+                "rule" => ChainPair::owns(attribute("chain")) || is_our_rule(&words),
                 "passthrough" => is_our_rule(&words),
                 _ => false,
             };
@@ -270,18 +270,14 @@ impl<'a> Document<'a> {
     }
 }
 
-fn is_our_chain(name: &str) -> bool {
-    name.starts_with(ChainPair::PREFIX)
-}
-
 /// Whether a rule, or a command with one, is on our chains, jumps to one, or has a comment of ours.
 fn is_our_rule(words: &[String]) -> bool {
     let mut words = words.iter().map(String::as_str);
     while let Some(word) = words.next() {
         let ours: fn(&str) -> bool = match word {
             "-j" | "--jump" | "-g" | "--goto" | "-A" | "--append" | "-I" | "--insert" | "-N" | "--new-chain" | "-D"
-            | "--delete" | "-F" | "--flush" | "-X" | "--delete-chain" => is_our_chain,
-            "--comment" => |text| text.starts_with(Comment::PREFIX),
+            | "--delete" | "-F" | "--flush" | "-X" | "--delete-chain" => ChainPair::owns,
+            "--comment" => |text| Comment::is_ours(text),
             // Their values may be anything, an option too.
             "--log-prefix" | "--nflog-prefix" | "--string" | "--hex-string" | "--name" => |_| false,
             _ => continue,

@@ -162,6 +162,11 @@ impl Comment {
     /// rules of the other by it.
     pub const PREFIX: &'static str = "kuma/mesh/transparent/proxy/";
 
+    /// Whether a rule with this comment is ours, or kumactl's: if it *begins* with the prefix.
+    pub fn is_ours(text: &str) -> bool {
+        text.starts_with(Self::PREFIX)
+    }
+
     /// The longest comment, in bytes.
     pub const MAX: usize = 128;
 

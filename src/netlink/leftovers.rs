@@ -88,7 +88,7 @@ impl Leftovers {
                 message::NEWCHAIN => {
                     let name = attributes.text(NFTA_CHAIN_NAME).unwrap_or_default();
                     // Somebody else's base chain is none that rules lead to.
-                    if is_our_chain(name) && attributes.get(NFTA_CHAIN_HOOK).is_none() {
+                    if ChainPair::owns(name) && attributes.get(NFTA_CHAIN_HOOK).is_none() {
                         table.chains.push(name.to_owned());
                     }
                 }
@@ -144,10 +144,6 @@ impl Batch {
     }
 }
 
-fn is_our_chain(name: &str) -> bool {
-    name.starts_with(ChainPair::PREFIX)
-}
-
 /// What a rule says that can make it ours.
 #[derive(Debug, Default)]
 struct Found {
@@ -160,17 +156,17 @@ impl Found {
         let mut found = Self::default();
         // iptables-nft writes comments as a match of its own or, as nft does, as userdata.
         let userdata = attributes.get(NFTA_RULE_USERDATA).unwrap_or_default();
-        found.has_our_comment = super::content::comment(userdata).is_some_and(is_our_comment);
+        found.has_our_comment = super::content::comment(userdata).is_some_and(Comment::is_ours);
         for (_, expression) in attributes.nest(NFTA_RULE_EXPRESSIONS).unwrap_or_default() {
             let expression = Attributes::of(expression);
             let data = expression.nest(NFTA_EXPR_DATA).unwrap_or_default();
             match expression.text(NFTA_EXPR_NAME) {
                 Some("match") if data.text(NFTA_MATCH_NAME) == Some("comment") => {
-                    found.has_our_comment |= data.get(NFTA_MATCH_INFO).and_then(text).is_some_and(is_our_comment);
+                    found.has_our_comment |= data.get(NFTA_MATCH_INFO).and_then(text).is_some_and(Comment::is_ours);
                 }
                 Some("immediate") => {
                     if let Expression::Verdict { chain: Some(chain), .. } = Expression::read(&expression) {
-                        found.leads_to_us |= is_our_chain(&chain);
+                        found.leads_to_us |= ChainPair::owns(&chain);
                     }
                 }
                 _ => {}
@@ -178,10 +174,6 @@ impl Found {
         }
         found
     }
-}
-
-fn is_our_comment(text: &str) -> bool {
-    text.starts_with(Comment::PREFIX)
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ const TABLE: &[(&str, Reached)] = &[
     ("engine::Netlink::check", By("kumatp_plan_check")),
     ("engine::Netlink::left_to_iptables", In("kumatp_plan_apply")),
     ("engine::state", By("kumatp_state_read")),
+    ("engine::replace_all", In("kumatp_plan_apply")),
     ("engine::uninstall_all", By("kumatp_uninstall")),
     ("facts::probe_in", By("kumatp_facts_probe")),
     ("engine::Mode::other", In("kumatp_plan_apply")),

@@ -58,7 +58,7 @@ impl Ours {
         let tables: Vec<_> = saved.tables.iter().map(|table| OursIn::find(table, &mut left)).collect();
         // Comments were off when our chains were filled, and nothing tells what else was installed.
         let uncommented =
-            saved.tables.iter().flat_map(|t| &t.rules).any(|r| is_our_chain(&r.chain) && !has_our_comment(r));
+            saved.tables.iter().flat_map(|t| &t.rules).any(|r| ChainPair::owns(&r.chain) && !has_our_comment(r));
         let suspects = match uncommented {
             true => suspects(saved, &tables),
             false => Vec::new(),
@@ -154,16 +154,16 @@ impl Ours {
 impl OursIn {
     fn find<F: Family>(table: &SavedTable<F>, recorded: &mut Vec<(String, String, Rule<F>)>) -> Self {
         let mut ours = Self { table: table.name.clone(), ..Self::default() };
-        ours.chains = table.chains.iter().map(|c| c.name.clone()).filter(|name| is_our_chain(name)).collect();
+        ours.chains = table.chains.iter().map(|c| c.name.clone()).filter(|name| ChainPair::owns(name)).collect();
         let mut places = BTreeMap::<&str, usize>::new();
         for rule in &table.rules {
             let place = places.entry(&rule.chain).or_default();
             *place += 1;
-            if is_our_chain(&rule.chain) {
+            if ChainPair::owns(&rule.chain) {
                 ours.inside.push((rule.chain.clone(), rule.spec.clone()));
                 continue;
             }
-            let leads_to_us = rule.target().filter(|target| is_our_chain(target));
+            let leads_to_us = rule.target().filter(|target| ChainPair::owns(target));
             let is_ours = has_our_comment(rule)
                 || leads_to_us.is_some() && is_builtin(&rule.chain)
                 || take_recorded(recorded, &table.name, rule);
@@ -276,16 +276,12 @@ pub(super) fn unmarked<F: Family>(ruleset: &Ruleset<F>, mode: Mode) -> Vec<Recor
     ruleset.tables.iter().flat_map(in_table).collect()
 }
 
-fn is_our_chain(name: &str) -> bool {
-    name.starts_with(ChainPair::PREFIX)
-}
-
 fn is_builtin(name: &str) -> bool {
     BuiltinChain::ALL.iter().any(|chain| chain.as_str() == name)
 }
 
 fn has_our_comment<F: Family>(rule: &SavedRule<F>) -> bool {
-    rule.comment().is_some_and(|comment| comment.starts_with(Comment::PREFIX))
+    rule.comment().is_some_and(|comment| Comment::is_ours(&comment))
 }
 
 /// A recorded rule in the model's terms, in which spelling does not matter.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::ArgMatches;
 use kumatp::config::{Config, Layers};
-use kumatp::engine::{Engine as _, EngineName, Report, resolv_backup, uninstall_all};
+use kumatp::engine::{EngineName, Report, replace_all, resolv_backup, uninstall_all};
 use kumatp::model::{Note, Plan};
 use kumatp::{Error, firewalld, policy, render};
 
@@ -26,10 +26,16 @@ pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
         return dry_run(&target, &plan);
     }
     let reports = match target.engine {
-        EngineName::Netlink => by_netlink(&target, &plan)?,
+        EngineName::Netlink => replace_all(&plan, target.namespace()?.as_ref())?,
         _ => vec![engine.apply(&plan)?],
     };
     reports.iter().for_each(|report| warn(&report.notes, config.verbose));
+    if let [_, by_programs] = &reports[..] {
+        eprintln!(
+            "note: the iptables programs were run, since netlink cannot remove this: {}",
+            by_programs.steps.join(", ")
+        );
+    }
     if config.store_firewalld {
         firewalld::store(direct_xml(), &plan).map_err(|error| {
             Failure::Other(format!("{error}; the rules are in force, but firewalld will not load them again"))
@@ -67,25 +73,6 @@ fn target(matches: &ArgMatches, config: &Config) -> Result<Target, Failure> {
         }
     }
     Ok(target)
-}
-
-/// Installs by netlink, and has the programs of iptables remove what netlink cannot: it does not see
-/// the tables of iptables-legacy.
-fn by_netlink(target: &Target, plan: &Plan) -> Result<Vec<Report>, Failure> {
-    let engine = target.netlink()?;
-    let left = engine.left_to_iptables()?;
-    if left.is_empty() {
-        return Ok(vec![engine.apply(plan)?]);
-    }
-    let report = engine.allow_legacy_leftovers().apply(plan)?;
-    eprintln!("note: the iptables programs remove what netlink cannot: {}", left.join(", "));
-    let removed = target.iptables()?.remove_leftovers(&plan.config).map_err(|error| {
-        Failure::Other(format!(
-            "the new rules are in force, but so are those of an older installation ({}): {error}",
-            left.join(", ")
-        ))
-    })?;
-    Ok(vec![report, removed])
 }
 
 /// Prints the rules: as kumactl does, or for the engine that was asked for by name.
