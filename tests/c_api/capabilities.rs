@@ -24,6 +24,8 @@ const TABLE: &[(&str, Reached)] = &[
     ("config::Config::parse", By("kumatp_config_parse")),
     ("config::Config::to_json", By("kumatp_config_to_json")),
     ("config::Config::to_yaml", By("kumatp_config_to_yaml")),
+    // Which chains are taken for ours: what uninstalling and the state go by.
+    ("config::ChainPair::owns", In("kumatp_uninstall")),
     ("config::Key::all", By("kumatp_config_keys")),
     ("config::Key::environment", In("kumatp_config_keys")),
     ("config::Key::flag", In("kumatp_config_keys")),
