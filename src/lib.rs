@@ -66,6 +66,7 @@ pub mod nftables;
 pub mod policy;
 pub mod render;
 pub mod save;
+pub mod simulate;
 
 pub use config::Config;
 pub use error::Error;

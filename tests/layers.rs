@@ -19,6 +19,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("save", &["error", "net", "model"]),
     ("render", &["error", "net", "model", "nftables"]),
     ("firewalld", &["error", "net", "model", "config", "save", "render"]),
+    ("simulate", &["error", "net", "model", "config", "nftables", "save", "render", "engine"]),
     // The names of chains that older installations left are the configuration's.
     ("netlink", &["error", "net", "model", "config", "nftables"]),
     ("engine", &["error", "net", "model", "config", "facts", "save", "render", "nftables", "netlink"]),

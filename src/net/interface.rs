@@ -75,6 +75,47 @@ impl FromStr for InterfacePattern {
 
 serde_by_text!(InterfacePattern);
 
+/// The name of one network interface: `eth0`. As [`InterfacePattern`], without the `+` at the end.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceName(Box<str>);
+
+impl InterfaceName {
+    /// The loopback interface under its usual name, `lo`.
+    pub fn lo() -> Self {
+        Self("lo".into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InterfaceName({})", self.0)
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for InterfaceName {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text.parse::<InterfacePattern>() {
+            Ok(pattern) if pattern.prefix().is_none() => Ok(Self(pattern.0)),
+            _ => Err(InvalidValue::new(text, "the name of one interface, of 1 to 15 characters, such as eth0")),
+        }
+    }
+}
+
+serde_by_text!(InterfaceName);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +144,14 @@ mod tests {
             "#a",
         ] {
             assert!(text.parse::<InterfacePattern>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_no_pattern() {
+        assert_eq!("eth0".parse::<InterfaceName>().unwrap().as_str(), "eth0");
+        for text in ["eth+", "+", "", "a b"] {
+            assert!(text.parse::<InterfaceName>().is_err(), "{text:?}");
         }
     }
 

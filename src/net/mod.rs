@@ -13,7 +13,7 @@ mod port;
 pub use cidr::{AnyCidr, Cidr};
 pub use family::{Family, FamilyName, V4, V6};
 pub use id::{Gid, GidRange, Uid, UidRange};
-pub use interface::InterfacePattern;
+pub use interface::{InterfaceName, InterfacePattern};
 pub use port::{Port, PortRange, PortSet, Protocol};
 
 /// The number that a text of decimal digits is, blanks around it aside. `str::parse` alone would
