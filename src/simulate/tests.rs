@@ -39,12 +39,12 @@ fn check(plan: &Plan, packet: &str, verdict: &Verdict, zone: u16, key: Option<&s
 fn defaults() {
     let plan = plan(|_, _| {});
     let outbound = redirected(15001);
-    check(&plan, "tcp 10.1.2.3:443", &outbound, 0, Some("redirect.outbound.port"));
-    check(&plan, "tcp [fd00::1]:443", &outbound, 0, Some("redirect.outbound.port"));
+    check(&plan, "tcp 10.1.2.3:443", &outbound, 0, Some("redirect.outbound.enabled"));
+    check(&plan, "tcp [fd00::1]:443", &outbound, 0, Some("redirect.outbound.enabled"));
     check(&plan, "tcp 10.1.2.3:443 uid 5678", &Verdict::Delivered, 0, Some("redirect.outbound.enabled"));
     check(&plan, "tcp 127.0.0.1:80", &Verdict::Delivered, 0, Some("redirect.outbound.enabled"));
     check(&plan, "tcp 10.0.0.1:80 out lo", &Verdict::Delivered, 0, Some("redirect.outbound.enabled"));
-    check(&plan, "tcp 10.0.0.1:80 out lo uid 5678", &redirected(15006), 0, Some("redirect.inbound.port"));
+    check(&plan, "tcp 10.0.0.1:80 out lo uid 5678", &redirected(15006), 0, Some("redirect.outbound.enabled"));
     check(
         &plan,
         "tcp 10.0.0.1:80 from 127.0.0.6 out lo uid 5678",
@@ -55,8 +55,8 @@ fn defaults() {
     check(&plan, "tcp 10.0.0.1:80 no-socket out lo", &Verdict::Delivered, 0, Some("redirect.outbound.enabled"));
     check(&plan, "udp 10.1.2.3:53", &Verdict::Delivered, 0, None);
     check(&plan, "icmp 10.1.2.3", &Verdict::Delivered, 0, None);
-    check(&plan, "inbound tcp 10.0.0.5:8080", &redirected(15006), 0, Some("redirect.inbound.port"));
-    check(&plan, "inbound tcp [fd00::5]:8080", &redirected(15006), 0, Some("redirect.inbound.port"));
+    check(&plan, "inbound tcp 10.0.0.5:8080", &redirected(15006), 0, Some("redirect.inbound.enabled"));
+    check(&plan, "inbound tcp [fd00::5]:8080", &redirected(15006), 0, Some("redirect.inbound.enabled"));
     check(&plan, "inbound udp 10.0.0.5:8080", &Verdict::Delivered, 0, None);
     check(&plan, "tcp 10.1.2.3:443 established", &Verdict::Established, 0, None);
     check(&plan, "tcp 10.1.2.3:443 invalid", &Verdict::Delivered, 0, None);
@@ -98,7 +98,7 @@ fn virtual_networks_and_the_zone_of_their_answers() {
         config.redirect.dns.capture_all = true;
     });
     check(&plan, "forwarded tcp 10.1.2.3:443 in br0", &redirected(15001), 0, Some("redirect.vnet.networks[0]"));
-    check(&plan, "forwarded tcp 10.1.2.3:443 in eth1", &redirected(15006), 0, Some("redirect.inbound.port"));
+    check(&plan, "forwarded tcp 10.1.2.3:443 in eth1", &redirected(15006), 0, Some("redirect.inbound.enabled"));
     let query = "forwarded udp 10.1.2.3:53 in br0".parse().unwrap();
     let zone = |engine| Simulator::of(&plan, engine).run(&query).zone;
     assert_eq!((zone(EngineName::Iptables), zone(EngineName::Netlink)), (0, 2));

@@ -251,7 +251,9 @@ impl<'w, 'r> Walk<'w, 'r> {
                 Act::Redirect(port) => {
                     self.set(Field::DestinationPort, Value::Is(port.number().into()));
                     self.outcome.verdict = Verdict::Redirected { port: *port };
-                    self.outcome.decided_by = decider;
+                    // Where a chain has but one rule, the choice was made by the one that called it.
+                    let only = self.program.chains[chain].lines.len() == 1 && chain != base.chain;
+                    self.outcome.decided_by = decider.map(|at| at.saturating_sub(usize::from(only)));
                     return Ok(true);
                 }
                 Act::Log(prefix, level) => self.outcome.log.push(LogLine { prefix, level: *level }),
