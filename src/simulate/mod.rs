@@ -29,6 +29,8 @@
 //! [`nftables`](crate::nftables) lists; the simulator answers for the one that it is asked about.
 
 mod compile;
+mod diff;
+mod edges;
 mod expect;
 mod explain;
 mod native;
@@ -38,6 +40,7 @@ mod program;
 mod text;
 mod walk;
 
+pub use diff::{Change, Diff, Fate, Listed};
 pub use expect::{Expectation, Matched};
 pub use explain::{Arrival, Explanation, Reply};
 pub use outcome::{Effect, LogLine, Outcome, Step, Verdict};
