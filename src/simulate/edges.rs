@@ -1,6 +1,6 @@
 //! Packets that rules tell apart: at the edges of all that the rules name, and next to them.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use super::packet::{AnyPacket, Direction, IpProtocol, Packet, Socket, Tracking};
 use super::program::{Line, Program, Test};
@@ -8,12 +8,16 @@ use super::{Simulator, compile::state};
 use crate::net::{Family, FamilyName, Gid, InterfaceName, InterfacePattern, Port, Protocol, Uid, V4, V6};
 use crate::nftables::{Field, Span};
 
+/// How many kinds of rules are combined with each other.
+const KINDS: usize = 64;
+
 /// How many spans of a set are looked at from both sides; of longer ones, the first and the last of them.
 const SPANS: usize = 4;
 
 impl Simulator<'_> {
     /// Packets that these rules tell apart: for each rule, packets that it is for, and packets that differ from those in one thing
-    /// so that it is not. Each once, in a fixed order; about ten a rule.
+    /// so that it is not. Each once, in a fixed order. What the first rule of
+    /// each kind is for is combined with every other kind.
     ///
     /// They are good witnesses of a change: what two sets of rules do differently, they do mostly differently with one of these.
     pub fn edges(&self) -> Vec<AnyPacket> {
@@ -30,19 +34,47 @@ fn of_program<F: Family>(program: &Program<'_>, simulator: &Simulator<'_>) -> Ve
     wanted[1].protocol = Some(Protocol::Udp.number());
     wanted[2].protocol = Some(icmp::<F>());
     wanted[3].user = Some(simulator.sidecar.number().into());
-    for line in program.chains.iter().flat_map(|chain| &chain.lines) {
-        wanted.extend(Wanted::around(line, &ordinary));
+    let lines: Vec<&Line<'_>> = program.chains.iter().flat_map(|chain| &chain.lines).collect();
+    let kinds = kinds(&lines);
+    for line in lines {
+        let around = Wanted::around(line, &ordinary);
+        // What one rule is for, another may be for as well, by what the first one does not ask for.
+        let is_kind = kinds.iter().any(|kind| *kind == around[0]);
+        for packet in if is_kind { &around[..] } else { &[] } {
+            wanted.extend(kinds.iter().map(|kind| packet.clone().or(kind)));
+        }
+        wanted.extend(around);
     }
-    let mut seen = BTreeSet::new();
+    let mut seen = HashSet::new();
     let mut packets = Vec::new();
     for wanted in wanted {
         for direction in [Direction::Outbound, Direction::Inbound, Direction::Forwarded] {
             let packet = wanted.packet::<F>(direction, &ordinary, simulator);
-            let Some(packet) = packet.filter(|packet| seen.insert(packet.to_string())) else { continue };
+            let Some(packet) = packet.filter(|packet| seen.insert(packet.clone())) else { continue };
             packets.push(packet);
         }
     }
     packets
+}
+
+/// What the first rule of each kind is for: rules are of a kind if they ask for the same things, whatever the values.
+fn kinds(lines: &[&Line<'_>]) -> Vec<Wanted> {
+    let mut seen = HashSet::new();
+    let mut kinds = Vec::new();
+    for line in lines {
+        let asked = line.tests.iter().map(|test| match test {
+            Test::Interface { out, pattern, negated } => format!("{out}{pattern}{negated}"),
+            Test::Protocol { number, negated } => format!("{number}{negated}"),
+            Test::Value { field, negated, .. } => format!("{field:?}{negated}"),
+            Test::MidStream => "m".to_owned(),
+            Test::CtState { states, negated } => format!("c{states}{negated}"),
+            Test::Unknown(text) => text.to_string(),
+        });
+        if seen.insert(asked.collect::<Vec<_>>()) && kinds.len() < KINDS {
+            kinds.push(Wanted::inside(line));
+        }
+    }
+    kinds
 }
 
 fn icmp<F: Family>() -> u8 {
@@ -93,7 +125,7 @@ impl Ordinary {
 }
 
 /// What a packet has to be like; the rest is ordinary.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Wanted {
     protocol: Option<u8>,
     source: Option<u128>,
@@ -109,12 +141,33 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// What a rule is for, and what it is not for by one thing.
-    fn around(line: &Line<'_>, ordinary: &Ordinary) -> Vec<Self> {
+    /// What a rule is for.
+    fn inside(line: &Line<'_>) -> Self {
         let mut inside = Self::default();
         for test in &line.tests {
-            inside.satisfy(test, ordinary);
+            inside.satisfy(test);
         }
+        inside
+    }
+
+    /// What is not said, as `other` has it.
+    fn or(mut self, other: &Self) -> Self {
+        self.protocol = self.protocol.or(other.protocol);
+        self.source = self.source.or(other.source);
+        self.destination = self.destination.or(other.destination);
+        self.source_port = self.source_port.or(other.source_port);
+        self.destination_port = self.destination_port.or(other.destination_port);
+        self.user = self.user.or(other.user);
+        self.group = self.group.or(other.group);
+        self.input = self.input.or_else(|| other.input.clone());
+        self.output = self.output.or_else(|| other.output.clone());
+        self.tracking = self.tracking.or(other.tracking);
+        self
+    }
+
+    /// What a rule is for, and what it is not for by one thing.
+    fn around(line: &Line<'_>, ordinary: &Ordinary) -> Vec<Self> {
+        let inside = Self::inside(line);
         let mut all = vec![inside.clone()];
         for test in &line.tests {
             for change in Self::changes(test, ordinary) {
@@ -126,7 +179,7 @@ impl Wanted {
         all
     }
 
-    fn satisfy(&mut self, test: &Test<'_>, ordinary: &Ordinary) {
+    fn satisfy(&mut self, test: &Test<'_>) {
         match test {
             Test::Interface { out, pattern, negated: false } => self.set_interface(*out, name_of(pattern)),
             Test::Protocol { number, negated: false } => self.protocol = Some(*number),
@@ -138,9 +191,7 @@ impl Wanted {
                 self.tracking = Some(if invalid { Tracking::Invalid } else { Tracking::New });
             }
             // An ordinary value is none of those that are named.
-            Test::Interface { negated: true, .. } | Test::Value { negated: true, .. } | Test::Unknown(_) => {
-                let _ = ordinary;
-            }
+            Test::Interface { negated: true, .. } | Test::Value { negated: true, .. } | Test::Unknown(_) => {}
         }
     }
 

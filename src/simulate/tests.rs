@@ -225,7 +225,8 @@ fn edges_are_of_each_constant_and_its_neighbours() {
         config.redirect.inbound.exclude_ports = "8000-8100".parse().unwrap();
         config.redirect.outbound.exclude_ips = vec!["10.5.0.0/16".parse().unwrap()];
     });
-    let edges: Vec<String> = Simulator::of(&plan, EngineName::Netlink).edges().iter().map(ToString::to_string).collect();
+    let edges: Vec<String> =
+        Simulator::of(&plan, EngineName::Netlink).edges().iter().map(ToString::to_string).collect();
     for wanted in [
         "inbound tcp 10.1.2.3:7999 ",
         "inbound tcp 10.1.2.3:8000 ",

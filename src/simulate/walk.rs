@@ -188,7 +188,10 @@ impl<'w, 'r> Walk<'w, 'r> {
             if base.kind == ChainType::Nat && (!fresh || self.translated[translation]) {
                 continue;
             }
-            redirected |= self.base(base, base.kind == ChainType::Nat && translation == 0)?;
+            if self.base(base, base.kind == ChainType::Nat && translation == 0)? {
+                redirected = true;
+                self.translated[translation] = true;
+            }
         }
         self.view.tracked = true;
         self.translated[translation] = true;
