@@ -84,6 +84,16 @@ impl Target {
         })
     }
 
+    /// The facts for two configurations, which are looked for once if both need the same.
+    pub(crate) fn facts_of_both(&self, a: &Config, b: &Config) -> Result<(Facts, Facts), Failure> {
+        let engine = self.engine()?;
+        let first = self.facts(a, &*engine)?;
+        let same = self.facts.is_some()
+            || (policy::facts_needed(a) == policy::facts_needed(b) && a.iptables_executables == b.iptables_executables);
+        let second = if same { first.clone() } else { self.facts(b, &*engine)? };
+        Ok((first, second))
+    }
+
     /// # Errors
     /// If the programs of iptables are to be run, which want root, and it is not root who runs this.
     pub(crate) fn must_be_allowed(&self, action: &str) -> Result<(), Error> {
