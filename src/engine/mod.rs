@@ -1,6 +1,9 @@
 //! Engines: what carries a plan out on a host. All stand behind one trait.
+//!
+//! Real ones need Linux and the feature `host`; [`fake`] is for tests, and needs nothing.
 
 mod compare;
+pub mod fake;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod iptables;
 #[cfg(all(feature = "host", target_os = "linux"))]
