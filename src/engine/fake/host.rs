@@ -177,11 +177,12 @@ impl InIptables {
     }
 
     pub(super) fn text(&self) -> String {
-        fn of<F: Family>(rules: &Option<Ruleset<F>>) -> String {
-            let text = rules.as_ref().map(|rules| render::iptables::ruleset(rules, render::iptables::Style::Short));
-            text.map(|text| format!("### {} ###\n\n{text}", F::NAME)).unwrap_or_default()
+        fn of<F: Family>(rules: &Option<Ruleset<F>>) -> Option<String> {
+            let text = render::iptables::ruleset(rules.as_ref()?, render::iptables::Style::Short);
+            Some(format!("### {} ###\n\n{text}", F::NAME))
         }
-        of(&self.v4) + &of(&self.v6)
+        let families = [of(&self.v4), of(&self.v6)];
+        families.into_iter().flatten().collect::<Vec<_>>().join("\n")
     }
 
     /// What there is of a family, for people: one item a table.
