@@ -19,7 +19,7 @@ use kumatp::render::{dot, mermaid};
 fn plan(u: &mut Unstructured<'_>) -> arbitrary::Result<Plan> {
     let mut plan = policy::plan(&generate::config(u)?, &generate::facts(u)?).unwrap();
     if u.arbitrary()? {
-        const BAD: &[&str] = [
+        const BAD: &[&str] = &[
             "\u{2764}]}}#quot;",
             "%%{init: {}}%%",
             "1. end;",
@@ -33,7 +33,7 @@ fn plan(u: &mut Unstructured<'_>) -> arbitrary::Result<Plan> {
         for rule in plan.v4.tables.iter_mut().flat_map(|table| &mut table.chains).flat_map(|chain| &mut chain.rules) {
             let words: String = match u.arbitrary()? {
                 true => u.arbitrary()?,
-                false => (*u.choose(&BAD)?).into(),
+                false => (*u.choose(BAD)?).into(),
             };
             rule.comment = Some(if u.arbitrary()? { Comment::ours(&words) } else { Comment::lossy(&words) });
         }

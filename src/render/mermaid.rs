@@ -6,15 +6,17 @@ use super::picture::{self, Graph, Kind, Node, NodeId};
 use crate::model::{Plan, Ruleset};
 use crate::net::Family;
 
-/// A flowchart of the rules: where packets come from, what they are asked in the order in which they are asked, and where
-/// they go. It is what Markdown viewers show in a block of the language `mermaid`. The same plan gives the same text.
+/// A flowchart of the rules: where packets come from, what is asked about them, in order, and where they go. It is what
+/// Markdown viewers show in a block of the language `mermaid`. The same plan gives the same text.
 ///
-/// - A frame is a chain; a hexagon is a question. The words are those of the rules' comments, and above the question mark
-///   stands what the rules compare. Neighbouring rules that do the same and differ in one value only are one
-///   question, which lists up to six values.
+/// - A frame is a chain; a hexagon is a question. It has the words of the rules' comments, and below them what the rules
+///   compare. Neighbouring rules that do the same and differ in one value only are one question, which lists up to six
+///   values.
 /// - Both families are in one picture: addresses of both stand side by side, and what else only one has begins with
 ///   `IPv4` or `IPv6`.
-/// - In a chain that only TCP is sent to, it is not asked for TCP again.
+/// - In a chain that only TCP is sent to, nothing asks for TCP again.
+///
+/// It is for people: what is drawn, and in which words, may change.
 ///
 /// ```
 /// # let facts = kumatp::facts::Facts::capable_host(kumatp::net::Uid::SIDECAR);
@@ -33,7 +35,7 @@ pub fn ruleset<F: Family>(ruleset: &Ruleset<F>) -> String {
     text(&picture::ruleset(ruleset))
 }
 
-pub(super) fn text(graph: &Graph) -> String {
+fn text(graph: &Graph) -> String {
     let mut text = String::from("flowchart TD\n");
     for (id, group) in graph.groups() {
         let _ = writeln!(text, "    subgraph g{}[\"{}\"]", id.0, Label(std::slice::from_ref(&group.title)));
@@ -80,9 +82,9 @@ fn write_colours(text: &mut String, graph: &Graph) {
     }
 }
 
-/// Lines between double quotes. Whatever could mean something to Mermaid, to Markdown (in which newer versions read labels)
-/// or to HTML is written as an entity: `#34;` is a quote. In Markdown a list begins with a digit or a sign, so a line
-/// begins with neither.
+/// Lines between double quotes. Whatever could mean something to Mermaid, to HTML or to Markdown, which newer versions
+/// look for in labels, is written as an entity: `#34;` is a quote. In Markdown a list begins with a digit or a sign, so a
+/// line begins with neither.
 struct Label<'a>(&'a [String]);
 
 impl fmt::Display for Label<'_> {
