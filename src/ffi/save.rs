@@ -13,7 +13,8 @@ use crate::{render, save};
 
 /// Translates iptables-save or iptables-restore text, whoever wrote it, into another syntax.
 ///
-/// The text may have the headings "### IPv4 ###" and "### IPv6 ###"; without them, it is all IPv4.
+/// The text may have the headings "### IPv4 ###" and "### IPv6 ###", or the lines that iptables-save and ip6tables-save begin
+/// with; without them, it is all IPv4.
 ///
 /// KUMATP_SYNTAX_NFT is a script for "nft -f" that puts the rules into our own tables; KUMATP_SYNTAX_FIREWALLD is a whole
 /// direct.xml; KUMATP_SYNTAX_JSON has the members "ipv4" and "ipv6", as far as the text has them, each with "tables":

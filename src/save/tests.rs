@@ -264,6 +264,19 @@ fn syntax_errors_name_the_line() {
     assert_eq!(parse::<V6>(&both.v6.unwrap()).unwrap_err().problems()[0].path, "line 6");
 }
 
+/// What the save programs print says which of them it was.
+#[test]
+fn families_of_what_the_programs_print() {
+    let texts = [
+        include_str!("../../tests/fixtures/save/ours-v6-nft.txt"),
+        include_str!("../../tests/fixtures/save/ours-v4-legacy.txt"),
+    ];
+    let both = families(&texts.concat());
+    assert_eq!(rules::<V6>(&both.v6.unwrap()).canonical(), rules::<V6>(texts[0]).canonical());
+    assert_eq!(rules::<V4>(&both.v4.unwrap()).canonical(), rules::<V4>(texts[1]).canonical());
+    assert_eq!(families(texts[0]).v4, None);
+}
+
 #[test]
 fn no_ruleset_of_what_is_not_known() {
     let error = parse::<V4>("*nat\n:X - [0:0]\n-A X -j SNAT\n-A Y -j DROP\nCOMMIT\n*odd\nCOMMIT\n")

@@ -257,6 +257,13 @@ pub(crate) fn apply(matches: &ArgMatches, layers: &mut Layers) -> Result<(), Str
     Ok(())
 }
 
+/// The first flag that was given and makes a configuration, except these.
+pub(crate) fn given<'a>(matches: &'a ArgMatches, except: &[&str]) -> Option<&'a str> {
+    let files = ["config", "config-file"].into_iter();
+    let mut names = files.chain(FLAGS.iter().map(|flag| flag.name)).chain(EBPF.iter().copied());
+    names.find(|name| !except.contains(name) && values(matches, name).next().is_some())
+}
+
 /// Whether a switch is on, in any of the words that the configuration takes for that. Other words
 /// are refused when the layers are read.
 fn truthy(value: &str) -> bool {

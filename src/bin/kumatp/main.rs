@@ -255,6 +255,14 @@ fn explain() -> Command {
                 .value_name("VERDICT")
                 .help("For tests: fail, and show every rule that matches, unless the packet is delivered, redirected:PORT, dropped or established"),
         )
+        .arg(
+            Arg::new("rules")
+                .long("rules")
+                .value_name("FILE")
+                .action(ArgAction::Append)
+                .conflicts_with_all(["engine", "netns", "facts"])
+                .help("Ask about these rules instead: text of iptables-save and ip6tables-save, kumactl's included; - is standard input. Repeatable. Of the configuration, only the sidecar's user counts then"),
+        )
         .arg(engine_of_rules())
         .arg(netns())
         .arg(facts())

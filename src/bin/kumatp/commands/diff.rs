@@ -20,7 +20,7 @@ pub(crate) fn diff(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         )));
     };
     let (before, after) = Source::two(matches, a, b)?;
-    let (before, after) = (before.simulator(), after.simulator());
+    let (before, after) = (before.simulator()?, after.simulator()?);
     let diff = before.diff(&after);
     match matches.get_flag("json") {
         true => print_json(&diff)?,

@@ -18,7 +18,7 @@ pub(crate) fn explain(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let packet = packet::read(matches)?;
     let expected = matches.get_one::<String>("expect").map(|text| verdict(text)).transpose()?;
     let source = Source::of(matches, &packet)?;
-    let explanation = source.simulator().explain(&packet);
+    let explanation = source.simulator()?.explain(&packet);
     let found = &explanation.request.verdict;
     let unexpected = expected.as_ref().filter(|expected| *expected != found);
     match matches.get_flag("json") {
