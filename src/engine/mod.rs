@@ -1,6 +1,8 @@
 //! Engines: what carries a plan out on a host. All stand behind one trait.
 
 #[cfg(all(feature = "host", target_os = "linux"))]
+mod installed;
+#[cfg(all(feature = "host", target_os = "linux"))]
 pub mod iptables;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod loopback;
@@ -25,6 +27,8 @@ use crate::error::{Error, InvalidValue};
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
 
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub use installed::{Installed, installed};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use replace::replace_all;
 #[cfg(all(feature = "host", target_os = "linux"))]

@@ -33,12 +33,14 @@
 mod draft;
 mod fold;
 mod layout;
+mod live;
 mod lower;
 mod marker;
 mod names;
 mod native;
 mod owner;
 
+pub use live::{Foreign, LiveChain, LiveTable};
 pub use marker::{Marker, SCHEMA};
 pub use names::Name;
 #[cfg(all(feature = "host", target_os = "linux"))]
