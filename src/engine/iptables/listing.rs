@@ -22,7 +22,7 @@ pub struct Listing {
     pub unread: Vec<Unread>,
 }
 
-/// Rules that are there and could not be read.
+/// Rules that are there, or may be, and could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unread {
@@ -81,6 +81,8 @@ fn list<F: Family>(host: &Host<'_>, mode: Mode, nft: &NftTables, unread: &mut Ve
             }
         }
         Ok(Err(error @ Error::Program { .. })) => cannot(None, error.to_string()),
+        // In a user namespace, the kernel may keep even the names of legacy tables back.
+        Ok(Err(error @ Error::Permission { .. })) if mode == Mode::Legacy => cannot(None, error.to_string()),
         Ok(Err(error)) => return Err(error),
         Err(missing) => cannot(None, missing.clone()),
     }
