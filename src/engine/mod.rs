@@ -5,6 +5,8 @@
 mod compare;
 pub mod fake;
 #[cfg(all(feature = "host", target_os = "linux"))]
+mod installed;
+#[cfg(all(feature = "host", target_os = "linux"))]
 pub mod iptables;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod loopback;
@@ -30,6 +32,8 @@ use crate::error::{Error, InvalidValue};
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
 
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub use installed::{Installed, installed};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use replace::replace_all;
 #[cfg(all(feature = "host", target_os = "linux"))]

@@ -33,6 +33,7 @@
 mod draft;
 mod fold;
 mod layout;
+mod live;
 mod lower;
 mod marker;
 mod names;
@@ -40,6 +41,7 @@ mod native;
 mod owner;
 
 pub(crate) use lower::priority;
+pub use live::{Foreign, LiveChain, LiveTable};
 pub use marker::{Marker, SCHEMA};
 pub use names::Name;
 pub(crate) use native::table_name;

@@ -5,6 +5,7 @@
 
 mod compare;
 mod host;
+mod listing;
 mod locate;
 mod ours;
 mod program;
@@ -27,6 +28,8 @@ use crate::model::{Note, Plan};
 use crate::net::{Family, FamilyName, V4, V6};
 use crate::netlink::Namespace;
 
+pub(super) use self::listing::NftTables;
+pub use self::listing::{Listing, Unread};
 pub use self::locate::Mode;
 
 /// How long an operation may take in all, retries included.
