@@ -231,7 +231,7 @@ fn base_name(table: TableName, hook: BuiltinChain, suffix: &str) -> String {
 }
 
 /// The priority of iptables' own chains (linux/netfilter_ipv4.h, `enum nf_ip_hook_priorities`).
-fn priority(table: TableName, hook: BuiltinChain) -> i32 {
+pub(crate) fn priority(table: TableName, hook: BuiltinChain) -> i32 {
     match (table, hook) {
         (TableName::Raw, _) => -300,
         (TableName::Mangle, _) => -150,

@@ -39,6 +39,7 @@ mod names;
 mod native;
 mod owner;
 
+pub(crate) use lower::priority;
 pub use marker::{Marker, SCHEMA};
 pub use names::Name;
 #[cfg(all(feature = "host", target_os = "linux"))]

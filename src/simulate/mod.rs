@@ -1,6 +1,113 @@
-//! What the kernel would do with a packet, and which rule decides.
+//! What the kernel would do with a packet, without a kernel, and which rule decides.
+//!
+//! [`Simulator`] sends an [`AnyPacket`] through the rules and says how it ends: an [`Outcome`] with the [`Verdict`], the rules that
+//! matched on the way, the one that decided and the configuration key that it came from. It is
+//! total: any packet through any rules gives an answer, in bounded time.
+//!
+//! ```
+//! use kumatp::engine::EngineName;
+//! use kumatp::simulate::{Simulator, Verdict};
+//! # use kumatp::{Config, Facts, net::Uid, policy};
+//!
+//! let mut config = Config::default();
+//! config.redirect.outbound.exclude_ports = "9000-9100".parse()?;
+//! let plan = policy::plan(&config, &Facts::capable_host(Uid::SIDECAR))?;
+//!
+//! let simulator = Simulator::of(&plan, EngineName::Netlink);
+//! let outcome = simulator.run(&"tcp 10.1.2.3:9042 uid 1000".parse()?);
+//! assert_eq!(outcome.verdict, Verdict::Delivered);
+//! assert_eq!(outcome.key().unwrap().to_string(), "redirect.outbound.excludePorts[0]");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is followed
+//!
+//! The hooks in their order, with a second pass by the loopback interface for what is sent to this host; in each hook the chains by
+//! priority; calls and returns, out of built-in chains too; translation only for the first packet of a connection, by the first
+//! chain that decides; conntrack zones, of which the first one counts, and none once the packet has its connection; packets
+//! without a socket, which have no owner. The engines differ on purpose in a few points, which
+//! [`nftables`](crate::nftables) lists; the simulator answers for the one that it is asked about.
 
+mod compile;
+mod native;
+mod outcome;
 mod packet;
+mod program;
 mod text;
+mod walk;
 
+pub use outcome::{Effect, LogLine, Outcome, Step, Verdict};
 pub use packet::{AnyPacket, Direction, IpProtocol, Packet, Socket, Tracking};
+
+use crate::engine::EngineName;
+use crate::model::{Plan, Ruleset};
+use crate::net::{Family, FamilyName, InterfaceName};
+use crate::nftables::{Native, Table};
+use program::Program;
+
+/// Rules that packets can be sent through, as often as wanted.
+#[derive(Debug, Clone)]
+pub struct Simulator<'r> {
+    v4: Program<'r>,
+    v6: Program<'r>,
+    loopback: InterfaceName,
+}
+
+impl<'r> Simulator<'r> {
+    /// The rules of a plan, as this engine makes them work. A family that the plan leaves out has no rules.
+    pub fn of(plan: &'r Plan, engine: EngineName) -> Self {
+        Self::new(Program::of(&plan.v4, engine), plan.v6.as_ref().map(|v6| Program::of(v6, engine)))
+    }
+
+    /// The rules of one family, as this engine makes them work. The other family has none.
+    pub fn of_ruleset<F: Family>(ruleset: &'r Ruleset<F>, engine: EngineName) -> Self {
+        Self::one(F::NAME, Program::of(ruleset, engine))
+    }
+
+    /// The rules of a native form: what the netlink engine installs. Steps of the trace are native rules.
+    pub fn of_native(native: &'r Native) -> Self {
+        Self::new(Program::of_native(&native.v4), native.v6.as_ref().map(Program::of_native))
+    }
+
+    /// The rules of one table of the native form. The other family has none.
+    pub fn of_native_table(table: &'r Table) -> Self {
+        Self::one(table.family, Program::of_native(table))
+    }
+
+    fn new(v4: Program<'r>, v6: Option<Program<'r>>) -> Self {
+        Self { v4, v6: v6.unwrap_or_default(), loopback: InterfaceName::lo() }
+    }
+
+    fn one(family: FamilyName, program: Program<'r>) -> Self {
+        match family {
+            FamilyName::V4 => Self::new(program, None),
+            FamilyName::V6 => Self::new(Program::default(), Some(program)),
+        }
+    }
+
+    /// On a host whose loopback interface has this name instead of `lo`.
+    pub fn with_loopback(mut self, name: InterfaceName) -> Self {
+        self.loopback = name;
+        self
+    }
+
+    /// Sends a packet through the rules.
+    pub fn run(&self, packet: &AnyPacket) -> Outcome<'r> {
+        match packet {
+            AnyPacket::V4(packet) => self.send(packet),
+            AnyPacket::V6(packet) => self.send(packet),
+        }
+    }
+
+    /// Sends a packet of one family through the rules.
+    pub fn send<F: Family>(&self, packet: &Packet<F>) -> Outcome<'r> {
+        let program = match F::NAME {
+            FamilyName::V4 => &self.v4,
+            FamilyName::V6 => &self.v6,
+        };
+        walk::walk(program, packet, self.loopback.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests;

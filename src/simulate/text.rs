@@ -18,15 +18,15 @@ struct Parts {
     direction: Direction,
     protocol: IpProtocol,
     destination: IpAddr,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "number", skip_serializing_if = "Option::is_none")]
     destination_port: Option<Port>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<IpAddr>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "number", skip_serializing_if = "Option::is_none")]
     source_port: Option<Port>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "number", skip_serializing_if = "Option::is_none")]
     uid: Option<Uid>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "number", skip_serializing_if = "Option::is_none")]
     gid: Option<Gid>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     no_socket: bool,
@@ -36,6 +36,58 @@ struct Parts {
     out_interface: Option<InterfaceName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tracking: Option<Tracking>,
+}
+
+/// Ports and ids are numbers; as text, they are read as well.
+mod number {
+    use std::fmt;
+    use std::marker::PhantomData;
+    use std::str::FromStr;
+
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer, T: fmt::Display>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value.as_ref().and_then(|value| value.to_string().parse().ok()) {
+            Some(number) => serializer.serialize_u32(number),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
+        deserializer: D,
+    ) -> Result<Option<T>, D::Error> {
+        struct Number<T>(PhantomData<T>);
+
+        impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Number<T> {
+            type Value = Option<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Option<T>, E> {
+                text.parse().map(Some).map_err(E::custom)
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Option<T>, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Option<T>, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Option<T>, E> {
+                Ok(None)
+            }
+        }
+
+        deserializer.deserialize_any(Number(PhantomData))
+    }
 }
 
 fn outbound() -> Direction {

@@ -1,0 +1,320 @@
+//! What becomes of a packet, and why.
+
+use std::fmt;
+
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+
+use crate::model::{LogLevel, LogPrefix, Origin, Rule};
+use crate::net::{Family, FamilyName, Port};
+use crate::nftables;
+use crate::render;
+
+/// What becomes of a packet: where it ends, and which rules it met on the way.
+///
+/// As text, the verdict and the trace. As JSON an object with `verdict` (see [`Verdict`]), `zone`, `log`, `trace` and, where a rule
+/// decided, `decidedBy`, its place in the trace.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Outcome<'r> {
+    /// Where it ends.
+    pub verdict: Verdict,
+    /// The conntrack zone that it is tracked in; 0 is the one for all that no rule puts elsewhere.
+    pub zone: u16,
+    /// The lines that it leaves in the kernel log, in order.
+    pub log: Vec<LogLine<'r>>,
+    /// The rules that matched, in the order in which the packet met them.
+    pub trace: Vec<Step<'r>>,
+    /// Which step of the trace decided; `None` if no rule concerns the packet.
+    pub decided_by: Option<usize>,
+}
+
+impl<'r> Outcome<'r> {
+    /// The rule that decided; `None` if no rule concerns the packet.
+    pub fn deciding(&self) -> Option<&Step<'r>> {
+        self.trace.get(self.decided_by?)
+    }
+
+    /// The configuration key that the deciding rule came from.
+    pub fn key(&self) -> Option<Origin> {
+        self.deciding()?.key()
+    }
+}
+
+/// Where a packet ends. As JSON an object: `{"end": "redirected", "port": 15001}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(tag = "end", rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It goes where it was sent.
+    Delivered,
+    /// It goes to a port of this host.
+    Redirected {
+        /// The port. As JSON a number.
+        #[serde(serialize_with = "number")]
+        port: Port,
+    },
+    /// It is gone.
+    Dropped,
+    /// It goes where its connection goes: that was decided when the connection began.
+    Established,
+    /// The rules have a part that is not known, and the answer depends on it. The last step of the trace is the rule.
+    Undecided {
+        /// What is not known.
+        reason: String,
+    },
+}
+
+fn number<S: Serializer>(port: &Port, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(port.number())
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delivered => f.write_str("delivered as sent"),
+            Self::Redirected { port } => write!(f, "redirected to port {port}"),
+            Self::Dropped => f.write_str("dropped"),
+            Self::Established => f.write_str("delivered as its connection is"),
+            Self::Undecided { reason } => write!(f, "undecided: {reason}"),
+        }
+    }
+}
+
+/// A line in the kernel log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct LogLine<'r> {
+    /// What it begins with.
+    pub prefix: &'r LogPrefix,
+    /// How severe it is.
+    pub level: LogLevel,
+}
+
+/// A rule that matched.
+///
+/// As JSON an object with `table`, `chain`, `number`, `effect` and, where there are any, `rule` (the rule's text), `purpose` and `key`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Step<'r> {
+    pub(super) place: Place<'r>,
+    /// What it did.
+    pub effect: Effect,
+}
+
+impl<'r> Step<'r> {
+    /// The table: iptables' name, or for nf_tables `ip kuma-mesh` or `ip6 kuma-mesh`.
+    pub fn table(&self) -> &'r str {
+        self.place.table
+    }
+
+    /// The chain.
+    pub fn chain(&self) -> &'r str {
+        self.place.chain
+    }
+
+    /// Which rule of the chain it is, counted from 1 in the order in which packets meet them; `None` for what is no rule of
+    /// the plan: the policy of a chain, and what the netlink engine adds.
+    pub fn number(&self) -> Option<usize> {
+        self.place.rule.map(|_| self.place.index + 1)
+    }
+
+    /// The rule as iptables, or for nf_tables as nft, writes it, without its comment; `None` where there is no number.
+    pub fn rule(&self) -> Option<String> {
+        self.place.rule.map(|rule| rule.text(self.place.family))
+    }
+
+    /// What it is for, in words.
+    pub fn purpose(&self) -> Option<&'r str> {
+        self.place.rule.map_or(self.place.words, Described::purpose)
+    }
+
+    /// The configuration key that it came from.
+    pub fn key(&self) -> Option<Origin> {
+        self.place.rule.and_then(Described::origin)
+    }
+}
+
+/// `nat OUTPUT 3: -p tcp -j RETURN`, then what it is for and its key.
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.table(), self.chain())?;
+        if let (Some(number), Some(rule)) = (self.number(), self.rule()) {
+            write!(f, " {number}: {rule}")?;
+        }
+        match (self.purpose(), self.key()) {
+            (Some(words), Some(key)) => write!(f, "  # {words} ({key})"),
+            (Some(words), None) => write!(f, "  # {words}"),
+            (None, Some(key)) => write!(f, "  # {key}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// What a rule did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum Effect {
+    /// It ended the packet's way through the chains of this table.
+    Accepted,
+    /// The packet is gone.
+    Dropped,
+    /// Back to the chain before; from a built-in one, as [`Accepted`](Self::Accepted).
+    Returned,
+    /// On in another chain.
+    Called,
+    /// It translated the destination to a port of this host.
+    Redirected,
+    /// It wrote a line into the kernel log.
+    Logged,
+    /// It chose the conntrack zone, or would have if none had been chosen before.
+    Tracked,
+    /// Nothing that matters here.
+    Passed,
+    /// It is not known what it does, or whether it matches.
+    Unknown,
+}
+
+impl fmt::Display for Outcome<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.verdict)?;
+        if self.zone != 0 {
+            write!(f, ", tracked in zone {}", self.zone)?;
+        }
+        for line in &self.log {
+            write!(f, ", logged with {:?}", line.prefix.as_str())?;
+        }
+        if self.trace.is_empty() {
+            return f.write_str("\n  no rule matches it");
+        }
+        for (index, step) in self.trace.iter().enumerate() {
+            let mark = if Some(index) == self.decided_by { '>' } else { ' ' };
+            write!(f, "\n{mark} {step}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Outcome<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("Outcome", 5)?;
+        object.serialize_field("verdict", &self.verdict)?;
+        object.serialize_field("zone", &self.zone)?;
+        object.serialize_field("log", &self.log)?;
+        match self.decided_by {
+            Some(index) => object.serialize_field("decidedBy", &index)?,
+            None => object.skip_field("decidedBy")?,
+        }
+        object.serialize_field("trace", &self.trace)?;
+        object.end()
+    }
+}
+
+impl Serialize for Step<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Members<'a> {
+            table: &'a str,
+            chain: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            number: Option<usize>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            rule: Option<String>,
+            effect: Effect,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            purpose: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            key: Option<Origin>,
+        }
+        Members {
+            table: self.table(),
+            chain: self.chain(),
+            number: self.number(),
+            rule: self.rule(),
+            effect: self.effect,
+            purpose: self.purpose(),
+            key: self.key(),
+        }
+        .serialize(serializer)
+    }
+}
+
+/// Where a rule stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'r> {
+    family: FamilyName,
+    table: &'r str,
+    chain: &'r str,
+    /// From 0.
+    index: usize,
+    rule: Option<&'r dyn Described>,
+    words: Option<&'r str>,
+}
+
+impl<'r> Place<'r> {
+    pub(super) fn rule(
+        family: FamilyName,
+        table: &'r str,
+        chain: &'r str,
+        index: usize,
+        rule: &'r dyn Described,
+    ) -> Self {
+        Self { family, table, chain, index, rule: Some(rule), words: None }
+    }
+
+    /// Of what is no rule.
+    pub(super) fn added(family: FamilyName, table: &'r str, chain: &'r str, words: &'r str) -> Self {
+        Self { family, table, chain, index: 0, rule: None, words: Some(words) }
+    }
+}
+
+/// Two places are equal if they are the same.
+impl PartialEq for Place<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let same_kind = self.rule.is_some() == other.rule.is_some() && self.words == other.words;
+        let key = |place: &Self| (place.family, place.index, place.table.to_owned(), place.chain.to_owned());
+        same_kind && key(self) == key(other)
+    }
+}
+
+/// A rule that people can read about.
+pub(super) trait Described: fmt::Debug + Sync {
+    /// The rule without its comment.
+    fn text(&self, family: FamilyName) -> String;
+
+    /// What it is for.
+    fn purpose(&self) -> Option<&str>;
+
+    /// The configuration key that it came from.
+    fn origin(&self) -> Option<Origin>;
+}
+
+impl<F: Family> Described for Rule<F> {
+    fn text(&self, _: FamilyName) -> String {
+        let bare = Self { comment: None, ..self.clone() };
+        render::iptables::rule(&bare, render::iptables::Style::Short)
+    }
+
+    fn purpose(&self) -> Option<&str> {
+        self.comment.as_ref().map(|comment| comment.words().unwrap_or(comment.as_str()))
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        self.origin
+    }
+}
+
+impl Described for nftables::Rule {
+    fn text(&self, family: FamilyName) -> String {
+        let bare = Self { comment: None, ..self.clone() };
+        render::nft::rule(&bare, family)
+    }
+
+    fn purpose(&self) -> Option<&str> {
+        self.comment.as_ref().map(|comment| comment.words().unwrap_or(comment.as_str()))
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        self.origin()
+    }
+}

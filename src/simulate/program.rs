@@ -1,0 +1,267 @@
+//! Rules made ready to be walked: numbers instead of addresses, places instead of names.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::outcome::Place;
+use crate::model::{BuiltinChain, LogLevel, LogPrefix};
+use crate::net::{InterfacePattern, Port};
+use crate::nftables::{ChainType, Field, Span};
+
+/// The rules of one family.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Program<'r> {
+    pub(super) chains: Vec<Code<'r>>,
+    /// What each hook calls, in order; hooks in the order of [`BuiltinChain::ALL`].
+    hooks: [Vec<Base<'r>>; 5],
+}
+
+impl<'r> Program<'r> {
+    /// Adds what a hook calls.
+    pub(super) fn call(&mut self, hook: BuiltinChain, base: Base<'r>) {
+        let calls = &mut self.hooks[hook as usize];
+        let at = calls.partition_point(|other| other.priority <= base.priority);
+        calls.insert(at, base);
+    }
+
+    /// What the hook calls.
+    pub(super) fn calls(&self, hook: BuiltinChain) -> &[Base<'r>] {
+        &self.hooks[hook as usize]
+    }
+}
+
+/// A chain that a hook calls.
+#[derive(Debug, Clone)]
+pub(super) struct Base<'r> {
+    pub(super) chain: usize,
+    pub(super) kind: ChainType,
+    pub(super) priority: i32,
+    /// Where its policy stands, if that is to drop what comes to its end.
+    pub(super) policy: Option<Place<'r>>,
+}
+
+/// A chain.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Code<'r> {
+    pub(super) lines: Vec<Line<'r>>,
+    runs: Vec<Run>,
+}
+
+impl<'r> Code<'r> {
+    /// A chain of these lines.
+    pub(super) fn new(lines: Vec<Line<'r>>) -> Self {
+        let runs = Run::all(&lines);
+        Self { lines, runs }
+    }
+
+    /// The run that begins at this line.
+    pub(super) fn run(&self, line: usize) -> Option<&Run> {
+        let index = self.runs.binary_search_by_key(&line, |run| run.first).ok()?;
+        Some(&self.runs[index])
+    }
+}
+
+/// A rule: if all tests hold, then the act.
+#[derive(Debug, Clone)]
+pub(super) struct Line<'r> {
+    pub(super) tests: Vec<Test<'r>>,
+    pub(super) act: Act<'r>,
+    pub(super) place: Place<'r>,
+}
+
+/// A condition.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Test<'r> {
+    Interface {
+        out: bool,
+        pattern: &'r InterfacePattern,
+        negated: bool,
+    },
+    Protocol {
+        number: u8,
+        negated: bool,
+    },
+    /// A packet without the field has none of the values.
+    Value {
+        field: Field,
+        spans: Spans,
+        negated: bool,
+    },
+    MidStream,
+    CtState {
+        states: u8,
+        negated: bool,
+    },
+    /// One that is not known, as it is written.
+    Unknown(Arc<str>),
+}
+
+/// Values: sorted, neither overlapping nor touching.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Spans {
+    One(Span),
+    Many(Arc<[Span]>),
+}
+
+impl Spans {
+    pub(super) fn of(mut spans: Vec<Span>) -> Self {
+        spans.sort_unstable();
+        let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
+        for span in spans {
+            match merged.last_mut() {
+                Some(last) if span.first <= last.last.saturating_add(1) => last.last = last.last.max(span.last),
+                _ => merged.push(span),
+            }
+        }
+        match merged[..] {
+            [one] => Self::One(one),
+            _ => Self::Many(merged.into()),
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[Span] {
+        match self {
+            Self::One(span) => std::slice::from_ref(span),
+            Self::Many(spans) => spans,
+        }
+    }
+
+    pub(super) fn contains(&self, value: u128) -> bool {
+        match self {
+            Self::One(span) => span.first <= value && value <= span.last,
+            Self::Many(spans) => {
+                let after = spans.partition_point(|span| span.first <= value);
+                after.checked_sub(1).is_some_and(|index| value <= spans[index].last)
+            }
+        }
+    }
+}
+
+/// What a rule does.
+#[derive(Debug, Clone)]
+pub(super) enum Act<'r> {
+    Accept,
+    Drop,
+    Return,
+    Jump(usize),
+    Goto(usize),
+    Redirect(Port),
+    Log(&'r LogPrefix, LogLevel),
+    Zone(u16),
+    /// On with this line of the same chain.
+    Skip(usize),
+    /// On with the next line, whatever it does besides.
+    Next,
+    /// What it does is not known; why not.
+    Unknown(Arc<str>),
+}
+
+impl Act<'_> {
+    /// Whether it has no say in where the packet ends.
+    pub(super) fn is_harmless(&self) -> bool {
+        matches!(self, Self::Log(..) | Self::Next)
+    }
+}
+
+/// How many rules make a search worth while.
+const WORTH: usize = 8;
+
+/// Adjacent rules that differ only in the values of one field, which are searched instead of tried.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    first: usize,
+    /// The line behind the last one.
+    pub(super) end: usize,
+    field: Field,
+    /// The tests that all have, and the one in which they differ.
+    pub(super) varies: usize,
+    /// From each value on, the first line that has it: sorted by value.
+    steps: Vec<(u128, Option<usize>)>,
+}
+
+impl Run {
+    /// The first line of the run for a value.
+    pub(super) fn find(&self, value: u128) -> Option<usize> {
+        let after = self.steps.partition_point(|(from, _)| *from <= value);
+        after.checked_sub(1).and_then(|index| self.steps[index].1)
+    }
+
+    pub(super) fn field(&self) -> Field {
+        self.field
+    }
+
+    fn all(lines: &[Line<'_>]) -> Vec<Self> {
+        let mut runs = Vec::new();
+        let mut first = 0;
+        while first < lines.len() {
+            let mut varies = None;
+            let mut end = first + 1;
+            while end < lines.len() && extends(&lines[first], &lines[end], &mut varies) {
+                end += 1;
+            }
+            if let (Some(varies), true) = (varies, end - first >= WORTH) {
+                runs.push(Self::of(lines, first, end, varies));
+            }
+            first = end;
+        }
+        runs
+    }
+
+    fn of(lines: &[Line<'_>], first: usize, end: usize, varies: usize) -> Self {
+        // Every value at which the set of lines that have it may change, then a sweep over them.
+        let mut events: Vec<(u128, bool, usize)> = Vec::new();
+        let mut field = Field::DestinationPort;
+        for (index, line) in lines[first..end].iter().enumerate() {
+            let Test::Value { field: own, spans, .. } = &line.tests[varies] else { continue };
+            field = *own;
+            for span in spans.as_slice() {
+                events.push((span.first, true, first + index));
+                if let Some(after) = span.last.checked_add(1) {
+                    events.push((after, false, first + index));
+                }
+            }
+        }
+        events.sort_unstable();
+        let mut steps: Vec<(u128, Option<usize>)> = vec![(0, None)];
+        let mut open = BTreeSet::new();
+        for at_value in events.chunk_by(|a, b| a.0 == b.0) {
+            for (_, begins, line) in at_value {
+                // The spans of a line do not touch, so it is never begun twice.
+                match begins {
+                    true => open.insert(*line),
+                    false => open.remove(line),
+                };
+            }
+            let (value, lowest) = (at_value[0].0, open.first().copied());
+            match steps.last_mut() {
+                Some(last) if last.0 == value => last.1 = lowest,
+                Some(last) if last.1 == lowest => {}
+                _ => steps.push((value, lowest)),
+            }
+        }
+        Self { first, end, field, varies, steps }
+    }
+}
+
+/// Whether `next` differs from `head` only in the values of one field, the same as before.
+fn extends(head: &Line<'_>, next: &Line<'_>, varies: &mut Option<usize>) -> bool {
+    if head.tests.len() != next.tests.len() {
+        return false;
+    }
+    let mut differing = (0..head.tests.len()).filter(|i| Some(*i) != *varies && head.tests[*i] != next.tests[*i]);
+    let searchable = |at: usize| {
+        matches!(
+            (&head.tests[at], &next.tests[at]),
+            (Test::Value { field: a, negated: false, .. }, Test::Value { field: b, negated: false, .. }) if a == b
+        )
+    };
+    match (differing.next(), differing.next(), *varies) {
+        (None, _, Some(at)) => searchable(at),
+        (None, _, None) => false,
+        (Some(at), None, None) if searchable(at) => {
+            *varies = Some(at);
+            true
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,198 @@
+//! The way of packets through the rules of plans, and through rules that no plan has.
+
+use super::*;
+use crate::config::Config;
+use crate::facts::{Facts, Resolvers};
+use crate::model::{
+    BuiltinChain, Chain, ChainName, CtState, LogLevel, LogPrefix, Match, Rule, Table, TableName, Target, Transport,
+};
+use crate::net::{Port, Uid, V4};
+use crate::policy;
+
+const ENGINES: [EngineName; 2] = [EngineName::Netlink, EngineName::Iptables];
+
+fn plan(change: impl FnOnce(&mut Config, &mut Facts)) -> Plan {
+    let (mut config, mut facts) = (Config::default(), Facts::capable_host(Uid::SIDECAR));
+    change(&mut config, &mut facts);
+    policy::plan(&config, &facts).unwrap()
+}
+
+fn redirected(port: u16) -> Verdict {
+    Verdict::Redirected { port: Port::new(port).unwrap() }
+}
+
+/// The same for every engine, over the plan and over the native form.
+fn check(plan: &Plan, packet: &str, verdict: &Verdict, zone: u16, key: Option<&str>) {
+    let parsed = packet.parse().unwrap();
+    for engine in ENGINES {
+        let simulator = Simulator::of(plan, engine);
+        let outcome = simulator.run(&parsed);
+        assert_eq!((&outcome.verdict, outcome.zone), (verdict, zone), "{engine}: {packet}: {outcome}");
+        assert_eq!(outcome.key().map(|key| key.to_string()).as_deref(), key, "{engine}: {packet}: {outcome}");
+    }
+    let native = Native::of(plan);
+    let outcome = Simulator::of_native(&native).run(&parsed);
+    assert_eq!((&outcome.verdict, outcome.zone), (verdict, zone), "native: {packet}: {outcome}");
+}
+
+#[test]
+fn defaults() {
+    let plan = plan(|_, _| {});
+    let outbound = redirected(15001);
+    check(&plan, "tcp 10.1.2.3:443", &outbound, 0, Some("redirect.outbound.port"));
+    check(&plan, "tcp [fd00::1]:443", &outbound, 0, Some("redirect.outbound.port"));
+    check(&plan, "tcp 10.1.2.3:443 uid 5678", &Verdict::Delivered, 0, Some("redirect.outbound.enabled"));
+    check(&plan, "tcp 127.0.0.1:80", &Verdict::Delivered, 0, Some("redirect.outbound.enabled"));
+    check(&plan, "tcp 10.0.0.1:80 out lo", &Verdict::Delivered, 0, Some("redirect.outbound.enabled"));
+    check(&plan, "tcp 10.0.0.1:80 out lo uid 5678", &redirected(15006), 0, Some("redirect.inbound.port"));
+    check(
+        &plan,
+        "tcp 10.0.0.1:80 from 127.0.0.6 out lo uid 5678",
+        &Verdict::Delivered,
+        0,
+        Some("redirect.outbound.enabled"),
+    );
+    check(&plan, "tcp 10.0.0.1:80 no-socket out lo", &Verdict::Delivered, 0, Some("redirect.outbound.enabled"));
+    check(&plan, "udp 10.1.2.3:53", &Verdict::Delivered, 0, None);
+    check(&plan, "icmp 10.1.2.3", &Verdict::Delivered, 0, None);
+    check(&plan, "inbound tcp 10.0.0.5:8080", &redirected(15006), 0, Some("redirect.inbound.port"));
+    check(&plan, "inbound tcp [fd00::5]:8080", &redirected(15006), 0, Some("redirect.inbound.port"));
+    check(&plan, "inbound udp 10.0.0.5:8080", &Verdict::Delivered, 0, None);
+    check(&plan, "tcp 10.1.2.3:443 established", &Verdict::Established, 0, None);
+    check(&plan, "tcp 10.1.2.3:443 invalid", &Verdict::Delivered, 0, None);
+}
+
+#[test]
+fn connections_from_before_are_the_engines_difference() {
+    let plan = plan(|config, _| config.log.enabled = true);
+    for (packet, port) in [("tcp 10.1.2.3:443 midstream", 15001), ("inbound tcp 10.0.0.5:80 midstream", 15006)] {
+        let packet = packet.parse().unwrap();
+        let outcome = |engine| Simulator::of(&plan, engine).run(&packet);
+        assert_eq!(outcome(EngineName::Iptables).verdict, redirected(port));
+        let native = outcome(EngineName::Netlink);
+        assert_eq!((&native.verdict, native.log.len()), (&Verdict::Delivered, 1));
+        assert_eq!(native.deciding().unwrap().purpose(), Some("let connections from before live on"));
+    }
+}
+
+#[test]
+fn dns() {
+    let plan = plan(|config, facts| {
+        config.redirect.dns.enabled = true;
+        facts.resolvers = Some(Resolvers::new(["10.0.0.53".parse().unwrap(), "127.0.0.11".parse().unwrap()]));
+    });
+    check(&plan, "udp 10.0.0.53:53", &redirected(15053), 2, Some("redirect.dns.resolvConfigPath"));
+    check(&plan, "udp 10.0.0.54:53", &Verdict::Delivered, 0, None);
+    check(&plan, "udp 10.0.0.53:53 uid 5678", &Verdict::Delivered, 1, Some("redirect.dns.enabled"));
+    check(&plan, "udp 192.0.2.1:40000 from 127.0.0.1:15053 uid 5678", &Verdict::Delivered, 2, None);
+    check(&plan, "tcp 10.0.0.53:53", &Verdict::Delivered, 0, Some("redirect.dns.enabled"));
+    check(&plan, "inbound udp 192.0.2.1:40000 from 10.0.0.53:53", &Verdict::Delivered, 1, None);
+    check(&plan, "udp 127.0.0.1:40000 from 127.0.0.11:45353 out lo", &Verdict::Delivered, 1, None);
+}
+
+#[test]
+fn virtual_networks_and_the_zone_of_their_answers() {
+    let plan = plan(|config, _| {
+        config.redirect.vnet = vec!["br+:172.20.0.0/16".parse().unwrap()];
+        config.redirect.dns.enabled = true;
+        config.redirect.dns.capture_all = true;
+    });
+    check(&plan, "forwarded tcp 10.1.2.3:443 in br0", &redirected(15001), 0, Some("redirect.vnet.networks[0]"));
+    check(&plan, "forwarded tcp 10.1.2.3:443 in eth1", &redirected(15006), 0, Some("redirect.inbound.port"));
+    let query = "forwarded udp 10.1.2.3:53 in br0".parse().unwrap();
+    let zone = |engine| Simulator::of(&plan, engine).run(&query).zone;
+    assert_eq!((zone(EngineName::Iptables), zone(EngineName::Netlink)), (0, 2));
+    assert_eq!(Simulator::of_native(&Native::of(&plan)).run(&query).zone, 2);
+}
+
+#[test]
+fn another_programs_chain_is_not_guessed_at() {
+    let plan = plan(|config, facts| {
+        config.redirect.dns.enabled = true;
+        facts.v4.docker_output = true;
+        facts.resolvers = Some(Resolvers::new(["127.0.0.11".parse().unwrap()]));
+    });
+    let query = "udp 127.0.0.11:53 uid 5678".parse().unwrap();
+    let outcome = Simulator::of(&plan, EngineName::Iptables).run(&query);
+    assert!(matches!(&outcome.verdict, Verdict::Undecided { reason } if reason.contains("DOCKER_OUTPUT")), "{outcome}");
+    assert_eq!(outcome.trace.len(), outcome.decided_by.unwrap() + 1);
+    assert_eq!(Simulator::of(&plan, EngineName::Netlink).run(&query).verdict, Verdict::Delivered);
+}
+
+#[test]
+fn invalid_packets_are_dropped_on_both_ways() {
+    let plan = plan(|config, _| config.drop_invalid_packets = true);
+    check(&plan, "inbound tcp 10.0.0.5:80 invalid", &Verdict::Dropped, 0, Some("dropInvalidPackets"));
+    check(&plan, "tcp 10.0.0.5:80 out lo invalid", &Verdict::Dropped, 0, Some("dropInvalidPackets"));
+    check(&plan, "tcp 10.0.0.5:80 invalid", &Verdict::Delivered, 0, None);
+}
+
+#[test]
+fn no_ipv6_rules_means_as_sent() {
+    let plan = plan(|config, _| config.ip_family_mode = crate::config::IpFamilyMode::Ipv4);
+    check(&plan, "tcp [fd00::1]:443", &Verdict::Delivered, 0, None);
+}
+
+fn table(name: TableName, chains: Vec<(ChainName, Vec<Rule<V4>>)>) -> Ruleset<V4> {
+    let chain = |(name, rules): (ChainName, Vec<_>)| {
+        let mut chain = Chain::new(name);
+        rules.into_iter().for_each(|rule| chain.push(rule));
+        chain
+    };
+    Ruleset::new([Table::new(name, chains.into_iter().map(chain))])
+}
+
+#[test]
+fn loops_and_explosions_end() {
+    let name = |name: &str| name.parse::<ChainName>().unwrap();
+    let jump = |to: &str| Rule::new(Target::jump(&name(to)));
+    let looping = table(
+        TableName::Nat,
+        vec![
+            (BuiltinChain::Output.into(), vec![jump("A")]),
+            (name("A"), vec![jump("B")]),
+            (name("B"), vec![jump("A")]),
+        ],
+    );
+    let mut chains = vec![(BuiltinChain::Output.into(), vec![jump("C0")])];
+    for n in 0..60 {
+        chains.push((name(&format!("C{n}")), vec![jump(&format!("C{}", n + 1)), jump(&format!("C{}", n + 1))]));
+    }
+    chains.push((name("C60"), vec![Rule::new(Target::Return)]));
+    let exploding = table(TableName::Nat, chains);
+    for ruleset in [looping, exploding] {
+        let outcome = Simulator::of_ruleset(&ruleset, EngineName::Iptables).run(&"tcp 10.0.0.1:80".parse().unwrap());
+        assert!(matches!(outcome.verdict, Verdict::Undecided { .. }), "{}", outcome.verdict);
+    }
+}
+
+#[test]
+fn the_first_zone_counts_and_the_state_is_unknown_before_tracking() {
+    let zone = |zone| Rule::new(Target::Zone { zone });
+    let invalid = |negated| Match::CtState { state: CtState::Invalid, negated };
+    let rules = vec![zone(7).with(invalid(true)), zone(3), zone(4)];
+    let ruleset = table(TableName::Raw, vec![(BuiltinChain::Output.into(), rules)]);
+    let outcome = Simulator::of_ruleset(&ruleset, EngineName::Iptables).run(&"udp 10.0.0.1:80".parse().unwrap());
+    assert_eq!((outcome.zone, outcome.trace.len()), (3, 2));
+}
+
+/// Long lists are searched, and the answer is the first rule that matches, as if each had been tried.
+#[test]
+fn searching_finds_the_first_rule() {
+    let port = |range: &str| Transport::tcp().to_port(range.parse::<crate::net::PortRange>().unwrap());
+    let ranges =
+        ["10-20", "5-12", "100", "100-110", "1-3", "18-30", "65535", "65000-65535", "40-41", "41", "15", "1-65535"];
+    let mut rules: Vec<Rule<V4>> = ranges.iter().map(|range| Rule::new(Target::Return).with(port(range))).collect();
+    rules.push(Rule::new(Target::Log { prefix: LogPrefix::of(BuiltinChain::Output), level: LogLevel::DEBUG }));
+    let ruleset = table(TableName::Nat, vec![(BuiltinChain::Output.into(), rules)]);
+    let simulator = Simulator::of_ruleset(&ruleset, EngineName::Iptables);
+    for number in (1..200).chain(64_990..=65_535) {
+        let port = Port::new(number).unwrap();
+        let packet = Packet::<V4>::outbound(crate::net::Protocol::Tcp, std::net::Ipv4Addr::LOCALHOST, port);
+        let outcome = simulator.send(&packet);
+        let expected = ranges.iter().position(|range| range.parse::<crate::net::PortRange>().unwrap().contains(port));
+        assert_eq!(outcome.deciding().unwrap().number(), expected.map(|index| index + 1), "{number}: {outcome}");
+    }
+    let udp = simulator.run(&"udp 10.0.0.1:15".parse().unwrap());
+    assert_eq!((udp.trace.len(), udp.log.len()), (1, 1));
+}
