@@ -22,7 +22,7 @@ pub(crate) struct Interface {
 
 /// The interfaces of the host. Their names are such that patterns match some of them.
 pub(crate) const INTERFACES: [Interface; 5] = [
-    Interface { name: "lo", addrs: &["127.0.0.1", "::1", "::6"], networks: &["127.0.0.0/8"] },
+    Interface { name: "lo", addrs: &["127.0.0.1", "127.0.0.6", "::1", "::6"], networks: &["127.0.0.0/8"] },
     Interface {
         name: "eth0",
         addrs: &["10.77.0.1", "10.77.0.11", "fd77::1", "fd77::11"],
@@ -169,7 +169,7 @@ impl Edges {
             0 | 1 => self.outbound::<F>(protocol, port, addrs, u)?,
             2 => {
                 let interface = u.choose(&INTERFACES[1..])?;
-                Packet::inbound(protocol, own::<F>(u)?, port).on(name(interface))
+                Packet::inbound(protocol, own::<F>(&INTERFACES[1..], u)?, port).on(name(interface))
             }
             _ => {
                 let interface = u.choose(&INTERFACES[1..])?;
@@ -220,8 +220,10 @@ impl Edges {
         addrs: &[Vec<F::Addr>],
         u: &mut Unstructured<'_>,
     ) -> Result<Packet<F>> {
-        let destination = if u.ratio(1, 4)? { own::<F>(u)? } else { address::<F>(addrs, u)? };
-        let mut packet = Packet::<F>::outbound(protocol, destination, port).from(own::<F>(u)?, port);
+        let destination = if u.ratio(1, 4)? { own::<F>(&INTERFACES, u)? } else { address::<F>(addrs, u)? };
+        // From a loopback address, the kernel lets nothing go elsewhere.
+        let interfaces = if is_own(destination.into()) { &INTERFACES[..] } else { &INTERFACES[1..] };
+        let mut packet = Packet::<F>::outbound(protocol, destination, port).from(own::<F>(interfaces, u)?, port);
         packet.out_interface = Some(name(Interface::towards(destination.into())));
         let (mut uid, mut gid) = match u.ratio(1, 4)? {
             true => (self.sidecar, *u.choose(&self.gids)?),
@@ -262,11 +264,12 @@ fn addresses<F: Family>(config: &Config, facts: &Facts) -> Vec<Vec<F::Addr>> {
 
 fn address<F: Family>(addrs: &[Vec<F::Addr>], u: &mut Unstructured<'_>) -> Result<F::Addr> {
     // Each constant counts the same.
-    Ok(*u.choose(u.choose(addrs)?)?)
+    let edges = u.choose(addrs)?;
+    Ok(*u.choose(edges)?)
 }
 
-fn own<F: Family>(u: &mut Unstructured<'_>) -> Result<F::Addr> {
-    let all: Vec<F::Addr> = INTERFACES.iter().flat_map(Interface::of_family::<F>).chain([F::passthrough().addr()]).collect();
+fn own<F: Family>(interfaces: &[Interface], u: &mut Unstructured<'_>) -> Result<F::Addr> {
+    let all: Vec<F::Addr> = interfaces.iter().flat_map(Interface::of_family::<F>).collect();
     Ok(*u.choose(&all)?)
 }
 

@@ -10,7 +10,6 @@ pub(crate) const ICMPV6: u8 = 58;
 /// Flags of TCP (RFC 9293 section 3.1).
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
-pub(crate) const RST: u8 = 4;
 pub(crate) const ACK: u8 = 16;
 
 /// The part of a packet that is told from others. What has no ports has port 0.
@@ -182,6 +181,7 @@ pub(crate) fn untakable(source: IpAddr, destination: IpAddr, outbound: bool) -> 
         true => None,
         false if destination.is_loopback() || source.is_loopback() => Some("a loopback address from elsewhere"),
         false if own(source) => Some("from elsewhere with an address of this host"),
+        false if is_of_deprecated_kind(destination) => Some("arriving for an IPv4-compatible or site-local address"),
         false => None,
     }
 }
@@ -190,6 +190,7 @@ fn reserved_v4(addr: Ipv4Addr) -> Option<&'static str> {
     match addr {
         _ if addr.is_multicast() => Some("a multicast address"),
         _ if addr.is_broadcast() => Some("the broadcast address"),
+        _ if addr.octets() == [127, 255, 255, 255] => Some("the broadcast address of the loopback network"),
         _ if addr.octets()[0] == 0 => Some("an address of 0.0.0.0/8"),
         _ => None,
     }
@@ -203,4 +204,10 @@ fn reserved_v6(addr: Ipv6Addr) -> Option<&'static str> {
         _ if addr.to_ipv4_mapped().is_some() => Some("an IPv4-mapped address"),
         _ => None,
     }
+}
+
+/// Addresses of these kinds have bits in their scope by which the kernel wants to redirect them only to an address of the
+/// same kind, and drops them where the interface has none (linux net/netfilter/nf_nat_redirect.c, since 6.7).
+fn is_of_deprecated_kind(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(addr) if addr.segments()[..6] == [0; 6] || addr.segments()[0] & 0xffc0 == 0xfec0)
 }

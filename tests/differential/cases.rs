@@ -1,0 +1,108 @@
+//! Cases that always run: one for every disagreement that there ever was, and some for what is rarely drawn.
+
+use kumatp::config::Config;
+use kumatp::facts::Facts;
+use kumatp::net::Uid;
+
+use crate::shot::{Shot, Volley};
+use crate::trial::Trial;
+
+/// A configuration and packets, and where each ends.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) config: Config,
+    pub(crate) facts: Facts,
+    pub(crate) packets: Vec<Expected>,
+}
+
+/// A packet, and where it ends.
+pub(crate) struct Expected {
+    pub(crate) packet: &'static str,
+    pub(crate) with_iptables: &'static str,
+    pub(crate) natively: &'static str,
+}
+
+/// A packet that ends in the same place whatever the engine.
+fn everywhere(packet: &'static str, end: &'static str) -> Expected {
+    Expected { packet, with_iptables: end, natively: end }
+}
+
+impl Case {
+    fn new(name: &'static str, change: impl FnOnce(&mut Config, &mut Facts), packets: Vec<Expected>) -> Self {
+        let (mut config, mut facts) = (Config::default(), Facts::capable_host(Uid::SIDECAR));
+        change(&mut config, &mut facts);
+        Self { name, config, facts, packets }
+    }
+
+    /// The packets as they are sent.
+    pub(crate) fn trial(&self) -> Trial {
+        let mut volley = Volley::new(&self.config);
+        for Expected { packet, .. } in &self.packets {
+            let shot = Shot::of(&packet.parse().expect("a packet"));
+            volley.add(shot).unwrap_or_else(|why| panic!("{}: {packet} cannot be sent: {why}", self.name));
+        }
+        Trial::new(self.name.to_owned(), self.config.clone(), self.facts.clone(), volley.shots)
+    }
+}
+
+const DELIVERED: &str = "delivered as sent";
+const DROPPED: &str = "dropped";
+const INBOUND: &str = "redirected to port 15006";
+const OUTBOUND: &str = "redirected to port 15001";
+const DNS: &str = "redirected to port 15053";
+
+/// All of them.
+pub(crate) fn all() -> Vec<Case> {
+    vec![
+        Case::new(
+            "the defaults",
+            |_, _| {},
+            vec![
+                everywhere("tcp 203.0.113.9:443 from 10.77.0.1 uid 1000 out eth0", OUTBOUND),
+                everywhere("tcp [2001:db8::9]:443 from fd77::1 uid 1000 out eth0", OUTBOUND),
+                everywhere("tcp 203.0.113.9:443 from 10.77.0.1 uid 5678 out eth0", DELIVERED),
+                everywhere("tcp 10.77.0.11:8080 from 10.77.0.1 uid 5678 out lo", INBOUND),
+                everywhere("tcp 10.77.0.11:8080 from 10.77.0.1 uid 5679 out lo", DELIVERED),
+                everywhere("tcp 10.77.0.11:8080 from 127.0.0.6 uid 5678 out lo", DELIVERED),
+                everywhere("tcp [fd77::11]:8080 from ::6 uid 5678 out lo", DELIVERED),
+                everywhere("udp 203.0.113.9:53 from 10.77.0.1 uid 1000 out eth0", DELIVERED),
+                everywhere("icmp 203.0.113.9 from 10.77.0.1 uid 1000 out eth0", DELIVERED),
+                everywhere("inbound tcp 10.77.0.1:8080 from 203.0.113.9 in eth0", INBOUND),
+                everywhere("inbound tcp [fd77::1]:8080 from 2001:db8::9 in br0", INBOUND),
+                everywhere("inbound icmpv6 fd77::1 from 2001:db8::9 in eth0", DELIVERED),
+                everywhere("inbound tcp 10.77.0.1:8080 from 203.0.113.10 in eth0 invalid", DELIVERED),
+                everywhere("forwarded tcp 203.0.113.9:443 from 172.20.0.2 in br0 out eth0", INBOUND),
+                Expected {
+                    packet: "tcp 203.0.113.9:443 from 10.77.0.11 uid 1000 out eth0 midstream",
+                    with_iptables: OUTBOUND,
+                    natively: DELIVERED,
+                },
+            ],
+        ),
+        Case::new(
+            "invalid packets, on their way to this host too",
+            |config, _| config.drop_invalid_packets = true,
+            vec![
+                everywhere("inbound tcp 10.77.0.1:8080 from 203.0.113.9 in eth0 invalid", DROPPED),
+                everywhere("forwarded tcp 203.0.113.9:8080 from 172.20.0.2 in br0 out eth0 invalid", DROPPED),
+                everywhere("tcp 203.0.113.9:8080 from 10.77.0.1 uid 1000 out eth0 invalid", DELIVERED),
+                everywhere("tcp 10.77.0.11:8080 from 10.77.0.1 uid 1000 out lo invalid", DROPPED),
+            ],
+        ),
+        Case::new(
+            "queries of a virtual network, in the zone of their answers",
+            |config, _| {
+                config.redirect.dns.enabled = true;
+                config.redirect.dns.capture_all = true;
+                config.redirect.vnet = vec!["br+:172.20.0.0/16".parse().expect("a network")];
+            },
+            vec![
+                everywhere("forwarded udp 203.0.113.53:53 from 172.20.0.2 in br0 out eth0", DNS),
+                everywhere("forwarded tcp 203.0.113.9:443 from 172.20.0.2 in br0 out eth0", OUTBOUND),
+                everywhere("forwarded tcp 172.20.0.9:443 from 172.20.0.2 in br0 out br0", INBOUND),
+                everywhere("udp 203.0.113.53:53 from 10.77.0.1 uid 5678 out eth0", DELIVERED),
+                everywhere("udp 203.0.113.53:53 from 10.77.0.1 uid 1000 out eth0", DNS),
+            ],
+        ),
+    ]
+}
