@@ -36,7 +36,7 @@ impl Case {
 
     /// The packets as they are sent.
     pub(crate) fn trial(&self) -> Trial {
-        let mut volley = Volley::new(&self.config);
+        let mut volley = Volley::new(&self.config, FIRST_PORT);
         for Expected { packet, .. } in &self.packets {
             let shot = Shot::of(&packet.parse().expect("a packet"));
             volley.add(shot).unwrap_or_else(|why| panic!("{}: {packet} cannot be sent: {why}", self.name));
@@ -44,6 +44,9 @@ impl Case {
         Trial::new(self.name.to_owned(), self.config.clone(), self.facts.clone(), volley.shots)
     }
 }
+
+/// Packets without a port of their own are from this one and those after it.
+const FIRST_PORT: u16 = 60000;
 
 const DELIVERED: &str = "delivered as sent";
 const DROPPED: &str = "dropped";

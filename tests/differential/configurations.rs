@@ -70,6 +70,10 @@ pub(crate) fn any(u: &mut Unstructured<'_>) -> Result<(Config, Facts)> {
         if u.ratio(1, 2)? {
             network.network = self::network(u)?;
         }
+        if network.network.prefix() == 0 {
+            // A network of all addresses leaves nothing outside of it, and iptables-nft cannot load what says so.
+            network.network = parsed("fd20::/64");
+        }
     }
     let mut facts = generate::facts(u)?;
     facts.loopback = match u.int_in_range(0..=7)? {

@@ -289,8 +289,14 @@ fn bound(kind: SockType, addr: SocketAddr) -> io::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(addr))?;
-    Ok(socket)
+    // A process that was being started when an earlier socket was closed may hold it until it runs its program.
+    for _ in 0..100 {
+        match bind(socket.as_raw_fd(), &SockaddrStorage::from(addr)) {
+            Err(Errno::EADDRINUSE) => thread::sleep(Duration::from_millis(5)),
+            result => return result.map(|()| socket).map_err(|error| io::Error::other(format!("{addr}: {error}"))),
+        }
+    }
+    Err(io::Error::other(format!("{addr} is in use")))
 }
 
 fn family(flow: Flow) -> AddressFamily {

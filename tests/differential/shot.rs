@@ -83,10 +83,11 @@ pub(crate) fn draw(
     facts: &Facts,
     u: &mut Unstructured<'_>,
     count: usize,
+    first_port: u16,
     skipped: &mut Skipped,
 ) -> Result<Vec<Shot>> {
     let edges = Edges::of(config, facts);
-    let mut volley = Volley::new(config);
+    let mut volley = Volley::new(config, first_port);
     for _ in 0..count * 5 {
         if volley.shots.len() == count {
             break;
@@ -108,15 +109,16 @@ pub(crate) struct Volley {
 }
 
 impl Volley {
-    /// None yet, on a host where the sidecar of this configuration listens.
-    pub(crate) fn new(config: &Config) -> Self {
+    /// None yet, on a host where the sidecar of this configuration listens. Packets that care for no port are from this one and those
+    /// after it.
+    pub(crate) fn new(config: &Config, first_port: u16) -> Self {
         let redirect = &config.redirect;
         Self {
             shots: Vec::new(),
             sources: HashSet::new(),
             destinations: HashSet::new(),
             listeners: [redirect.inbound.port, redirect.outbound.port, redirect.dns.port].map(Port::number),
-            next_port: 20000,
+            next_port: first_port,
         }
     }
 
@@ -133,8 +135,8 @@ impl Volley {
                     if self.answers(shot.flow.destination, shot.flow.protocol) {
                         return Err("to a port that another is from");
                     }
-                    self.next_port += 1;
                     shot = shot.from_port(self.next_port);
+                    self.next_port += 1;
                 }
             }
             wire::ICMP | wire::ICMPV6 => {}

@@ -42,7 +42,9 @@ impl Trial {
         let bytes = random_bytes(seed ^ number.wrapping_mul(0xff51_afd7_ed55_8ccd));
         let u = &mut Unstructured::new(&bytes);
         let (config, facts) = configurations::any(u).expect("there are enough bytes");
-        let shots = shot::draw(&config, &facts, u, packets, skipped).expect("there are enough bytes");
+        // Other ports than those of the configurations before, whose last packets may come late.
+        let first_port = 20000 + (number % 256) as u16 * 128;
+        let shots = shot::draw(&config, &facts, u, packets, first_port, skipped).expect("there are enough bytes");
         Self::new(format!("configuration {number} of seed {seed}"), config, facts, shots)
     }
 
