@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::Ruleset;
 use crate::config::Config;
-use crate::net::{V4, V6};
+use crate::net::{InterfacePattern, Uid, V4, V6};
 
 /// All that is to be installed: the rules of both families, what there is to say about them, and
 /// the configuration that they came from.
@@ -20,6 +20,12 @@ pub struct Plan {
     /// The configuration that the plan was made from.
     #[serde(skip)]
     pub config: Config,
+    /// The user that the sidecar runs as, which the rules tell from the workload's.
+    #[serde(skip)]
+    pub sidecar_uid: Uid,
+    /// The loopback interface, as the rules name it.
+    #[serde(skip)]
+    pub loopback: InterfacePattern,
 }
 
 impl Plan {

@@ -43,7 +43,8 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Plan, Error> {
         true => Some(ruleset::<V6>(config, facts, &mut notes)?),
         false => None,
     };
-    Ok(Plan { v4, v6, notes, config: config.clone() })
+    let (sidecar_uid, loopback) = (facts.sidecar_uid, facts.loopback.clone());
+    Ok(Plan { v4, v6, notes, config: config.clone(), sidecar_uid, loopback })
 }
 
 /// The facts that a plan for this configuration depends on, to be probed.

@@ -4,12 +4,15 @@
 //! What the model cannot say is not guessed at: such a rule is [`Unknown`], with its text.
 
 mod json;
+mod order;
+mod parts;
 mod spec;
 mod text;
 pub(crate) mod tokens;
 mod write;
 
 pub use json::to_json;
+pub use parts::{CtStates, PartialMatch, PartialTarget, Parts};
 pub use text::{Families, families, parse};
 pub use write::write;
 
@@ -205,7 +208,6 @@ pub(crate) fn target(spec: &str) -> Option<&str> {
 /// Where options stand. The values of options that take any text are passed over, since such a
 /// value may look like an option: iptables-save quotes only values with characters that need it.
 fn options<'a>(tokens: &'a [tokens::Token<'a>]) -> impl Iterator<Item = usize> + 'a {
-    const TEXT: [&str; 6] = ["--comment", "--log-prefix", "--nflog-prefix", "--string", "--hex-string", "--name"];
     let mut next = 0;
     std::iter::from_fn(move || {
         let at = next;
@@ -214,6 +216,19 @@ fn options<'a>(tokens: &'a [tokens::Token<'a>]) -> impl Iterator<Item = usize> +
         Some(at)
     })
 }
+
+/// Options whose values are any text.
+const TEXT: [&str; 9] = [
+    "--comment",
+    "--log-prefix",
+    "--nflog-prefix",
+    "--string",
+    "--hex-string",
+    "--name",
+    "--hashlimit-name",
+    "--match-set",
+    "--path",
+];
 
 #[cfg(test)]
 mod tests;

@@ -73,18 +73,30 @@ const DEFAULT_LEVEL: LogLevel = match LogLevel::new(4) {
 /// Reads what stands after `-A CHAIN`.
 pub(super) fn rule<F: Family>(spec: &str, placement: Placement) -> Result<Rule<F>, Unknown> {
     let tokens = tokens(spec).map_err(|_| unknown("a quoted text does not end"))?;
-    let mut parser = Parser {
-        rest: tokens.iter(),
-        matches: Vec::new(),
-        transport: None,
-        modules: Modules::default(),
-        jump: None,
-        comment: None,
-    };
-    parser.run()?;
-    let mut rule = parser.finish()?;
+    let parser = Parser::read(&tokens)?;
+    parser.complete()?;
+    let mut rule = Rule::new(parser.target()?);
+    rule.matches = parser.matches;
+    rule.comment = parser.comment;
     rule.placement = placement;
     Ok(rule)
+}
+
+/// Reads some of the conditions of a rule by themselves.
+pub(super) fn conditions<F: Family>(tokens: &[Token<'_>]) -> Result<Vec<Match<F>>, Unknown> {
+    let parser = Parser::read(tokens)?;
+    parser.complete()?;
+    Ok(parser.matches)
+}
+
+/// Reads the target of a rule by itself.
+pub(super) fn target<F: Family>(tokens: &[Token<'_>]) -> Result<Target, Unknown> {
+    Parser::<F>::read(tokens)?.target()
+}
+
+/// Whether this is the name of a target, not of a chain.
+pub(super) fn is_target(name: &str) -> bool {
+    matches!(name, "ACCEPT" | "DROP" | "RETURN") || MODULES.contains(&name)
 }
 
 fn unknown(reason: impl Into<String>) -> Unknown {
@@ -125,6 +137,19 @@ enum Jump {
 }
 
 impl<'a, F: Family> Parser<'a, F> {
+    fn read(tokens: &'a [Token<'a>]) -> Result<Self, Unknown> {
+        let mut parser = Self {
+            rest: tokens.iter(),
+            matches: Vec::new(),
+            transport: None,
+            modules: Modules::default(),
+            jump: None,
+            comment: None,
+        };
+        parser.run()?;
+        Ok(parser)
+    }
+
     fn run(&mut self) -> Result<(), Unknown> {
         while let Some(token) = self.rest.next() {
             let (token, negated) = match token.is("!") {
@@ -352,7 +377,8 @@ impl<'a, F: Family> Parser<'a, F> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Rule<F>, Unknown> {
+    /// Whether each module that was named has what it needs.
+    fn complete(&self) -> Result<(), Unknown> {
         let protocol = self.transport.and_then(|index| match &self.matches[index] {
             Match::Transport(transport) => Some(transport.protocol),
             _ => None,
@@ -360,23 +386,23 @@ impl<'a, F: Family> Parser<'a, F> {
         if let Some(module) = self.modules.protocol.filter(|module| Some(*module) != protocol) {
             return Err(unknown(format!("'-m {module}' without '-p {module}'")));
         }
-        if let Some((name, _)) = self.modules.others.iter().find(|(_, options)| *options == 0) {
-            return Err(unknown(format!("'-m {name}' without an option")));
+        match self.modules.others.iter().find(|(_, options)| *options == 0) {
+            Some((name, _)) => Err(unknown(format!("'-m {name}' without an option"))),
+            None => Ok(()),
         }
+    }
+
+    fn target(&self) -> Result<Target, Unknown> {
         let without = |target, option| unknown(format!("'-j {target}' without '{option}'"));
-        let target = match self.jump.ok_or_else(|| unknown("no target"))? {
-            Jump::Done(target) => target,
+        Ok(match self.jump.as_ref().ok_or_else(|| unknown("no target"))? {
+            Jump::Done(target) => target.clone(),
             Jump::Redirect(port) => Target::Redirect { port: port.ok_or_else(|| without("REDIRECT", "--to-ports"))? },
             Jump::Log(prefix, level) => Target::Log {
-                prefix: prefix.ok_or_else(|| without("LOG", "--log-prefix"))?,
+                prefix: prefix.clone().ok_or_else(|| without("LOG", "--log-prefix"))?,
                 level: level.unwrap_or(DEFAULT_LEVEL),
             },
             Jump::Zone(zone) => Target::Zone { zone: zone.ok_or_else(|| without("CT", "--zone"))? },
-        };
-        let mut rule = Rule::new(target);
-        rule.matches = self.matches;
-        rule.comment = self.comment;
-        Ok(rule)
+        })
     }
 
     /// Counts an option of a module that takes one only.

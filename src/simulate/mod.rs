@@ -29,6 +29,10 @@
 //! [`nftables`](crate::nftables) lists; the simulator answers for the one that it is asked about.
 
 mod compile;
+mod diff;
+mod edges;
+mod expect;
+mod explain;
 mod native;
 mod outcome;
 mod packet;
@@ -36,12 +40,15 @@ mod program;
 mod text;
 mod walk;
 
+pub use diff::{Change, Diff, Fate, Listed};
+pub use expect::{Expectation, Matched};
+pub use explain::{Arrival, Explanation, Reply};
 pub use outcome::{Effect, LogLine, Outcome, Step, Verdict};
 pub use packet::{AnyPacket, Direction, IpProtocol, Packet, Socket, Tracking};
 
 use crate::engine::EngineName;
 use crate::model::{Plan, Ruleset};
-use crate::net::{Family, FamilyName, InterfaceName};
+use crate::net::{Family, FamilyName, InterfaceName, Port, Uid};
 use crate::nftables::{Native, Table};
 use program::Program;
 
@@ -51,12 +58,25 @@ pub struct Simulator<'r> {
     v4: Program<'r>,
     v6: Program<'r>,
     loopback: InterfaceName,
+    sidecar: Uid,
+    /// What listens on a port, where it is known.
+    listeners: Vec<(Port, &'static str)>,
 }
 
 impl<'r> Simulator<'r> {
     /// The rules of a plan, as this engine makes them work. A family that the plan leaves out has no rules.
     pub fn of(plan: &'r Plan, engine: EngineName) -> Self {
-        Self::new(Program::of(&plan.v4, engine), plan.v6.as_ref().map(|v6| Program::of(v6, engine)))
+        let redirect = &plan.config.redirect;
+        let mut simulator =
+            Self::new(Program::of(&plan.v4, engine), plan.v6.as_ref().map(|v6| Program::of(v6, engine)));
+        simulator.sidecar = plan.sidecar_uid;
+        simulator.loopback = plan.loopback.as_str().parse().unwrap_or(simulator.loopback);
+        simulator.listeners = vec![
+            (redirect.outbound.port, "the outbound listener of the sidecar"),
+            (redirect.inbound.port, "the inbound listener of the sidecar"),
+            (redirect.dns.port, "the DNS listener of the sidecar"),
+        ];
+        simulator
     }
 
     /// The rules of one family, as this engine makes them work. The other family has none.
@@ -75,7 +95,8 @@ impl<'r> Simulator<'r> {
     }
 
     fn new(v4: Program<'r>, v6: Option<Program<'r>>) -> Self {
-        Self { v4, v6: v6.unwrap_or_default(), loopback: InterfaceName::lo() }
+        let (loopback, sidecar) = (InterfaceName::lo(), Uid::SIDECAR);
+        Self { v4, v6: v6.unwrap_or_default(), loopback, sidecar, listeners: Vec::new() }
     }
 
     fn one(family: FamilyName, program: Program<'r>) -> Self {
@@ -85,9 +106,16 @@ impl<'r> Simulator<'r> {
         }
     }
 
-    /// On a host whose loopback interface has this name instead of `lo`.
+    /// On a host whose loopback interface has this name. Known from a plan; otherwise `lo`.
     pub fn with_loopback(mut self, name: InterfaceName) -> Self {
         self.loopback = name;
+        self
+    }
+
+    /// On a host where the sidecar runs as this user, which it answers redirected connections as. Known from a plan; otherwise
+    /// 5678.
+    pub fn with_sidecar(mut self, uid: Uid) -> Self {
+        self.sidecar = uid;
         self
     }
 

@@ -120,7 +120,7 @@ impl<'r> Step<'r> {
 
     /// The rule as iptables, or for nf_tables as nft, writes it, without its comment; `None` where there is no number.
     pub fn rule(&self) -> Option<String> {
-        self.place.rule.map(|rule| rule.text(self.place.family))
+        self.place.text()
     }
 
     /// What it is for, in words.
@@ -130,7 +130,7 @@ impl<'r> Step<'r> {
 
     /// The configuration key that it came from.
     pub fn key(&self) -> Option<Origin> {
-        self.place.rule.and_then(Described::origin)
+        self.place.key()
     }
 }
 
@@ -265,6 +265,23 @@ impl<'r> Place<'r> {
     /// Of what is no rule.
     pub(super) fn added(family: FamilyName, table: &'r str, chain: &'r str, words: &'r str) -> Self {
         Self { family, table, chain, index: 0, rule: None, words: Some(words) }
+    }
+}
+
+impl<'r> Place<'r> {
+    /// The chain, with its table and family.
+    pub(super) fn chain(self) -> (FamilyName, &'r str, &'r str) {
+        (self.family, self.table, self.chain)
+    }
+
+    /// The rule's text, where it is a rule.
+    pub(super) fn text(self) -> Option<String> {
+        self.rule.map(|rule| rule.text(self.family))
+    }
+
+    /// The configuration key that it came from.
+    pub(super) fn key(self) -> Option<Origin> {
+        self.rule.and_then(Described::origin)
     }
 }
 

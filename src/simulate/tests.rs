@@ -39,12 +39,12 @@ fn check(plan: &Plan, packet: &str, verdict: &Verdict, zone: u16, key: Option<&s
 fn defaults() {
     let plan = plan(|_, _| {});
     let outbound = redirected(15001);
-    check(&plan, "tcp 10.1.2.3:443", &outbound, 0, Some("redirect.outbound.port"));
-    check(&plan, "tcp [fd00::1]:443", &outbound, 0, Some("redirect.outbound.port"));
+    check(&plan, "tcp 10.1.2.3:443", &outbound, 0, Some("redirect.outbound.enabled"));
+    check(&plan, "tcp [fd00::1]:443", &outbound, 0, Some("redirect.outbound.enabled"));
     check(&plan, "tcp 10.1.2.3:443 uid 5678", &Verdict::Delivered, 0, Some("redirect.outbound.enabled"));
     check(&plan, "tcp 127.0.0.1:80", &Verdict::Delivered, 0, Some("redirect.outbound.enabled"));
     check(&plan, "tcp 10.0.0.1:80 out lo", &Verdict::Delivered, 0, Some("redirect.outbound.enabled"));
-    check(&plan, "tcp 10.0.0.1:80 out lo uid 5678", &redirected(15006), 0, Some("redirect.inbound.port"));
+    check(&plan, "tcp 10.0.0.1:80 out lo uid 5678", &redirected(15006), 0, Some("redirect.outbound.enabled"));
     check(
         &plan,
         "tcp 10.0.0.1:80 from 127.0.0.6 out lo uid 5678",
@@ -55,8 +55,8 @@ fn defaults() {
     check(&plan, "tcp 10.0.0.1:80 no-socket out lo", &Verdict::Delivered, 0, Some("redirect.outbound.enabled"));
     check(&plan, "udp 10.1.2.3:53", &Verdict::Delivered, 0, None);
     check(&plan, "icmp 10.1.2.3", &Verdict::Delivered, 0, None);
-    check(&plan, "inbound tcp 10.0.0.5:8080", &redirected(15006), 0, Some("redirect.inbound.port"));
-    check(&plan, "inbound tcp [fd00::5]:8080", &redirected(15006), 0, Some("redirect.inbound.port"));
+    check(&plan, "inbound tcp 10.0.0.5:8080", &redirected(15006), 0, Some("redirect.inbound.enabled"));
+    check(&plan, "inbound tcp [fd00::5]:8080", &redirected(15006), 0, Some("redirect.inbound.enabled"));
     check(&plan, "inbound udp 10.0.0.5:8080", &Verdict::Delivered, 0, None);
     check(&plan, "tcp 10.1.2.3:443 established", &Verdict::Established, 0, None);
     check(&plan, "tcp 10.1.2.3:443 invalid", &Verdict::Delivered, 0, None);
@@ -98,7 +98,7 @@ fn virtual_networks_and_the_zone_of_their_answers() {
         config.redirect.dns.capture_all = true;
     });
     check(&plan, "forwarded tcp 10.1.2.3:443 in br0", &redirected(15001), 0, Some("redirect.vnet.networks[0]"));
-    check(&plan, "forwarded tcp 10.1.2.3:443 in eth1", &redirected(15006), 0, Some("redirect.inbound.port"));
+    check(&plan, "forwarded tcp 10.1.2.3:443 in eth1", &redirected(15006), 0, Some("redirect.inbound.enabled"));
     let query = "forwarded udp 10.1.2.3:53 in br0".parse().unwrap();
     let zone = |engine| Simulator::of(&plan, engine).run(&query).zone;
     assert_eq!((zone(EngineName::Iptables), zone(EngineName::Netlink)), (0, 2));
@@ -195,4 +195,52 @@ fn searching_finds_the_first_rule() {
     }
     let udp = simulator.run(&"udp 10.0.0.1:15".parse().unwrap());
     assert_eq!((udp.trace.len(), udp.log.len()), (1, 1));
+}
+
+#[test]
+fn differences_by_rule_and_by_traffic() {
+    let before = plan(|config, _| config.redirect.outbound.exclude_ports = "9000".parse().unwrap());
+    let after = plan(|config, _| {
+        config.redirect.outbound.exclude_ports = "9000-9005".parse().unwrap();
+        config.redirect.outbound.exclude_ports_for_uids = vec!["udp:1-65535:77".parse().unwrap()];
+    });
+    for engine in ENGINES {
+        let (a, b) = (Simulator::of(&before, engine), Simulator::of(&after, engine));
+        assert!(a.diff(&a).is_empty());
+        let diff = a.diff(&b);
+        assert_eq!((diff.removed.len(), diff.added.len(), diff.reordered.len()), (2, 4, 0), "{diff}");
+        // A rule that lets UDP pass changes nothing where no UDP is redirected.
+        assert_eq!(diff.traffic.len(), 2, "{diff}");
+        for change in &diff.traffic {
+            assert_eq!(change.before.verdict, redirected(15001));
+            assert_eq!(change.after.key.unwrap().to_string(), "redirect.outbound.excludePorts[0]");
+            assert!(change.tried >= 2, "{diff}");
+        }
+    }
+}
+
+#[test]
+fn edges_are_of_each_constant_and_its_neighbours() {
+    let plan = plan(|config, _| {
+        config.redirect.inbound.exclude_ports = "8000-8100".parse().unwrap();
+        config.redirect.outbound.exclude_ips = vec!["10.5.0.0/16".parse().unwrap()];
+    });
+    let edges: Vec<String> =
+        Simulator::of(&plan, EngineName::Netlink).edges().iter().map(ToString::to_string).collect();
+    for wanted in [
+        "inbound tcp 10.1.2.3:7999 ",
+        "inbound tcp 10.1.2.3:8000 ",
+        "inbound tcp 10.1.2.3:8100 ",
+        "inbound tcp [2001:db8:7::3]:8101 ",
+        "outbound tcp 10.4.255.255:443 ",
+        "outbound tcp 10.5.0.0:443 ",
+        "outbound tcp 10.5.255.255:443 ",
+        "outbound tcp 10.6.0.0:443 ",
+        "uid 5677 ",
+        "uid 5679 ",
+        " no-socket ",
+        " midstream",
+    ] {
+        assert!(edges.iter().any(|packet| packet.contains(wanted)), "{wanted}: {edges:#?}");
+    }
 }

@@ -188,7 +188,10 @@ impl<'w, 'r> Walk<'w, 'r> {
             if base.kind == ChainType::Nat && (!fresh || self.translated[translation]) {
                 continue;
             }
-            redirected |= self.base(base, base.kind == ChainType::Nat && translation == 0)?;
+            if self.base(base, base.kind == ChainType::Nat && translation == 0)? {
+                redirected = true;
+                self.translated[translation] = true;
+            }
         }
         self.view.tracked = true;
         self.translated[translation] = true;
@@ -251,7 +254,9 @@ impl<'w, 'r> Walk<'w, 'r> {
                 Act::Redirect(port) => {
                     self.set(Field::DestinationPort, Value::Is(port.number().into()));
                     self.outcome.verdict = Verdict::Redirected { port: *port };
-                    self.outcome.decided_by = decider;
+                    // Where a chain has but one rule, the choice was made by the one that called it.
+                    let only = self.program.chains[chain].lines.len() == 1 && chain != base.chain;
+                    self.outcome.decided_by = decider.map(|at| at.saturating_sub(usize::from(only)));
                     return Ok(true);
                 }
                 Act::Log(prefix, level) => self.outcome.log.push(LogLine { prefix, level: *level }),

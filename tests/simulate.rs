@@ -1,0 +1,179 @@
+//! The simulator against the lowering, for any configuration; and what its packets notice of changed rules.
+
+#[path = "common/generate.rs"]
+mod generate;
+
+use std::collections::BTreeSet;
+
+use arbtest::arbtest;
+use kumatp::config::Config;
+use kumatp::engine::EngineName;
+use kumatp::facts::{Facts, Resolvers};
+use kumatp::model::{Plan, Rule, Ruleset, Target};
+use kumatp::net::{Family, Uid};
+use kumatp::nftables::Native;
+use kumatp::policy;
+use kumatp::simulate::{Outcome, Simulator, Verdict};
+
+/// What has to be the same of two outcomes.
+fn fate(outcome: &Outcome<'_>) -> (Verdict, u16, Vec<String>) {
+    let log = outcome.log.iter().map(|line| format!("{} {}", line.prefix, line.level.number())).collect();
+    (outcome.verdict.clone(), outcome.zone, log)
+}
+
+/// Folding into sets, splitting into base chains, owners without `!=`: none of it changes a decision.
+#[test]
+fn the_native_form_does_what_the_plan_says() {
+    let (mut plans, mut packets) = (0, 0);
+    arbtest(|u| {
+        let (config, facts) = (generate::config(u)?, generate::facts(u)?);
+        let Ok(plan) = policy::plan(&config, &facts) else { return Ok(()) };
+        let native = Native::of(&plan);
+        let (by_plan, by_native) = (Simulator::of(&plan, EngineName::Netlink), Simulator::of_native(&native));
+        let by_native =
+            by_native.with_loopback(facts.loopback.as_str().parse().unwrap_or_else(|_| "lo".parse().unwrap()));
+        for packet in by_plan.edges().into_iter().chain(by_native.edges()) {
+            let (expected, got) = (by_plan.run(&packet), by_native.run(&packet));
+            assert_eq!(fate(&expected), fate(&got), "{packet}\nplan:   {expected}\nnative: {got}\n{config:?}");
+            packets += 1;
+        }
+        plans += 1;
+        Ok(())
+    })
+    .size_min(2000)
+    .size_max(20_000)
+    .budget_ms(3_000);
+    assert!(plans > 20 && packets > 1000, "{plans} plans, {packets} packets");
+}
+
+/// A plan with one rule changed.
+struct Mutant {
+    plan: Plan,
+    chain: String,
+    change: String,
+}
+
+/// Each rule of the plan dropped, swapped with the next one, and widened by each of its conditions.
+fn mutants(plan: &Plan) -> Vec<Mutant> {
+    let mut all = Vec::new();
+    of_family(plan, |plan| &mut plan.v4, &mut all);
+    of_family(plan, |plan| plan.v6.as_mut().expect("the plan has IPv6 rules"), &mut all);
+    all
+}
+
+fn of_family<F: Family>(plan: &Plan, rules: impl Fn(&mut Plan) -> &mut Ruleset<F>, all: &mut Vec<Mutant>) {
+    let original = rules(&mut plan.clone()).clone();
+    for (t, table) in original.tables.iter().enumerate() {
+        for (c, chain) in table.chains.iter().enumerate() {
+            for (r, rule) in chain.rules.iter().enumerate() {
+                let mut add = |what: &str, change: &dyn Fn(&mut Vec<Rule<F>>)| {
+                    let mut plan = plan.clone();
+                    change(&mut rules(&mut plan).tables[t].chains[c].rules);
+                    let change = format!("{what}: {}", text(rule));
+                    all.push(Mutant { plan, chain: format!("{} {}", table.name, chain.name), change });
+                };
+                add("dropped", &|rules| drop(rules.remove(r)));
+                if r + 1 < chain.rules.len() {
+                    add("swapped", &|rules| {
+                        let placement = rules[r].placement;
+                        rules[r].placement = rules[r + 1].placement;
+                        rules[r + 1].placement = placement;
+                        rules.swap(r, r + 1);
+                    });
+                }
+                for (m, condition) in rule.matches.iter().enumerate() {
+                    let one = text(&Rule::new(Target::Return).with(condition.clone()));
+                    let one = one.trim_end_matches(" -j RETURN");
+                    add(&format!("without {one}"), &|rules| drop(rules[r].matches.remove(m)));
+                }
+            }
+        }
+    }
+}
+
+/// The rule without its comment, as iptables writes it.
+fn text<F: Family>(rule: &Rule<F>) -> String {
+    let mut rule = rule.clone();
+    rule.comment = None;
+    kumatp::render::iptables::rule(&rule, kumatp::render::iptables::Style::Short)
+}
+
+/// Changes that no packet can notice: the chain, what the change's text begins with, what else it has, and why. What is
+/// written is for IPv4; IPv6 has the same.
+const EQUIVALENT: [(&str, &str, &str, &str); 15] = [
+    ("nat PREROUTING", "without -p tcp", "-j KUMA_MESH_INBOUND", "the chain that is called is for TCP, rule by rule"),
+    ("nat OUTPUT", "without -p tcp", "-j KUMA_MESH_OUTBOUND", "the chains that are called redirect TCP only"),
+    ("nat KUMA_MESH_INBOUND", "without -p tcp", "-j KUMA_MESH_INBOUND_REDIRECT", "only TCP comes to this chain"),
+    ("nat KUMA_MESH_OUTBOUND", "without -p tcp", "", "only TCP comes to this chain"),
+    ("nat KUMA_MESH_INBOUND_REDIRECT", "without -p tcp", "", "only TCP comes to this chain"),
+    ("nat KUMA_MESH_OUTBOUND_REDIRECT", "without -p tcp", "", "only TCP comes to this chain"),
+    (
+        "nat KUMA_MESH_OUTBOUND",
+        "swapped",
+        "--uid-owner 5678 -j KUMA_MESH_INBOUND_REDIRECT",
+        "this rule is for the sidecar, the next one for all others",
+    ),
+    ("nat KUMA_MESH_OUTBOUND", "swapped", "-o lo -m owner ! --uid-owner 5678 -j RETURN", "the next rule does the same"),
+    ("nat KUMA_MESH_OUTBOUND", "swapped", "-m owner --uid-owner 5678 -j RETURN", "the next rule does the same"),
+    (
+        "nat KUMA_MESH_OUTBOUND",
+        "without -m owner ! --uid-owner 5678",
+        "-o lo",
+        "what the sidecar sends to this host was redirected by the rule before, or returns by the next one",
+    ),
+    (
+        "nat KUMA_MESH_OUTBOUND",
+        "",
+        "LOCALHOST -j RETURN",
+        "what is sent to the loopback address goes out by lo, and has returned before",
+    ),
+    ("raw PREROUTING", "swapped", "--zone 1", "the next rule does the same"),
+    ("raw OUTPUT", "swapped", "--zone 2", "the next rule does the same, or is for other destinations"),
+    ("nat OUTPUT", "swapped", "-p tcp --dport 53", "this rule is for TCP, the next one for UDP"),
+    ("nat OUTPUT", "swapped", "-j REDIRECT --to-ports 15053", "the next rule does the same for another server"),
+];
+
+/// All that changes a decision is noticed by the packets that the rules themselves suggest.
+#[test]
+fn every_change_of_a_rule_is_noticed() {
+    let mut config = Config::default();
+    let mut facts = Facts::capable_host(Uid::SIDECAR);
+    let servers = ["10.0.0.53", "127.0.0.11", "fd00::53"].map(|server| server.parse().unwrap());
+    facts.resolvers = Some(Resolvers::new(servers));
+    let default = policy::plan(&config, &facts).unwrap();
+    config.redirect.dns.enabled = true;
+    let with_dns = policy::plan(&config, &facts).unwrap();
+    let mut used = BTreeSet::new();
+    for (name, plan) in [("the default plan", default), ("the plan with DNS", with_dns)] {
+        for engine in [EngineName::Netlink, EngineName::Iptables] {
+            let simulator = Simulator::of(&plan, engine);
+            let packets = simulator.edges();
+            let before: Vec<_> = packets.iter().map(|packet| fate(&simulator.run(packet))).collect();
+            let notices = |mutant: &Plan| {
+                let changed = Simulator::of(mutant, engine);
+                packets.iter().zip(&before).any(|(packet, before)| fate(&changed.run(packet)) != *before)
+            };
+            let (mut all, mut unnoticed) = (0, 0);
+            for mutant in mutants(&plan) {
+                all += 1;
+                if notices(&mutant.plan) {
+                    continue;
+                }
+                unnoticed += 1;
+                let change = mutant.change.replace("-d 127.0.0.1/32", "LOCALHOST").replace("-d ::1/128", "LOCALHOST");
+                let reason = EQUIVALENT.iter().position(|(chain, begin, part, _)| {
+                    mutant.chain == *chain && change.starts_with(begin) && change.contains(part)
+                });
+                let reason = reason.unwrap_or_else(|| panic!("{engine}: nothing notices {} {change}", mutant.chain));
+                used.insert(reason);
+            }
+            println!(
+                "{name}, {engine}: {} packets notice {} of {all} changes; {unnoticed} change nothing",
+                packets.len(),
+                all - unnoticed
+            );
+        }
+    }
+    let unused: Vec<_> = (0..EQUIVALENT.len()).filter(|at| !used.contains(at)).map(|at| EQUIVALENT[at]).collect();
+    assert!(unused.is_empty(), "noticed after all: {unused:?}");
+}
