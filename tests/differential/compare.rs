@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use kumatp::simulate::{Direction, Outcome, Tracking, Verdict};
+use kumatp::simulate::{Arrival, Direction, Explanation, Tracking, Verdict};
 
 use crate::edges::{Interface, is_own};
 use crate::flight::Sightings;
@@ -11,7 +11,8 @@ use crate::shot::Shot;
 use crate::wire;
 
 /// All that is wrong, if anything.
-pub(crate) fn complaints(shot: &Shot, outcome: &Outcome<'_>, seen: &Sightings) -> Vec<String> {
+pub(crate) fn complaints(shot: &Shot, explanation: &Explanation<'_>, seen: &Sightings) -> Vec<String> {
+    let outcome = &explanation.request;
     if let Some(why) = &seen.failed {
         return vec![format!("it could not be sent: {why}")];
     }
@@ -58,7 +59,27 @@ pub(crate) fn complaints(shot: &Shot, outcome: &Outcome<'_>, seen: &Sightings) -
         }
         _ => {}
     }
+    wrong.extend(answer_wrong(shot, explanation, seen));
     wrong
+}
+
+/// Whether the answer to a query does not come, or comes, as it should. That of a connection is part of opening it.
+fn answer_wrong(shot: &Shot, explanation: &Explanation<'_>, seen: &Sightings) -> Option<String> {
+    if shot.flow.protocol != wire::UDP {
+        return None;
+    }
+    let redirected = matches!(explanation.request.verdict, Verdict::Redirected { .. });
+    let elsewhere = shot.direction == Direction::Outbound && !is_own(shot.flow.destination.ip());
+    if !redirected && !elsewhere {
+        // Nobody is there to answer.
+        return None;
+    }
+    let Some(reply) = &explanation.reply else { return Some("no word of an answer".into()) };
+    let arrives = !matches!(reply.arrival, Arrival::Lost { .. });
+    match (arrives, seen.answered) {
+        (true, Some(true)) | (false, None | Some(false)) => None,
+        (_, seen) => Some(format!("the answer: {:?}, as {seen:?}, instead of {:?}", reply.packet, reply.arrival)),
+    }
 }
 
 /// Where redirection leads: to the loopback address for what was made on the host, to one of the interface's for what arrives

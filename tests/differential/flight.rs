@@ -249,7 +249,8 @@ impl Flight<'_> {
 impl Sidecar {
     fn new(config: &Config, facts: &Facts) -> io::Result<Self> {
         let redirect = &config.redirect;
-        let user = User { uid: facts.sidecar_uid.number(), gid: 0 };
+        let uid = facts.sidecar_uid.number();
+        let user = User { uid, gid: uid };
         let ports: BTreeSet<u16> = [redirect.inbound.port, redirect.outbound.port].map(Port::number).into();
         let dns_port = redirect.dns.port.number();
         owned_by(user, || {

@@ -53,7 +53,7 @@ fn disagreements_of_the_past() {
                 let trial = case.trial();
                 bench.run(&trial, report);
                 for (shot, expected) in trial.shots.iter().zip(&case.packets) {
-                    let verdict = trial.simulate(bench.backend, shot).verdict;
+                    let verdict = trial.simulate(bench.backend, shot).request.verdict;
                     let wanted = if bench.backend.is_native() { expected.natively } else { expected.with_iptables };
                     assert_eq!(verdict.to_string(), wanted, "{}: {}", case.name, shot.packet);
                 }

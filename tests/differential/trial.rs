@@ -8,8 +8,9 @@ use std::sync::Mutex;
 use arbitrary::Unstructured;
 use kumatp::engine::EngineName;
 use kumatp::model::Plan;
+use kumatp::net::InterfaceName;
 use kumatp::render::iptables;
-use kumatp::simulate::{Direction, Outcome, Simulator};
+use kumatp::simulate::{Direction, Explanation, Simulator};
 use kumatp::{Config, Facts, policy};
 
 use crate::backend::Backend;
@@ -48,10 +49,11 @@ impl Trial {
         Self::new(format!("configuration {number} of seed {seed}"), config, facts, shots)
     }
 
-    /// What the simulator says of a packet.
-    pub(crate) fn simulate(&self, backend: Backend, shot: &Shot) -> Outcome<'_> {
+    /// What the simulator says of a packet and of the answer to it.
+    pub(crate) fn simulate(&self, backend: Backend, shot: &Shot) -> Explanation<'_> {
         let engine = if backend.is_native() { EngineName::Netlink } else { EngineName::Iptables };
-        Simulator::of(&self.plan, engine).run(&shot.packet)
+        // Whatever the facts say of its name.
+        Simulator::of(&self.plan, engine).with_loopback(InterfaceName::lo()).explain(&shot.packet)
     }
 }
 
@@ -94,21 +96,21 @@ impl Bench<'_> {
             panic!("{}, {:?}: {error}\n{}", trial.name, self.backend, iptables::plan(&trial.plan));
         });
         self.ground.forget().expect("connection tracking can be emptied");
-        let outcomes: Vec<_> = trial.shots.iter().map(|shot| trial.simulate(self.backend, shot)).collect();
+        let explanations: Vec<_> = trial.shots.iter().map(|shot| trial.simulate(self.backend, shot)).collect();
         let complaints =
-            |number: usize, seen: &Sightings| compare::complaints(&trial.shots[number], &outcomes[number], seen);
+            |number: usize, seen: &Sightings| compare::complaints(&trial.shots[number], &explanations[number], seen);
         let seen = flight::fly(self.ground, &trial.config, &trial.facts, &trial.shots, |number, seen| {
             complaints(number, seen).is_empty()
         })
         .expect("packets can be sent and seen");
         tally.configurations += 1;
         for (number, (shot, seen)) in trial.shots.iter().zip(&seen).enumerate() {
-            let outcome = &outcomes[number];
-            tally.count(shot, outcome, seen);
+            let explanation = &explanations[number];
+            tally.count(shot, explanation, seen);
             let wrong = complaints(number, seen);
             if !wrong.is_empty() {
                 tally.disagreements += 1;
-                self.print(trial, shot, outcome, seen, &wrong);
+                self.print(trial, shot, explanation, seen, &wrong);
             }
         }
     }
@@ -128,14 +130,14 @@ impl Bench<'_> {
         tally.uninstalled += 1;
     }
 
-    fn print(&self, trial: &Trial, shot: &Shot, outcome: &Outcome<'_>, seen: &Sightings, wrong: &[String]) {
+    fn print(&self, trial: &Trial, shot: &Shot, explanation: &Explanation<'_>, seen: &Sightings, wrong: &[String]) {
         let mut printed = self.printed.lock().expect("nobody panics with it");
         *printed += 1;
         if *printed > PRINTED {
             return;
         }
         let (name, backend, packet) = (&trial.name, self.backend, &shot.packet);
-        say(&format!("--- {name}, {backend:?}: {packet}\n{outcome}\n    but: {}\n{seen:?}", wrong.join("; ")));
+        say(&format!("--- {name}, {backend:?}: {packet}\n{}\n{explanation}\n    but: {}\n{seen:?}", explanation.request, wrong.join("; ")));
         if std::env::var_os("KUMATP_DIFFERENTIAL_RULES").is_some() {
             let facts = serde_json::to_string(&trial.facts).expect("facts have a JSON form");
             say(&format!("{:?}\n{facts}\n{}", trial.config, iptables::plan(&trial.plan)));
@@ -155,7 +157,8 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, shot: &Shot, outcome: &Outcome<'_>, seen: &Sightings) {
+    fn count(&mut self, shot: &Shot, explanation: &Explanation<'_>, seen: &Sightings) {
+        let outcome = &explanation.request;
         self.packets += 1;
         let direction = match shot.direction {
             Direction::Outbound => "outbound",
@@ -169,12 +172,8 @@ impl Tally {
             *self.kinds.entry(format!("in zone {}", outcome.zone)).or_default() += 1;
         }
         if shot.flow.protocol == wire::UDP && !seen.heard.is_empty() {
-            let how = match seen.answered {
-                Some(true) => "answered",
-                Some(false) => "answered from elsewhere",
-                None => "not answered",
-            };
-            *self.kinds.entry(format!("heard by the DNS listener and {how}")).or_default() += 1;
+            let how = if seen.answered == Some(true) { "answered" } else { "whose answer is lost" };
+            *self.kinds.entry(format!("queries that the sidecar hears, {how}")).or_default() += 1;
         }
     }
 }
