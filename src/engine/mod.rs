@@ -1,5 +1,9 @@
 //! Engines: what carries a plan out on a host. All stand behind one trait.
+//!
+//! Real ones need Linux and the feature `host`; [`fake`] is for tests, and needs nothing.
 
+mod compare;
+pub mod fake;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod iptables;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -16,6 +20,7 @@ pub mod resolv_backup;
 mod state;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod uninstall;
+mod words;
 
 use std::fmt;
 use std::str::FromStr;
@@ -115,7 +120,6 @@ pub enum Status {
 
 impl Status {
     /// The status of something that is there and differs in this.
-    #[cfg(all(feature = "host", target_os = "linux"))]
     pub(crate) fn of(differences: Vec<String>) -> Self {
         match differences.is_empty() {
             true => Self::Current,

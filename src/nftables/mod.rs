@@ -42,7 +42,6 @@ mod owner;
 pub(crate) use lower::priority;
 pub use marker::{Marker, SCHEMA};
 pub use names::Name;
-#[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use native::table_name;
 pub use native::{
     Action, Base, Chain, ChainType, Condition, Field, Native, Rule, Set, Source, Span, TABLE, Table, Values,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::locate::{self, Mode, Search, Toolset};
 use super::program::{Output, Runner};
 use crate::config::Config;
+use crate::engine::words;
 use crate::error::Error;
 use crate::facts::{Abilities, HostAbilities, Remark};
 use crate::net::{Family, FamilyName, V4, V6};
@@ -98,8 +99,7 @@ impl<'a> Host<'a> {
                     Ok(()) => {
                         let mut remarks = Vec::new();
                         if conflict && problems.is_empty() {
-                            let text = "both iptables-nft and iptables-legacy have rules; iptables-nft is used";
-                            remarks.push(Remark::warning("iptables", text));
+                            remarks.push(Remark::warning("iptables", words::BOTH_MODES));
                         }
                         return Ok((tools.clone(), remarks));
                     }
@@ -267,10 +267,7 @@ struct Rules {
 }
 
 pub(super) fn denied(what: &str, tools: &Toolset, output: &Output) -> Error {
-    Error::Permission {
-        action: format!("{what} with {}: {}", tools.restore.display(), output.message()),
-        needed: "root with the capabilities CAP_NET_ADMIN and CAP_NET_RAW".into(),
-    }
+    words::denied(what, &tools.restore, &output.message())
 }
 
 /// The legacy tables that are in use in the network namespace of the calling thread.
