@@ -2,6 +2,7 @@
 //!
 //! They come from and go to a host whose interfaces and addresses are fixed: [`INTERFACES`].
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use arbitrary::{Result, Unstructured};
@@ -220,12 +221,12 @@ impl Edges {
         addrs: &[Vec<F::Addr>],
         u: &mut Unstructured<'_>,
     ) -> Result<Packet<F>> {
-        let destination = if u.ratio(1, 4)? { own::<F>(&INTERFACES, u)? } else { address::<F>(addrs, u)? };
+        let destination = if u.ratio(1, 6)? { own::<F>(&INTERFACES, u)? } else { address::<F>(addrs, u)? };
         // From a loopback address, the kernel lets nothing go elsewhere.
         let interfaces = if is_own(destination.into()) { &INTERFACES[..] } else { &INTERFACES[1..] };
         let mut packet = Packet::<F>::outbound(protocol, destination, port).from(own::<F>(interfaces, u)?, port);
         packet.out_interface = Some(name(Interface::towards(destination.into())));
-        let (mut uid, mut gid) = match u.ratio(1, 4)? {
+        let (mut uid, mut gid) = match u.ratio(1, 6)? {
             true => (self.sidecar, *u.choose(&self.gids)?),
             false => (*u.choose(&self.uids)?, *u.choose(&self.gids)?),
         };
@@ -258,7 +259,10 @@ fn addresses<F: Family>(config: &Config, facts: &Facts) -> Vec<Vec<F::Addr>> {
     let always = [F::localhost(), F::passthrough()];
     let mut addrs: Vec<_> = constants.chain(servers).chain(always).map(|cidr| around_prefix(&cidr)).collect();
     let hosts = ["10.77.0.2", "172.17.0.2", "172.20.0.2", "203.0.113.9", "fd77::2", "fd17::2", "fd20::2", "2001:db8::9"];
-    addrs.push(hosts.iter().filter_map(|addr| F::from_ip(addr.parse().expect("a literal address is valid"))).collect());
+    let hosts: Vec<_> = hosts.iter().filter_map(|addr| F::from_ip(addr.parse().expect("a literal address is valid"))).collect();
+    // As often as all that was named above.
+    let ordinary = vec![hosts; addrs.len()];
+    addrs.extend(ordinary);
     addrs
 }
 
@@ -281,26 +285,24 @@ fn any_port(u: &mut Unstructured<'_>) -> Result<Port> {
     Ok(Port::new(u.int_in_range(1..=u16::MAX)?).expect("it is not 0"))
 }
 
-/// First, last, one below, one above, and one in the middle.
-fn around(first: u128, last: u128) -> [Option<u128>; 5] {
-    [first.checked_sub(1), Some(first), Some(first + (last - first) / 2), Some(last), last.checked_add(1)]
+/// First, last, one below, one above, and one in the middle; each once.
+fn around(first: u128, last: u128) -> BTreeSet<u128> {
+    let beyond = [first.checked_sub(1), last.checked_add(1)];
+    [first, first + (last - first) / 2, last].into_iter().chain(beyond.into_iter().flatten()).collect()
 }
 
 fn around_ports(ports: &PortSet) -> Vec<Port> {
     let numbers = |range: &PortRange| around(range.first().number().into(), range.last().number().into());
-    let port = |number: Option<u128>| Port::new(u16::try_from(number?).ok()?);
-    let mut all: Vec<_> = ports.ranges().iter().flat_map(numbers).filter_map(port).collect();
-    all.dedup();
-    all
+    ports.ranges().iter().flat_map(numbers).filter_map(|number| Port::new(u16::try_from(number).ok()?)).collect()
 }
 
 fn around_uids(first: Uid, last: Uid) -> Vec<Uid> {
-    let id = |number: Option<u128>| Uid::new(u32::try_from(number?).ok()?);
+    let id = |number| Uid::new(u32::try_from(number).ok()?);
     around(first.number().into(), last.number().into()).into_iter().filter_map(id).collect()
 }
 
 fn around_gids(first: Gid, last: Gid) -> Vec<Gid> {
-    let id = |number: Option<u128>| Gid::new(u32::try_from(number?).ok()?);
+    let id = |number| Gid::new(u32::try_from(number).ok()?);
     around(first.number().into(), last.number().into()).into_iter().filter_map(id).collect()
 }
 
@@ -308,7 +310,6 @@ fn around_prefix<F: Family>(cidr: &Cidr<F>) -> Vec<F::Addr> {
     let top = u128::MAX >> (128 - u32::from(F::BITS));
     around(F::to_bits(cidr.first()), F::to_bits(cidr.last()))
         .into_iter()
-        .flatten()
         .filter(|bits| *bits <= top)
         .map(F::from_bits)
         .collect()

@@ -1,7 +1,10 @@
 //! Cases that always run: one for every disagreement that there ever was, and some for what is rarely drawn.
 
+use std::fmt::Debug;
+use std::str::FromStr;
+
 use kumatp::config::Config;
-use kumatp::facts::Facts;
+use kumatp::facts::{Facts, Resolvers};
 use kumatp::net::Uid;
 
 use crate::shot::{Shot, Volley};
@@ -108,4 +111,75 @@ pub(crate) fn all() -> Vec<Case> {
             ],
         ),
     ]
+}
+
+/// A configuration with facts.
+pub(crate) type Host = (Config, Facts);
+
+/// Two that differ by one, as little as may be: what is in force, and what is believed to be.
+pub(crate) fn mistakes() -> Vec<(&'static str, Host, Host)> {
+    type Change = fn(&mut Config, &mut Facts, bool);
+    let mistakes: [(&'static str, Change); 19] = [
+        ("outbound port", |config, _, other| config.redirect.outbound.port = parsed(either(other, "15001", "15002"))),
+        ("inbound port", |config, _, other| config.redirect.inbound.port = parsed(either(other, "15006", "15007"))),
+        ("DNS port", |config, _, other| config.redirect.dns.port = parsed(either(other, "15053", "15054"))),
+        ("excluded outbound ports", |config, _, other| {
+            config.redirect.outbound.exclude_ports = parsed(either(other, "80-90", "80-91"));
+        }),
+        ("excluded inbound port", |config, _, other| {
+            config.redirect.inbound.exclude_ports = parsed(either(other, "22", "23"));
+        }),
+        ("included outbound ports", |config, _, other| {
+            config.redirect.outbound.include_ports = parsed(either(other, "80-90", "81-90"));
+        }),
+        ("included inbound ports", |config, _, other| {
+            config.redirect.inbound.include_ports = parsed(either(other, "80-90", "80-89"));
+        }),
+        ("excluded destination", |config, _, other| {
+            config.redirect.outbound.exclude_ips = vec![parsed(either(other, "203.0.113.0/24", "203.0.113.0/25"))];
+        }),
+        ("excluded IPv6 destination", |config, _, other| {
+            config.redirect.outbound.exclude_ips = vec![parsed(either(other, "2001:db8::/32", "2001:db8::/31"))];
+        }),
+        ("included destination", |config, _, other| {
+            config.redirect.outbound.include_ips = vec![parsed(either(other, "203.0.113.9", "203.0.113.8/31"))];
+        }),
+        ("excluded source", |config, _, other| {
+            config.redirect.inbound.exclude_ips = vec![parsed(either(other, "2001:db8::9", "2001:db8::8"))];
+        }),
+        ("excluded users", |config, _, other| {
+            config.redirect.outbound.exclude_ports_for_uids = vec![parsed(either(other, "1000-1002", "1000-1001"))];
+        }),
+        ("excluded group", |config, _, other| {
+            config.redirect.outbound.exclude_ports_for_gids =
+                vec![parsed(either(other, "tcp:443:1000", "tcp:443:1001"))];
+        }),
+        ("the sidecar's user", |_, facts, other| facts.sidecar_uid = parsed(either(other, "5678", "5679"))),
+        ("invalid packets", |config, _, other| config.drop_invalid_packets = other),
+        ("a virtual network", |config, _, other| {
+            config.redirect.vnet = vec![parsed(either(other, "br0:172.20.0.0/16", "br0:172.20.0.0/17"))];
+        }),
+        ("its interface", |config, _, other| {
+            config.redirect.vnet = vec![parsed(either(other, "br0:fd20::/64", "br+:fd20::/64"))];
+        }),
+        ("DNS to any server", |config, _, other| config.redirect.dns.capture_all = other),
+        ("zones", |config, _, other| config.redirect.dns.skip_conntrack_zone_split = other),
+    ];
+    let host = |change: Change, other: bool| {
+        let (mut config, mut facts) = (Config::default(), Facts::capable_host(Uid::SIDECAR));
+        config.redirect.dns.enabled = true;
+        config.redirect.dns.capture_all = true;
+        facts.resolvers = Some(Resolvers::new([parsed("203.0.113.53"), parsed("2001:db8::53")]));
+        change(&mut config, &mut facts, other);
+        (config, facts)
+    };
+    mistakes.into_iter().map(|(name, change)| (name, host(change, false), host(change, true))).collect()
+}
+
+fn either(other: bool, first: &'static str, second: &'static str) -> &'static str {
+    if other { second } else { first }
+}
+
+fn parsed<T: FromStr<Err: Debug>>(text: &str) -> T {
+    text.parse().unwrap_or_else(|error| panic!("{text:?}: {error:?}"))
 }

@@ -46,9 +46,18 @@ pub(crate) fn any(u: &mut Unstructured<'_>) -> Result<(Config, Facts)> {
             list.push(network(u)?);
         }
     }
-    if !outbound.include_ips.is_empty() || u.ratio(1, 8)? {
+    // Each of these takes most connections away from the redirection, which is to be met as well.
+    if u.ratio(2, 3)? {
+        outbound.include_ips.clear();
+    } else {
         outbound.include_ips.push(network(u)?);
         outbound.include_ips.push(network(u)?);
+    }
+    if u.ratio(1, 3)? {
+        outbound.exclude_ports_for_uids.clear();
+    }
+    if u.ratio(1, 3)? {
+        outbound.exclude_ports_for_gids.clear();
     }
     for ports in [
         &mut inbound.include_ports,
@@ -58,8 +67,8 @@ pub(crate) fn any(u: &mut Unstructured<'_>) -> Result<(Config, Facts)> {
     ] {
         match u.int_in_range(0..=5)? {
             // Otherwise, included ports would make excluded ones rare.
-            0 | 1 => *ports = Default::default(),
-            2 => *ports = ports.ranges().iter().copied().chain([parsed::<PortRange>("53")]).collect(),
+            0..=2 => *ports = Default::default(),
+            3 => *ports = ports.ranges().iter().copied().chain([parsed::<PortRange>("53")]).collect(),
             _ => {}
         }
     }

@@ -62,6 +62,38 @@ fn disagreements_of_the_past() {
     }
 }
 
+/// What the comparison is worth: where the simulator is told of other rules than those in force, it is found out.
+#[test]
+fn wrong_predictions_are_noticed() {
+    if !possible() {
+        return;
+    }
+    let printed = Mutex::new(0);
+    for backend in [Backend::Netlink, Backend::IptablesNft] {
+        trial::on_new_ground(backend, &printed, |bench, _| {
+            for (name, installed, believed) in cases::mistakes() {
+                let (installed, believed) = (Trial::without_packets(name, installed), Trial::without_packets(name, believed));
+                let mut noticed = 0;
+                for seed in 0..20 {
+                    let installed = installed.with_packets(seed, 150);
+                    let mut tally = Tally::default();
+                    let seen = bench.run(&installed, &mut tally);
+                    assert_eq!(tally.disagreements, 0, "{name}, {backend:?}");
+                    noticed = (installed.shots.iter().zip(&seen))
+                        .filter(|(shot, seen)| {
+                            !compare::complaints(shot, &believed.simulate(backend, shot), seen).is_empty()
+                        })
+                        .count();
+                    if noticed > 0 {
+                        break;
+                    }
+                }
+                assert!(noticed > 0, "{name}, {backend:?}: nothing was noticed");
+            }
+        });
+    }
+}
+
 #[test]
 fn random_configurations() {
     if !possible() {

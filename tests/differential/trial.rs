@@ -14,6 +14,7 @@ use kumatp::simulate::{Direction, Explanation, Simulator};
 use kumatp::{Config, Facts, policy};
 
 use crate::backend::Backend;
+use crate::cases::Host;
 use crate::flight::{self, Sightings};
 use crate::ground::Ground;
 use crate::shot::{self, Shot, Skipped};
@@ -36,6 +37,21 @@ impl Trial {
     pub(crate) fn new(name: String, config: Config, facts: Facts, shots: Vec<Shot>) -> Self {
         let plan = policy::plan(&config, &facts).expect("the configuration fits the facts");
         Self { name, config, facts, plan, shots }
+    }
+
+    /// Of this configuration, with nothing to send.
+    pub(crate) fn without_packets(name: &str, (config, facts): Host) -> Self {
+        Self::new(name.to_owned(), config, facts, Vec::new())
+    }
+
+    /// The same with packets from the edges of the configuration.
+    pub(crate) fn with_packets(&self, seed: u64, count: usize) -> Self {
+        let bytes = random_bytes(seed);
+        let u = &mut Unstructured::new(&bytes);
+        let first_port = 20000 + (seed % 16) as u16 * 2000;
+        let shots = shot::draw(&self.config, &self.facts, u, count, first_port, &mut Skipped::new());
+        let shots = shots.expect("there are enough bytes");
+        Self::new(self.name.clone(), self.config.clone(), self.facts.clone(), shots)
     }
 
     /// The one with this number, of those that follow from a seed.
@@ -90,8 +106,8 @@ pub(crate) fn on_new_ground(
 }
 
 impl Bench<'_> {
-    /// Puts the rules into force, in place of those before, sends the packets and compares.
-    pub(crate) fn run(&mut self, trial: &Trial, tally: &mut Tally) {
+    /// Puts the rules into force, in place of those before, sends the packets and compares. Returns where each was seen.
+    pub(crate) fn run(&mut self, trial: &Trial, tally: &mut Tally) -> Vec<Sightings> {
         self.backend.install(self.ground, &trial.plan).unwrap_or_else(|error| {
             panic!("{}, {:?}: {error}\n{}", trial.name, self.backend, iptables::plan(&trial.plan));
         });
@@ -113,6 +129,7 @@ impl Bench<'_> {
                 self.print(trial, shot, explanation, seen, &wrong);
             }
         }
+        seen
     }
 
     /// Removes the rules, of which nothing may be left.
