@@ -127,6 +127,7 @@ fn the_simulator_answers_for_what_is_installed() {
             let diff = Simulator::of_native(&native).diff(&Simulator::of_installed_ours(&read).unwrap());
             assert!(diff.is_empty(), "{name}: {diff}");
         }
+        Netlink::default().apply(&of("default")).unwrap();
         let change = |command: &str| drop(run("nft", &[command], ""));
         change("insert rule ip kuma-mesh nat_output_last ip daddr 10.1.2.3 tcp dport 4711 ct mark 5 counter drop");
         change("insert rule ip kuma-mesh nat_output_last tcp dport 4712 accept");
@@ -138,7 +139,7 @@ fn the_simulator_answers_for_what_is_installed() {
         assert!(matches!(outcome.verdict, Verdict::Undecided { .. }), "{outcome}");
         let step = outcome.deciding().unwrap();
         assert_eq!((step.chain(), step.number()), ("nat_output_last", Some(2)));
-        assert_eq!(step.rule().unwrap(), "tcp dport 4711 ip daddr 10.1.2.3 ct cmp counter drop");
+        assert_eq!(step.rule().unwrap(), "ip daddr 10.1.2.3 tcp dport 4711 ct cmp counter drop");
     });
 }
 
