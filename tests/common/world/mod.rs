@@ -15,9 +15,11 @@ mod server;
 mod session;
 
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use kumatp::net::FamilyName;
+
+use netns::{feed, sysctl};
 
 pub(crate) use backend::Backend;
 pub(crate) use client::{Client, Outcome, Protocol};
@@ -191,16 +193,10 @@ impl World {
     }
 }
 
-/// Runs a program with `input`; an error has what the program said.
-pub(crate) fn feed(command: &mut Command, input: &str) -> io::Result<()> {
-    use std::io::Write as _;
-
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    child.stdin.take().expect("stdin is piped").write_all(input.as_bytes())?;
-    let output = child.wait_with_output()?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(io::Error::other(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))),
+impl AsRef<Netns> for World {
+    /// Where the rules are.
+    fn as_ref(&self) -> &Netns {
+        &self.workload
     }
 }
 
@@ -216,9 +212,4 @@ pub(crate) fn possible() -> bool {
     };
     super::skip::skipped(&why);
     false
-}
-
-/// Sets a parameter of the network namespace that the thread is in.
-fn sysctl(name: &str, value: &str) -> io::Result<()> {
-    std::fs::write(format!("/proc/sys/{name}"), value)
 }
