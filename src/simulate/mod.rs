@@ -139,8 +139,9 @@ impl<'r> Simulator<'r> {
     }
 
     fn new(v4: Program<'r>, v6: Option<Program<'r>>) -> Self {
-        let (loopback, sidecar) = (InterfaceName::lo(), Uid::SIDECAR);
-        Self { v4, v6: v6.unwrap_or_default(), or_else: None, loopback, sidecar, listeners: Vec::new() }
+        let v6 = v6.unwrap_or_default();
+        let sidecar = v4.sidecar().or_else(|| v6.sidecar()).unwrap_or(Uid::SIDECAR);
+        Self { v4, v6, or_else: None, loopback: InterfaceName::lo(), sidecar, listeners: Vec::new() }
     }
 
     fn one(family: FamilyName, program: Program<'r>) -> Self {
@@ -156,8 +157,8 @@ impl<'r> Simulator<'r> {
         self
     }
 
-    /// On a host where the sidecar runs as this user, which it answers redirected connections as. Known from a plan; otherwise
-    /// 5678.
+    /// On a host where the sidecar runs as this user, which it answers redirected connections as. Known from a plan, and from
+    /// rules of ours and kumactl's; otherwise 5678.
     pub fn with_sidecar(mut self, uid: Uid) -> Self {
         self.sidecar = uid;
         self

@@ -257,11 +257,10 @@ pub(crate) fn apply(matches: &ArgMatches, layers: &mut Layers) -> Result<(), Str
     Ok(())
 }
 
-/// The first flag that was given and makes a configuration, except these.
-pub(crate) fn given<'a>(matches: &'a ArgMatches, except: &[&str]) -> Option<&'a str> {
-    let files = ["config", "config-file"].into_iter();
-    let mut names = files.chain(FLAGS.iter().map(|flag| flag.name)).chain(EBPF.iter().copied());
-    names.find(|name| !except.contains(name) && values(matches, name).next().is_some())
+/// The first flag that was given and makes a configuration.
+pub(crate) fn given(matches: &ArgMatches) -> Option<&'static str> {
+    let names = ["config", "config-file", OLD_USER].into_iter().chain(FLAGS.iter().map(|flag| flag.name));
+    names.chain(EBPF.iter().copied()).find(|name| values(matches, name).next().is_some())
 }
 
 /// Whether a switch is on, in any of the words that the configuration takes for that. Other words

@@ -76,19 +76,27 @@ impl Target {
             let text = input::read(path)?;
             return serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("--facts {path}: {error}")));
         }
-        let abilities = engine.abilities(config)?;
-        let request = policy::facts_needed(config);
-        Ok(match self.namespace()? {
-            Some(namespace) => facts::probe_in(&namespace, &request, abilities)?,
-            None => facts::probe(&request, abilities)?,
-        })
+        Ok(self.probe(&policy::facts_needed(config), engine.abilities(config)?)?)
+    }
+
+    /// Looks at the host.
+    pub(crate) fn probe(&self, request: &facts::Request, abilities: facts::HostAbilities) -> Result<Facts, Error> {
+        match self.namespace()? {
+            Some(namespace) => facts::probe_in(&namespace, request, abilities),
+            None => facts::probe(request, abilities),
+        }
+    }
+
+    /// Whether the facts are not looked for.
+    pub(crate) fn facts_are_given(&self) -> bool {
+        self.facts.is_some()
     }
 
     /// The facts for two configurations, which are looked for once if both need the same.
     pub(crate) fn facts_of_both(&self, a: &Config, b: &Config) -> Result<(Facts, Facts), Failure> {
         let engine = self.engine()?;
         let first = self.facts(a, &*engine)?;
-        let same = self.facts.is_some()
+        let same = self.facts_are_given()
             || (policy::facts_needed(a) == policy::facts_needed(b) && a.iptables_executables == b.iptables_executables);
         let second = if same { first.clone() } else { self.facts(b, &*engine)? };
         Ok((first, second))

@@ -238,8 +238,9 @@ fn explain() -> Command {
         .long_about(
             "Say what the rules do with a packet, which rule decides and which configuration key that came from, and \
              whether the answer finds its way back. Nothing is sent and nothing is changed. The rules are those that \
-             `install` with the same flags would make. A rule with a part that is not known is named, and the answer \
-             is then undecided instead of guessed at: exit status 6.",
+             `install` with the same flags would make; with --live those that are installed now, and with --rules those \
+             of a text. Where the answer depends on a part of a rule that is not known, it is undecided instead of \
+             guessed at, and the rule is named. Exit status 0, 6 undecided, and with --expect 1 another answer.",
         );
     flags::define(packet::define(command))
         .arg(json())
@@ -260,8 +261,15 @@ fn explain() -> Command {
                 .long("rules")
                 .value_name("FILE")
                 .action(ArgAction::Append)
-                .conflicts_with_all(["engine", "netns", "facts"])
-                .help("Ask about these rules instead: text of iptables-save and ip6tables-save, kumactl's included; - is standard input. Repeatable. Of the configuration, only the sidecar's user counts then"),
+                .conflicts_with_all(["live", "engine", "netns", "facts"])
+                .help("Ask about the rules in this text of iptables-save or ip6tables-save, kumactl's and others' included; - is standard input. Repeatable"),
+        )
+        .arg(
+            Arg::new("live")
+                .long("live")
+                .action(ArgAction::SetTrue)
+                .conflicts_with_all(["engine", "facts"])
+                .help("Ask about the rules that are installed now, by whomever: in our tables and in those of iptables. Needs CAP_NET_ADMIN, and root where there are rules of iptables"),
         )
         .arg(engine_of_rules())
         .arg(netns())
@@ -277,20 +285,23 @@ fn diff() -> Command {
         .override_usage("kumatp diff A B [OPTIONS]")
         .about("Say which rules differ between two configurations, and whose traffic that changes")
         .long_about(
-            "Say which rules are added and removed from the configuration A to the configuration B, and whose traffic \
-             changes: each class of packets with another outcome, by an example. A and B are files in YAML or JSON. \
-             Environment variables and flags override both; a file of --config is read below both. Exit status 0 no \
-             difference, 3 a difference.",
+            "Say which rules are added and removed from A to B, and whose traffic changes: each class of packets with \
+             another outcome, by an example. A and B are configurations, files in YAML or JSON; for one of them, the \
+             word live stands for what is installed now, without the rules of others. Environment variables and flags \
+             override both files; a file of --config is read below both. Exit status 0 no difference, 3 a difference.",
         )
         .arg(
             Arg::new("words")
                 .value_names(["A", "B"])
                 .num_args(0..)
-                .help("A file with a configuration; - is standard input"),
+                .help("A file with a configuration, or the word live; - is standard input, ./live a file of that name"),
         );
     flags::define(command).arg(json()).arg(engine_of_rules()).arg(netns()).arg(facts()).after_help(
         "Example: what an edit would change for whom:\n\
-         \n  kumatp diff /etc/kumatp/config.yaml edited.yaml",
+         \n  kumatp diff /etc/kumatp/config.yaml edited.yaml\n\
+         \n\
+         Example: what has become of the installed rules:\n\
+         \n  kumatp diff /etc/kumatp/config.yaml live",
     )
 }
 
@@ -302,7 +313,8 @@ fn json() -> Arg {
 fn engine_of_rules() -> Arg {
     engine("netlink").help(
         "The engine whose rules are meant: netlink or iptables, which differ in what they do with connections from before \
-         the rules, and in the zone of DNS queries that are forwarded [default: netlink]",
+         the rules, and in the zone of DNS queries that are forwarded [default: netlink; beside what is live, the engine \
+         that installed it]",
     )
 }
 

@@ -2,55 +2,124 @@
 
 use clap::ArgMatches;
 use kumatp::config::Config;
-use kumatp::engine::EngineName;
-use kumatp::net::{Family, FamilyName, Uid, V4, V6};
+use kumatp::engine::{EngineName, Installed, installed, state};
+use kumatp::model::Note;
+use kumatp::net::{Family, FamilyName, InterfaceName, V4, V6};
+use kumatp::nftables::Native;
 use kumatp::save::{self, Saved};
 use kumatp::simulate::{AnyPacket, Simulator};
-use kumatp::{Error, Facts, Plan, policy};
+use kumatp::{Error, Facts, Plan, facts, policy};
 
 use crate::commands::warn;
 use crate::host::Target;
 use crate::{Failure, flags, input};
 
+/// The word for what is installed, among files.
+const LIVE: &str = "live";
+
 /// Where rules come from; a [`Simulator`] borrows them.
 pub(crate) enum Source {
     /// A plan, as an engine would make it work.
     Plan(Box<Plan>, EngineName),
-    /// Text of iptables-save, and the user that the sidecar runs as.
-    Saved(Option<Saved<V4>>, Option<Saved<V6>>, Uid),
+    /// A plan as the netlink engine installs it.
+    Native(Box<Native>),
+    /// Text of iptables-save.
+    Saved(Option<Saved<V4>>, Option<Saved<V6>>),
+    /// What is installed, everybody's.
+    Live(Box<Installed>, InterfaceName),
+    /// What is installed, without the rules of others.
+    LiveOurs(Box<Installed>),
 }
 
 impl Source {
     /// The rules that `explain` asks about.
     pub(crate) fn of(matches: &ArgMatches, packet: &AnyPacket) -> Result<Self, Failure> {
-        if let Some(files) = matches.get_many::<String>("rules") {
-            let saved = Self::saved(matches, files)?;
-            return match (&saved, packet.family()) {
-                (Self::Saved(None, ..), FamilyName::V4) | (Self::Saved(_, None, _), FamilyName::V6) => {
-                    Err(Failure::Usage(format!(
-                        "--rules: no rules for {0}, which the packet is of; give what {1} prints as well",
-                        packet.family(),
-                        if packet.family() == FamilyName::V6 { "ip6tables-save" } else { "iptables-save" },
-                    )))
-                }
-                _ => Ok(saved),
-            };
-        }
-        let (mut config, notes) = input::layered(matches, None)?;
-        warn(&notes, config.verbose);
-        config.dry_run = true;
-        let target = Target::of(matches, EngineName::Netlink)?;
-        let facts = target.facts(&config, &*target.engine()?)?;
-        Self::plan(&config, &facts, target.engine)
-    }
-
-    /// The rules that these files have, which are not the configuration's.
-    fn saved<'a>(matches: &ArgMatches, files: impl Iterator<Item = &'a String>) -> Result<Self, Failure> {
-        if let Some(flag) = flags::given(matches, &["kuma-dp-user", "verbose"]) {
+        let files = matches.get_many::<String>("rules");
+        let live = matches.get_flag(LIVE);
+        if let (Some(flag), true) = (flags::given(matches), live || files.is_some()) {
             return Err(Failure::Usage(format!(
-                "--{flag} and --rules exclude each other: the rules are the configuration's or those of the text"
+                "--{flag} and --{} exclude each other: the question is what the rules of the configuration would do, or \
+                 what those do that are there",
+                if live { LIVE } else { "rules" }
             )));
         }
+        match files {
+            Some(files) => Self::saved(files, packet.family()),
+            None if live => Self::live(&Target::of(matches, EngineName::Netlink)?),
+            None => {
+                let target = Target::of(matches, EngineName::Netlink)?;
+                let mut said = Vec::new();
+                let config = config(matches, None, &mut said)?;
+                let facts = target.facts(&config, &*target.engine()?)?;
+                Ok(Self::Plan(Box::new(plan(&config, &facts, &mut said)?), target.engine))
+            }
+        }
+    }
+
+    /// The rules that `diff` compares.
+    pub(crate) fn two(matches: &ArgMatches, a: &str, b: &str) -> Result<(Self, Self), Failure> {
+        let target = Target::of(matches, EngineName::Netlink)?;
+        match (a, b) {
+            (LIVE, LIVE) => Err(Failure::Usage(
+                "live is given twice: give a configuration to compare it with, or ./live for a file of that name"
+                    .into(),
+            )),
+            (LIVE, file) => Self::live_and_planned(matches, target, file),
+            (file, LIVE) => Self::live_and_planned(matches, target, file).map(|(live, planned)| (planned, live)),
+            _ => {
+                let mut said = Vec::new();
+                let (a, b) = (config(matches, Some(a), &mut said)?, config(matches, Some(b), &mut said)?);
+                if target.facts_are_given() && a.kuma_dp_user != b.kuma_dp_user {
+                    eprintln!("note: kumaDPUser is different, but --facts says who the sidecar is for both");
+                }
+                let (facts, others) = target.facts_of_both(&a, &b)?;
+                let planned = |plan| Self::Plan(Box::new(plan), target.engine);
+                Ok((planned(plan(&a, &facts, &mut said)?), planned(plan(&b, &others, &mut said)?)))
+            }
+        }
+    }
+
+    /// What is installed, and what a file asks for: in the form of what is installed, if no other was asked for.
+    fn live_and_planned(matches: &ArgMatches, mut target: Target, file: &str) -> Result<(Self, Self), Failure> {
+        let mut said = Vec::new();
+        let config = config(matches, Some(file), &mut said)?;
+        let namespace = target.namespace()?;
+        let live = installed(namespace.as_ref())?;
+        warn(&live.notes, config.verbose);
+        if !target.asked {
+            let state = state(None, namespace.as_ref())?;
+            target.engine = state.installations.first().map_or(target.engine, |installation| installation.engine);
+        }
+        let facts = target.facts(&config, &*target.engine()?)?;
+        let plan = plan(&config, &facts, &mut said)?;
+        let planned = match target.engine {
+            EngineName::Netlink => Self::Native(Box::new(Native::of(&plan))),
+            engine => Self::Plan(Box::new(plan), engine),
+        };
+        Ok((Self::LiveOurs(Box::new(live)), planned))
+    }
+
+    /// What is installed, everybody's.
+    fn live(target: &Target) -> Result<Self, Failure> {
+        let namespace = target.namespace()?;
+        let live = installed(namespace.as_ref())?;
+        warn(&live.notes, false);
+        if !live.others.is_empty() {
+            eprintln!(
+                "warning: there are tables of nf_tables that were not looked into, and their rules may do otherwise: {}",
+                live.others.join(", ")
+            );
+        }
+        // Of the host, only the name of the loopback interface is wanted.
+        let mut wanted = facts::Request::default();
+        wanted.cni = true;
+        let facts = target.probe(&wanted, facts::HostAbilities::default())?;
+        let loopback = facts.loopback.as_str().parse().unwrap_or_else(|_| InterfaceName::lo());
+        Ok(Self::Live(Box::new(live), loopback))
+    }
+
+    /// The rules that files have for a family.
+    fn saved<'a>(files: impl Iterator<Item = &'a String>, family: FamilyName) -> Result<Self, Failure> {
         let (mut v4, mut v6) = (None, None);
         for file in files {
             let text = save::families(&input::read(file)?);
@@ -62,47 +131,47 @@ impl Source {
             add(&mut v4, text.v4).map_err(named)?;
             add(&mut v6, text.v6).map_err(named)?;
         }
-        let (config, _) = input::layered(matches, None)?;
-        let sidecar = match config.kuma_dp_user.as_deref().map(str::parse::<Uid>) {
-            None => Uid::SIDECAR,
-            Some(Ok(uid)) => uid,
-            // The rules may be another host's.
-            Some(Err(error)) => {
-                return Err(Failure::Usage(format!(
-                    "{}, if the rules are those of a text",
-                    error.at("--kuma-dp-user")
-                )));
-            }
+        let (there, program) = match family {
+            FamilyName::V4 => (v4.is_some(), "iptables-save"),
+            FamilyName::V6 => (v6.is_some(), "ip6tables-save"),
         };
-        Ok(Self::Saved(v4, v6, sidecar))
-    }
-
-    /// The rules that `diff` compares.
-    pub(crate) fn two(matches: &ArgMatches, a: &str, b: &str) -> Result<(Self, Self), Failure> {
-        let target = Target::of(matches, EngineName::Netlink)?;
-        let (mut a, notes) = input::layered(matches, Some(a))?;
-        warn(&notes, a.verbose);
-        let (mut b, more) = input::layered(matches, Some(b))?;
-        // What is wrong with the environment has been said.
-        let more: Vec<_> = more.into_iter().filter(|note| !notes.contains(note)).collect();
-        warn(&more, b.verbose);
-        (a.dry_run, b.dry_run) = (true, true);
-        let (facts, others) = target.facts_of_both(&a, &b)?;
-        Ok((Self::plan(&a, &facts, target.engine)?, Self::plan(&b, &others, target.engine)?))
-    }
-
-    fn plan(config: &Config, facts: &Facts, engine: EngineName) -> Result<Self, Failure> {
-        let plan = policy::plan(config, facts)?;
-        warn(&plan.notes, config.verbose);
-        Ok(Self::Plan(Box::new(plan), engine))
+        match there {
+            true => Ok(Self::Saved(v4, v6)),
+            false => Err(Failure::Usage(format!(
+                "--rules: there are no rules for {family}, which the packet is of; give what {program} prints as well"
+            ))),
+        }
     }
 
     pub(crate) fn simulator(&self) -> Result<Simulator<'_>, Failure> {
         Ok(match self {
             Self::Plan(plan, engine) => Simulator::of(plan, *engine),
-            Self::Saved(v4, v6, sidecar) => Simulator::of_saved(v4.as_ref(), v6.as_ref())?.with_sidecar(*sidecar),
+            Self::Native(native) => Simulator::of_native(native),
+            Self::Saved(v4, v6) => Simulator::of_saved(v4.as_ref(), v6.as_ref())?,
+            Self::Live(live, loopback) => Simulator::of_installed(live)?.with_loopback(loopback.clone()),
+            Self::LiveOurs(live) => Simulator::of_installed_ours(live)?,
         })
     }
+}
+
+/// The configuration of files, environment and flags, of which nothing is installed. Notes are said that have not been.
+fn config(matches: &ArgMatches, file: Option<&str>, said: &mut Vec<Note>) -> Result<Config, Failure> {
+    let (mut config, notes) = input::layered(matches, file)?;
+    say(notes, config.verbose, said);
+    config.dry_run = true;
+    Ok(config)
+}
+
+fn plan(config: &Config, facts: &Facts, said: &mut Vec<Note>) -> Result<Plan, Failure> {
+    let plan = policy::plan(config, facts)?;
+    say(plan.notes.clone(), config.verbose, said);
+    Ok(plan)
+}
+
+fn say(mut notes: Vec<Note>, verbose: bool, said: &mut Vec<Note>) {
+    notes.retain(|note| !said.contains(note));
+    warn(&notes, verbose);
+    said.append(&mut notes);
 }
 
 /// Adds the tables of a text to those of the texts before it.

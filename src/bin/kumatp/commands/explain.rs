@@ -56,8 +56,10 @@ fn describe(explanation: &Explanation<'_>, whole: bool) -> String {
     let mut text = format!("{explanation}\n");
     // Writing to a text cannot fail.
     if !whole {
-        if let Some(step) = explanation.request.deciding() {
-            let _ = writeln!(text, "\n> {step}");
+        let decides = explanation.request.deciding();
+        if let Some((step, number, rule)) = decides.and_then(|step| Some((step, step.number()?, step.rule()?))) {
+            // What it is for has been said.
+            let _ = writeln!(text, "\n> {} {} {number}: {rule}", step.table(), step.chain());
         }
         return text;
     }
