@@ -17,19 +17,27 @@ const SPANS: usize = 4;
 
 impl Simulator<'_> {
     /// Packets that these rules tell apart: for each rule, packets that it is for, and packets that differ from those in one thing
-    /// so that it is not. Each once, in a fixed order. What the first rule of
-    /// each kind is for is combined with every other kind.
+    /// so that it is not. Each once, in a fixed order. What the first rule of each kind is for is combined with every other kind.
     ///
     /// They are good witnesses of a change: what two sets of rules do differently, they do mostly differently with one of these.
     pub fn edges(&self) -> Vec<AnyPacket> {
+        self.edges_closer(&|_| false)
+    }
+
+    /// The same, where what these lines are for is combined with every kind too, as far as they are not too many.
+    pub(super) fn edges_closer(&self, to: &dyn Fn(&Line<'_>) -> bool) -> Vec<AnyPacket> {
         let mut packets: Vec<AnyPacket> = Vec::new();
-        packets.extend(of_program::<V4>(&self.v4, self).into_iter().map(AnyPacket::V4));
-        packets.extend(of_program::<V6>(&self.v6, self).into_iter().map(AnyPacket::V6));
+        packets.extend(of_program::<V4>(&self.v4, self, to).into_iter().map(AnyPacket::V4));
+        packets.extend(of_program::<V6>(&self.v6, self, to).into_iter().map(AnyPacket::V6));
         packets
     }
 }
 
-fn of_program<F: Family>(program: &Program<'_>, simulator: &Simulator<'_>) -> Vec<Packet<F>> {
+fn of_program<F: Family>(
+    program: &Program<'_>,
+    simulator: &Simulator<'_>,
+    closer: &dyn Fn(&Line<'_>) -> bool,
+) -> Vec<Packet<F>> {
     let ordinary = Ordinary::of::<F>(program);
     let mut wanted = vec![Wanted::default(); 4];
     wanted[1].protocol = Some(Protocol::Udp.number());
@@ -37,11 +45,20 @@ fn of_program<F: Family>(program: &Program<'_>, simulator: &Simulator<'_>) -> Ve
     wanted[3].user = Some(simulator.sidecar.number().into());
     let lines: Vec<&Line<'_>> = program.chains.iter().flat_map(|chain| &chain.lines).collect();
     let kinds = kinds(&lines);
+    let mut left = KINDS;
     for line in lines {
         let around = Wanted::around(line, &ordinary);
         // What one rule is for, another may be for as well, by what the first one does not ask for.
         let is_kind = kinds.iter().any(|kind| *kind == around[0]);
-        for packet in if is_kind { &around[..] } else { &[] } {
+        let combined = match is_kind {
+            true => &around[..],
+            false if left > 0 && closer(line) => {
+                left -= 1;
+                &around[..1]
+            }
+            false => &[],
+        };
+        for packet in combined {
             wanted.extend(kinds.iter().map(|kind| packet.clone().or(kind)));
         }
         wanted.extend(around);
