@@ -99,6 +99,16 @@
 #define KUMATP_SYNTAX_NATIVE 5
 
 /**
+ * A picture for people: a Mermaid flowchart, as Markdown viewers show it. Since 0.1.
+ */
+#define KUMATP_SYNTAX_MERMAID 6
+
+/**
+ * The same picture in Graphviz's language DOT. Since 0.1.
+ */
+#define KUMATP_SYNTAX_DOT 7
+
+/**
  * Both address families, as far as the plan has them. Since 0.1.
  */
 #define KUMATP_FAMILY_ALL 0
@@ -637,6 +647,8 @@ kumatp_status kumatp_plan_build(const struct kumatp_config *config,
  * "name" and "chains", those with "name" and "rules"; a rule has "placement" ("append" or "insert"), "matches", "target"
  * and, where there is one, "comment" and "origin", the configuration key that asked for it; "notes" as
  * kumatp_plan_notes() has them. Later versions may add members.
+ *
+ * KUMATP_SYNTAX_MERMAID and KUMATP_SYNTAX_DOT are for people: what is drawn, and in which words, may change.
  *
  * @param plan  lent
  * @param syntax  one of KUMATP_SYNTAX_*

@@ -11,7 +11,8 @@
 //!  Config ──┐
 //!           ├── policy::plan ──▶ Plan { v4, v6, notes }
 //!  Facts  ──┘                      │
-//!    ▲                             ├─▶ render    iptables-restore text, nft script, firewalld XML, JSON
+//!    ▲                             ├─▶ render    iptables-restore text, nft script, firewalld XML, JSON,
+//!    │                             │               pictures as Mermaid and DOT
 //!    │ facts::probe                └─▶ engine    makes the rules the ones that are in force
 //! ```
 //!
@@ -72,6 +73,10 @@ pub use config::Config;
 pub use error::Error;
 pub use facts::Facts;
 pub use model::Plan;
+
+// The generator of random plans that unit tests share with tests/ names the crate.
+#[cfg(test)]
+extern crate self as kumatp;
 
 #[cfg(all(doctest, feature = "yaml"))]
 #[doc = include_str!("../README.md")]

@@ -212,6 +212,9 @@ fn render_knows_every_syntax() {
     assert_eq!(render("iptables"), rules(&[], ""));
     assert!(render("nft").contains("table ip kuma-mesh {"));
     assert!(render("firewalld").contains("<direct>"));
+    let picture = render("mermaid");
+    assert!(picture.starts_with("flowchart TD\n") && picture.contains("is made on this host<br/>(IPv4)"), "{picture}");
+    assert!(render("dot").starts_with("digraph kumatp {\n"));
     let json: serde_json::Value = serde_json::from_str(&render("json")).unwrap();
     assert!(json.get("ipv4").is_some() && json.get("ipv6").is_none());
     refused(2, &["render", "--format", "xml"], "", &["xml"]);

@@ -1,4 +1,4 @@
-//! The guides say what the code does. `KUMATP_BLESS=1` rewrites the table of keys.
+//! The guides and the README say what the code does. `KUMATP_BLESS=1` rewrites the table of keys and the README's picture.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -52,4 +52,19 @@ fn the_table_of_keys_is_complete() {
     let written = std::fs::read_to_string(&path).unwrap();
     assert!(written == expected, "the table of keys is stale: run KUMATP_BLESS=1 cargo test --test guide");
     assert!(written.contains("`--exclude-outbound-ports-for-gids`"));
+}
+
+#[test]
+fn the_readme_shows_the_default_rules() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (head, rest) = text.split_once("```mermaid\n").unwrap();
+    let (shown, tail) = rest.split_once("```\n").unwrap();
+    let plan =
+        kumatp::policy::plan(&Config::default(), &kumatp::Facts::capable_host(kumatp::net::Uid::SIDECAR)).unwrap();
+    let drawn = kumatp::render::mermaid::plan(&plan);
+    if std::env::var_os("KUMATP_BLESS").is_some() {
+        return std::fs::write(&path, format!("{head}```mermaid\n{drawn}```\n{tail}")).unwrap();
+    }
+    assert!(shown == drawn, "the README's picture is stale: run KUMATP_BLESS=1 cargo test --test guide");
 }

@@ -10,10 +10,10 @@ use kumatp::config::Config;
 use kumatp::engine::EngineName;
 use kumatp::facts::{Facts, Resolvers};
 use kumatp::model::{Plan, Rule, Ruleset, Target};
-use kumatp::net::{Family, Uid};
+use kumatp::net::{Family, Uid, V4, V6};
 use kumatp::nftables::Native;
-use kumatp::policy;
 use kumatp::simulate::{Outcome, Simulator, Verdict};
+use kumatp::{policy, render, save};
 
 /// What has to be the same of two outcomes.
 fn fate(outcome: &Outcome<'_>) -> (Verdict, u16, Vec<String>) {
@@ -44,6 +44,37 @@ fn the_native_form_does_what_the_plan_says() {
     .size_max(20_000)
     .budget_ms(3_000);
     assert!(plans > 20 && packets > 1000, "{plans} plans, {packets} packets");
+}
+
+/// What is written for iptables-restore, and read again, does the same.
+#[test]
+fn saved_text_does_what_the_plan_says() {
+    let mut packets = 0;
+    arbtest(|u| {
+        let (config, facts) = (generate::config(u)?, generate::facts(u)?);
+        let Ok(plan) = policy::plan(&config, &facts) else { return Ok(()) };
+        let texts = save::families(&render::iptables::plan(&plan));
+        let v4 = texts.v4.as_deref().map(|text| save::parse::<V4>(text).unwrap());
+        let v6 = texts.v6.as_deref().map(|text| save::parse::<V6>(text).unwrap());
+        let by_plan = Simulator::of(&plan, EngineName::Iptables);
+        let by_text = Simulator::of_saved(v4.as_ref(), v6.as_ref()).unwrap();
+        let by_text = by_text.with_loopback(facts.loopback.as_str().parse().unwrap_or_else(|_| "lo".parse().unwrap()));
+        for packet in by_plan.edges() {
+            let (expected, got) = (by_plan.run(&packet), by_text.run(&packet));
+            // Both do not know another program's chain, but not in the same words.
+            let ends = |outcome: &Outcome<'_>| match fate(outcome) {
+                (Verdict::Undecided { .. }, zone, log) => (None, zone, log),
+                (verdict, zone, log) => (Some(verdict), zone, log),
+            };
+            assert_eq!(ends(&expected), ends(&got), "{packet}\nplan: {expected}\ntext: {got}\n{config:?}");
+            packets += 1;
+        }
+        Ok(())
+    })
+    .size_min(2000)
+    .size_max(20_000)
+    .budget_ms(2_000);
+    assert!(packets > 1000, "{packets} packets");
 }
 
 /// A plan with one rule changed.

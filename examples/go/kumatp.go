@@ -73,6 +73,8 @@ const (
 	NftScript       Syntax = C.KUMATP_SYNTAX_NFT
 	FirewalldXML    Syntax = C.KUMATP_SYNTAX_FIREWALLD
 	RulesJSON       Syntax = C.KUMATP_SYNTAX_JSON
+	Mermaid         Syntax = C.KUMATP_SYNTAX_MERMAID // a picture for people
+	Dot             Syntax = C.KUMATP_SYNTAX_DOT     // the same for Graphviz
 )
 
 // Family is an address family; the zero value stands for both.

@@ -44,6 +44,8 @@ func TestRender(t *testing.T) {
 		NftScript:       "table ip6 kuma-mesh",
 		FirewalldXML:    "<direct>",
 		RulesJSON:       `"redirect.inbound.excludePorts[0]"`,
+		Mermaid:         "flowchart TD",
+		Dot:             "digraph kumatp {",
 	} {
 		rules, err := plan.Render(syntax, Both)
 		if must(t, rules, err); !strings.Contains(rules, part) {

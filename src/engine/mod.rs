@@ -1,5 +1,11 @@
 //! Engines: what carries a plan out on a host. All stand behind one trait.
+//!
+//! Real ones need Linux and the feature `host`; [`fake`] is for tests, and needs nothing.
 
+mod compare;
+pub mod fake;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod installed;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod iptables;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -16,6 +22,7 @@ pub mod resolv_backup;
 mod state;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod uninstall;
+mod words;
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +32,8 @@ use crate::error::{Error, InvalidValue};
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
 
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub use installed::{Installed, installed};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use replace::replace_all;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -115,7 +124,6 @@ pub enum Status {
 
 impl Status {
     /// The status of something that is there and differs in this.
-    #[cfg(all(feature = "host", target_os = "linux"))]
     pub(crate) fn of(differences: Vec<String>) -> Self {
         match differences.is_empty() {
             true => Self::Current,

@@ -13,9 +13,11 @@ mod older;
 mod problem;
 
 use self::address::Address;
-use self::change::{Wanted, differences, install, removal};
-use self::older::{legacy, unmarked};
+use self::change::{install, removal};
+use self::older::unmarked;
+use super::compare::{Wanted, differences};
 use super::record::Place;
+use super::words::{WOULD_REMOVE_ADDRESS, legacy, legacy_conflict, legacy_problem, stays};
 use super::{Engine, EngineName, Report, Status};
 use crate::config::Config;
 use crate::error::Error;
@@ -102,16 +104,12 @@ impl Netlink {
     /// Rules that netlink cannot remove are a conflict, unless the caller will remove them.
     fn check_legacy(&self, report: &mut Report) -> Result<(), Error> {
         let families = legacy_families(&mut report.notes);
-        let problems: Vec<_> = families.into_iter().map(legacy).collect();
-        if problems.is_empty() {
-            return Ok(());
-        }
-        let problem = format!("{}, which netlink cannot remove", problems.join(" and "));
+        let Some(problem) = legacy_problem(&families) else { return Ok(()) };
         if self.legacy_leftovers_allowed {
             report.notes.push(Note::info("iptables", problem));
             return Ok(());
         }
-        Err(Error::Conflict { problem, remedy: "uninstall it with the iptables engine first".to_owned() })
+        Err(legacy_conflict(problem))
     }
 
     fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
@@ -175,12 +173,13 @@ impl Engine for Netlink {
             if !config.dry_run {
                 address.remove(&mut report)?;
             } else if address.record.loopback_address {
-                report.steps.push("would remove ::6/128 from the loopback interface".to_owned());
+                report.steps.push(WOULD_REMOVE_ADDRESS.to_owned());
             }
             let legacy = legacy_families(&mut report.notes).into_iter().map(legacy);
             let rules = (!address.record.rules.is_empty()).then(|| unmarked(&address.record));
-            let stays = |what| Note::warning("iptables", format!("{what}; only the iptables engine can remove them"));
-            report.notes.extend(legacy.chain(rules).map(stays).collect::<Vec<_>>());
+            report
+                .notes
+                .extend(legacy.chain(rules).map(|what| Note::warning("iptables", stays(&what))).collect::<Vec<_>>());
             Ok(report)
         })
     }

@@ -9,7 +9,7 @@ use crate::model::{Plan, Ruleset};
 use crate::net::{FamilyName, V6};
 use crate::nftables::Native;
 use crate::render::iptables::{self, Style};
-use crate::render::{firewalld, json, nft};
+use crate::render::{dot, firewalld, json, mermaid, nft};
 use crate::{error::Error, policy};
 
 /// Text for iptables-restore and ip6tables-restore, both with --noflush. Since 0.1.
@@ -22,6 +22,10 @@ pub const KUMATP_SYNTAX_FIREWALLD: u32 = 3;
 pub const KUMATP_SYNTAX_JSON: u32 = 4;
 /// The native nf_tables form as a JSON document: tables, chains with their hooks and priorities, rules, sets. Since 0.1.
 pub const KUMATP_SYNTAX_NATIVE: u32 = 5;
+/// A picture for people: a Mermaid flowchart, as Markdown viewers show it. Since 0.1.
+pub const KUMATP_SYNTAX_MERMAID: u32 = 6;
+/// The same picture in Graphviz's language DOT. Since 0.1.
+pub const KUMATP_SYNTAX_DOT: u32 = 7;
 
 /// Both address families, as far as the plan has them. Since 0.1.
 pub const KUMATP_FAMILY_ALL: u32 = 0;
@@ -80,6 +84,8 @@ pub unsafe extern "C" fn kumatp_plan_build(
 /// and, where there is one, "comment" and "origin", the configuration key that asked for it; "notes" as
 /// kumatp_plan_notes() has them. Later versions may add members.
 ///
+/// KUMATP_SYNTAX_MERMAID and KUMATP_SYNTAX_DOT are for people: what is drawn, and in which words, may change.
+///
 /// @param plan  lent
 /// @param syntax  one of KUMATP_SYNTAX_*
 /// @param family  one of KUMATP_FAMILY_*; KUMATP_SYNTAX_FIREWALLD, _JSON and _NATIVE have KUMATP_FAMILY_ALL only
@@ -126,6 +132,12 @@ fn render(plan: &Plan, syntax: u32, family: Option<FamilyName>, long: bool) -> R
         (KUMATP_SYNTAX_NFT, None) => nft::plan(plan),
         (KUMATP_SYNTAX_NFT, Some(FamilyName::V4)) => nft::ruleset(&plan.v4),
         (KUMATP_SYNTAX_NFT, Some(FamilyName::V6)) => nft::ruleset(v6(plan)?),
+        (KUMATP_SYNTAX_MERMAID, None) => mermaid::plan(plan),
+        (KUMATP_SYNTAX_MERMAID, Some(FamilyName::V4)) => mermaid::ruleset(&plan.v4),
+        (KUMATP_SYNTAX_MERMAID, Some(FamilyName::V6)) => mermaid::ruleset(v6(plan)?),
+        (KUMATP_SYNTAX_DOT, None) => dot::plan(plan),
+        (KUMATP_SYNTAX_DOT, Some(FamilyName::V4)) => dot::ruleset(&plan.v4),
+        (KUMATP_SYNTAX_DOT, Some(FamilyName::V6)) => dot::ruleset(v6(plan)?),
         (KUMATP_SYNTAX_FIREWALLD, None) => firewalld::plan(plan),
         (KUMATP_SYNTAX_JSON, None) => json::plan(plan),
         (KUMATP_SYNTAX_NATIVE, None) => return Ok(native_json(plan)),

@@ -262,7 +262,7 @@ fn a_plan_is_rendered_as_by_rust() {
     let rust = crate::policy::plan(&config, &crate::Facts::capable_host(crate::net::Uid::SIDECAR)).unwrap();
     let c = plan(text);
     let rendered = |syntax, family, flags| take(render(c, syntax, family, flags));
-    use crate::render::{firewalld, iptables, json, nft};
+    use crate::render::{dot, firewalld, iptables, json, mermaid, nft};
     assert_eq!(rendered(KUMATP_SYNTAX_IPTABLES, KUMATP_FAMILY_ALL, 0), iptables::plan(&rust));
     let short = iptables::Style::Short;
     assert_eq!(rendered(KUMATP_SYNTAX_IPTABLES, KUMATP_FAMILY_IPV4, 0), iptables::ruleset(&rust.v4, short));
@@ -275,6 +275,10 @@ fn a_plan_is_rendered_as_by_rust() {
     assert_eq!(rendered(KUMATP_SYNTAX_NFT, KUMATP_FAMILY_IPV6, 0), nft::ruleset(v6));
     assert_eq!(rendered(KUMATP_SYNTAX_FIREWALLD, KUMATP_FAMILY_ALL, 0), firewalld::plan(&rust));
     assert_eq!(rendered(KUMATP_SYNTAX_JSON, KUMATP_FAMILY_ALL, 0), json::plan(&rust));
+    assert_eq!(rendered(KUMATP_SYNTAX_MERMAID, KUMATP_FAMILY_ALL, 0), mermaid::plan(&rust));
+    assert_eq!(rendered(KUMATP_SYNTAX_MERMAID, KUMATP_FAMILY_IPV4, 0), mermaid::ruleset(&rust.v4));
+    assert_eq!(rendered(KUMATP_SYNTAX_DOT, KUMATP_FAMILY_ALL, 0), dot::plan(&rust));
+    assert_eq!(rendered(KUMATP_SYNTAX_DOT, KUMATP_FAMILY_IPV6, 0), dot::ruleset(v6));
     let native: Value = serde_json::from_str(&rendered(KUMATP_SYNTAX_NATIVE, KUMATP_FAMILY_ALL, 0)).unwrap();
     assert_eq!(native, serde_json::to_value(crate::nftables::Native::of(&rust)).unwrap());
     let (status, ..) = render(c, KUMATP_SYNTAX_JSON, KUMATP_FAMILY_IPV4, 0).unwrap_err();

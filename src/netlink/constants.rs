@@ -24,7 +24,9 @@ pub(crate) const NLA_TYPE_MASK: u16 = 0x3fff;
 pub(crate) const NFNL_SUBSYS_NFTABLES: u16 = 10;
 pub(crate) const NFNL_BATCH_GENID: u16 = 1;
 
+pub(crate) const NFPROTO_INET: u8 = 1;
 pub(crate) const NFPROTO_IPV4: u8 = 2;
+pub(crate) const NFPROTO_NETDEV: u8 = 5;
 pub(crate) const NFPROTO_IPV6: u8 = 10;
 
 /// `NFT_MSG_*` with the subsystem in front, as it stands in a message header.
@@ -53,6 +55,7 @@ pub(crate) const NFTA_GEN_ID: u16 = 1;
 
 pub(crate) const NFTA_TABLE_NAME: u16 = 1;
 pub(crate) const NFTA_TABLE_FLAGS: u16 = 2;
+pub(crate) const NFT_TABLE_F_DORMANT: u32 = 0x1;
 
 pub(crate) const NFTA_CHAIN_TABLE: u16 = 1;
 pub(crate) const NFTA_CHAIN_NAME: u16 = 3;

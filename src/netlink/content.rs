@@ -69,6 +69,12 @@ impl Content {
         self.chains.iter().any(|chain| chain.base.is_some() && chain.name.starts_with(beginning))
     }
 
+    /// Removes all rules of a chain. False if there is no such chain.
+    pub(crate) fn flush(&mut self, name: &str) -> bool {
+        let chain = self.chains.iter_mut().find(|chain| chain.name == name);
+        chain.map(|chain| chain.rules.clear()).is_some()
+    }
+
     /// What is to be in a table.
     pub fn of(table: &Table) -> Self {
         let chain = |chain: &crate::nftables::Chain| ChainContent {

@@ -107,6 +107,27 @@ impl Expression {
         }
     }
 
+    /// What it does, in a word or two, for people.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(super) fn word(&self) -> String {
+        match self {
+            Self::Verdict { code, chain } => {
+                let chain = chain.as_deref().unwrap_or_default().escape_debug();
+                match *code {
+                    NF_ACCEPT => "accept".to_owned(),
+                    NF_DROP => "drop".to_owned(),
+                    NFT_RETURN => "return".to_owned(),
+                    NFT_JUMP => format!("jump {chain}"),
+                    NFT_GOTO => format!("goto {chain}"),
+                    other => format!("verdict {other}"),
+                }
+            }
+            Self::Lookup { set, .. } => format!("lookup @{}", set.escape_debug()),
+            Self::Other(name) => name.escape_debug().to_string(),
+            known => known.name().to_owned(),
+        }
+    }
+
     /// Writes the attributes. A set of the same batch is also named by its id.
     pub(super) fn write(&self, writer: &mut Writer, set_id: impl FnOnce(&str) -> Option<u32>) {
         writer.nest(NFTA_LIST_ELEM, |writer| {

@@ -8,7 +8,10 @@ use super::content::{BaseContent, ChainContent, RuleContent, SetContent};
 use super::expression::{Expression, bytes};
 use crate::model::{BuiltinChain, Comment, CtState, LogLevel};
 use crate::net::{FamilyName, Port, Protocol};
-use crate::nftables::{Action, Base, Chain, ChainType, Condition, Field, Marker, Name, Rule, Set, Span, Table, Values};
+use crate::nftables::{
+    Action, Base, Chain, ChainType, Condition, Field, Foreign, LiveChain, LiveTable, Marker, Name, Rule, Set, Span,
+    Table, Values,
+};
 
 impl Content {
     /// The table that this is the content of, without its marker.
@@ -16,17 +19,12 @@ impl Content {
     /// # Errors
     /// What in it no table of ours has, in words.
     pub(crate) fn lift(&self, family: FamilyName) -> Result<Table, Vec<String>> {
-        let mut problems = Vec::new();
-        let mut sets = Vec::new();
-        for set in &self.sets {
-            match lift_set(set, family) {
-                Some(lifted) => sets.push(lifted),
-                None => problems.push(format!("the set {} is none of ours", set.name)),
-            }
-        }
+        let sets = self.lift_sets(family);
+        let unknown = self.sets.iter().filter(|set| sets.iter().all(|known| known.name.as_str() != set.name));
+        let mut problems: Vec<_> = unknown.map(|set| format!("the set {} is none of ours", set.name)).collect();
         let mut chains = Vec::new();
-        for chain in self.chains.iter().filter(|chain| chain.name != Marker::CHAIN) {
-            match lift_chain(chain, &sets, family) {
+        for chain in self.lift_chains(&sets, family) {
+            match strict(chain) {
                 Ok(lifted) => chains.push(lifted),
                 Err(found) => problems.extend(found),
             }
@@ -43,51 +41,115 @@ impl Content {
         }
         if problems.is_empty() { Ok(table) } else { Err(problems) }
     }
-}
 
-fn lift_chain(chain: &ChainContent, sets: &[Set], family: FamilyName) -> Result<Chain, Vec<String>> {
-    let mut problems = Vec::new();
-    let mut rules = Vec::with_capacity(chain.rules.len());
-    for (index, rule) in chain.rules.iter().enumerate() {
-        match lift_rule(rule, sets, family) {
-            Some(lifted) => rules.push(lifted),
-            None => problems.push(format!("rule {} of the chain {} is none of ours", index + 1, chain.name)),
+    /// The same of a table with anything in it.
+    pub(crate) fn lift_live(&self, family: FamilyName) -> LiveTable {
+        LiveTable {
+            family,
+            dormant: self.flags & NFT_TABLE_F_DORMANT != 0,
+            chains: self.lift_chains(&self.lift_sets(family), family),
+            marker: self.marker(),
         }
     }
-    let base = chain.base.as_ref().map(lift_base);
-    let name = Name::exactly(&chain.name);
-    match (name, base, problems.is_empty()) {
-        (Some(name), None, true) => Ok(Chain { name, base: None, rules }),
-        (Some(name), Some(Some(base)), true) => Ok(Chain { name, base: Some(base), rules }),
-        (_, _, false) => Err(problems),
+
+    /// The sets that are like ours.
+    fn lift_sets(&self, family: FamilyName) -> Vec<Set> {
+        self.sets.iter().filter_map(|set| lift_set(set, family)).collect()
+    }
+
+    fn lift_chains(&self, sets: &[Set], family: FamilyName) -> Vec<LiveChain> {
+        let chains = self.chains.iter().filter(|chain| chain.name != Marker::CHAIN);
+        let lift = |chain: &ChainContent| LiveChain {
+            name: chain.name.clone(),
+            base: chain.base.as_ref().map(lift_base),
+            drops: chain.base.as_ref().is_some_and(|base| base.policy != BaseContent::ACCEPT),
+            rules: chain.rules.iter().map(|rule| lift_rule(rule, sets, family)).collect(),
+        };
+        chains.map(lift).collect()
+    }
+}
+
+/// A chain with nothing in it that none of ours has.
+fn strict(chain: LiveChain) -> Result<Chain, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut rules = Vec::with_capacity(chain.rules.len());
+    for (index, rule) in chain.rules.into_iter().enumerate() {
+        match rule {
+            Ok(lifted) => rules.push(lifted),
+            Err(_) => problems.push(format!("rule {} of the chain {} is none of ours", index + 1, chain.name)),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    match (Name::exactly(&chain.name), chain.base.transpose(), chain.drops) {
+        (Some(name), Ok(base), false) => Ok(Chain { name, base, rules }),
         _ => Err(vec![format!("the chain {} is none of ours", chain.name.escape_debug())]),
     }
 }
 
-fn lift_base(base: &BaseContent) -> Option<Base> {
-    let kind = match base.kind.as_str() {
-        "filter" => ChainType::Filter,
-        "nat" => ChainType::Nat,
-        _ => return None,
-    };
-    let hooks = BuiltinChain::ALL.into_iter().map(|hook| Base { kind, hook, priority: base.priority });
-    // The policy has to be ours as well.
-    hooks.into_iter().find(|lifted| BaseContent::of(lifted) == *base)
+/// Where a base chain is called, whatever happens at its end.
+fn lift_base(base: &BaseContent) -> Result<Base, Foreign> {
+    let known = [ChainType::Filter, ChainType::Nat]
+        .into_iter()
+        .flat_map(|kind| BuiltinChain::ALL.into_iter().map(move |hook| Base { kind, hook, priority: base.priority }));
+    let same = |lifted: &Base| BaseContent { policy: base.policy, ..BaseContent::of(lifted) } == *base;
+    known.into_iter().find(same).ok_or_else(|| Foreign {
+        conditions: Vec::new(),
+        text: format!("type {} hook {} priority {}", base.kind.escape_debug(), base.hook, base.priority),
+    })
 }
 
-fn lift_rule(rule: &RuleContent, sets: &[Set], family: FamilyName) -> Option<Rule> {
+fn lift_rule(rule: &RuleContent, sets: &[Set], family: FamilyName) -> Result<Rule, Foreign> {
     let mut rest = &rule.expressions[..];
     let mut conditions = Vec::new();
-    while let Some(condition) = lift_condition(&mut rest, sets, family) {
+    while let Some(condition) = lift_condition(&mut rest, sets, family).filter(|next| may_follow(&conditions, next)) {
         conditions.push(condition);
     }
+    if let Some(lifted) = whole(rule, &conditions, rest, family) {
+        return Ok(lifted);
+    }
+    // Some of what was read may not be all that was there.
+    loop {
+        let start = expressions(&conditions, family);
+        if let Some(rest) = rule.expressions.strip_prefix(&start[..]) {
+            let mut words: Vec<_> = rest.iter().map(Expression::word).collect();
+            words.extend(rule.comment().map(|comment| format!("comment {comment:?}")));
+            return Err(Foreign { conditions, text: words.join(" ") });
+        }
+        conditions.pop();
+    }
+}
+
+/// Whether a rule of ours can have the condition behind these others: one on a port needs the protocol, and one on
+/// the owner is never negated.
+fn may_follow(others: &[Condition], next: &Condition) -> bool {
+    match next {
+        Condition::Value { field: Field::SourcePort | Field::DestinationPort, .. } => {
+            others.iter().any(|other| matches!(other, Condition::Protocol { negated: false, .. }))
+        }
+        Condition::Value { field: Field::User | Field::Group, negated, .. } => !negated,
+        _ => true,
+    }
+}
+
+/// The rule of these conditions, if what was read is all that was there.
+fn whole(rule: &RuleContent, conditions: &[Condition], rest: &[Expression], family: FamilyName) -> Option<Rule> {
     let comment = match rule.comment() {
         None => None,
         Some(text) => Some(text.parse::<Comment>().ok()?),
     };
-    let lifted = Rule { conditions, action: lift_action(rest)?, comment, sources: Vec::new() };
-    // What was read has to be all that was there.
+    let lifted = Rule { conditions: conditions.to_vec(), action: lift_action(rest)?, comment, sources: Vec::new() };
     (RuleContent::of(&lifted, family) == *rule).then_some(lifted)
+}
+
+/// What a rule with these conditions begins with.
+fn expressions(conditions: &[Condition], family: FamilyName) -> Vec<Expression> {
+    let rule = Rule { conditions: conditions.to_vec(), action: Action::Accept, comment: None, sources: Vec::new() };
+    let mut expressions = Expression::of(&rule, family);
+    // The action.
+    expressions.pop();
+    expressions
 }
 
 /// Takes the expressions of one condition off the front.

@@ -9,7 +9,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use super::batch::{Finished, number};
 use super::constants::*;
-use super::wire::{Head, Messages, Writer, array};
+use super::wire::{Head, Message, Messages, Writer, array};
 use super::{Dump, InvalidDump, Leftovers, Outcome, leftovers, options};
 use crate::net::FamilyName;
 use crate::nftables::TABLE;
@@ -33,6 +33,24 @@ pub(crate) struct Socket {
     fd: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
+}
+
+/// A table that is not ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OtherTable {
+    /// The kernel's name of its family.
+    of: &'static str,
+    /// The family, if it is of one.
+    pub(crate) family: Option<FamilyName>,
+    pub(crate) name: String,
+    pub(crate) has_sets: bool,
+}
+
+impl OtherTable {
+    /// As `nft` calls it, for people.
+    pub(crate) fn title(&self) -> String {
+        format!("{} {}", self.of, self.name.escape_debug())
+    }
 }
 
 /// Why something could not be done.
@@ -110,6 +128,12 @@ impl Socket {
         let read = |socket: &mut Self| Ok(socket.dump_once()?.zip(socket.leftovers_once()?));
         let ((dump, leftovers), generation) = self.steadily(read)?;
         Ok((dump, leftovers, generation))
+    }
+
+    /// Everything in our tables, and the tables of all others that packets of IP meet.
+    pub(crate) fn look_around(&mut self) -> Result<(Dump, Vec<OtherTable>), Stop> {
+        let read = |socket: &mut Self| Ok(socket.dump_once()?.zip(socket.others_once()?));
+        Ok(self.steadily(read)?.0)
     }
 
     /// What an uninstallation removes: the families that have a table of ours, and leftovers.
@@ -211,6 +235,38 @@ impl Socket {
             }
         }
         Ok(Some(leftovers))
+    }
+
+    /// `None` if it was interrupted.
+    fn others_once(&mut self) -> Result<Option<Vec<OtherTable>>, Stop> {
+        let list =
+            |socket: &mut Self, kind| socket.send_request(Head { kind, flags: NLM_F_DUMP, ..Head::default() }, |_| {});
+        let (tables, sets) = (list(self, message::GETTABLE)?, list(self, message::GETSET)?);
+        if tables.interrupted || sets.interrupted {
+            return Ok(None);
+        }
+        // The table's name is attribute 1 of both.
+        let named = |message: &Message<'_>| {
+            let (family, attributes) = message.generic()?;
+            Some((family, attributes.text(NFTA_TABLE_NAME)?.to_owned()))
+        };
+        let of = |answer: &Answer, kind| -> Vec<(u8, String)> {
+            Messages(&answer.bytes).filter(|message| message.kind == kind).filter_map(|m| named(&m)).collect()
+        };
+        let with_sets = of(&sets, message::NEWSET);
+        let other = |(number, name): (u8, String)| {
+            let (of, family) = match number {
+                NFPROTO_IPV4 => ("ip", Some(FamilyName::V4)),
+                NFPROTO_IPV6 => ("ip6", Some(FamilyName::V6)),
+                NFPROTO_INET => ("inet", None),
+                NFPROTO_NETDEV => ("netdev", None),
+                _ => return None,
+            };
+            let has_sets = with_sets.iter().any(|(family, table)| (*family, table) == (number, &name));
+            let ours = family.is_some() && name == TABLE;
+            (!ours).then_some(OtherTable { of, family, name, has_sets })
+        };
+        Ok(Some(of(&tables, message::NEWTABLE).into_iter().filter_map(other).collect()))
     }
 
     /// The families that have a table of ours.

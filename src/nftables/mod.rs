@@ -33,6 +33,7 @@
 mod draft;
 mod fold;
 mod layout;
+mod live;
 mod lower;
 mod marker;
 mod names;
@@ -40,9 +41,9 @@ mod native;
 mod owner;
 
 pub(crate) use lower::priority;
+pub use live::{Foreign, LiveChain, LiveTable};
 pub use marker::{Marker, SCHEMA};
 pub use names::Name;
-#[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use native::table_name;
 pub use native::{
     Action, Base, Chain, ChainType, Condition, Field, Native, Rule, Set, Source, Span, TABLE, Table, Values,

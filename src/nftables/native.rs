@@ -13,7 +13,6 @@ use crate::net::{FamilyName, InterfacePattern, Port, Protocol};
 pub const TABLE: &str = "kuma-mesh";
 
 /// Our table of a family, as `nft` calls it.
-#[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) fn table_name(family: FamilyName) -> String {
     match family {
         FamilyName::V4 => format!("ip {TABLE}"),

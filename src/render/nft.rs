@@ -60,6 +60,13 @@ pub fn removal() -> String {
     text
 }
 
+/// One table, as it is.
+pub(crate) fn table(table: &Table) -> String {
+    let mut text = String::new();
+    write_table(&mut text, table);
+    text
+}
+
 /// One rule, as it stands in its chain.
 pub fn rule(rule: &Rule, family: FamilyName) -> String {
     RuleText { rule, family }.to_string()

@@ -11,13 +11,7 @@ use crate::model::{
 };
 use crate::net::{Cidr, Family};
 use crate::nftables::{ChainType, Field, Span, priority};
-
-/// Connection-tracking states as bits.
-pub(super) mod state {
-    pub(in crate::simulate) const NEW: u8 = 1;
-    pub(in crate::simulate) const ESTABLISHED: u8 = 2;
-    pub(in crate::simulate) const INVALID: u8 = 4;
-}
+use crate::save::CtStates;
 
 impl<'r> Program<'r> {
     /// The rules of a plan, as an engine makes them work.
@@ -59,21 +53,15 @@ impl<'r> Program<'r> {
 }
 
 /// A chain's rules in the order in which packets meet them.
-fn lines<'r, F: Family>(table: TableName, chain: &'r Chain<F>, act: impl Fn(&'r Rule<F>) -> Act<'r>) -> Vec<Line<'r>> {
+fn lines<'r, F: Family>(table: TableName, chain: &'r Chain<F>, act: impl Fn(&'r Rule<F>) -> Act) -> Vec<Line<'r>> {
     chain.in_effect().enumerate().map(|(index, rule)| line(table, &chain.name, index, rule, act(rule))).collect()
 }
 
-fn line<'r, F: Family>(
-    table: TableName,
-    chain: &'r ChainName,
-    index: usize,
-    rule: &'r Rule<F>,
-    act: Act<'r>,
-) -> Line<'r> {
+fn line<'r, F: Family>(table: TableName, chain: &'r ChainName, index: usize, rule: &'r Rule<F>, act: Act) -> Line<'r> {
     Line { tests: tests(&rule.matches), act, place: Place::rule(F::NAME, table.as_str(), chain.as_str(), index, rule) }
 }
 
-fn act<'r, F: Family>(rule: &'r Rule<F>, places: &HashMap<&ChainName, usize>, engine: EngineName) -> Act<'r> {
+fn act<'r, F: Family>(rule: &'r Rule<F>, places: &HashMap<&ChainName, usize>, engine: EngineName) -> Act {
     match &rule.target {
         Target::Accept => Act::Accept,
         Target::Drop => Act::Drop,
@@ -85,18 +73,14 @@ fn act<'r, F: Family>(rule: &'r Rule<F>, places: &HashMap<&ChainName, usize>, en
             None => Act::Unknown(format!("the chain {chain} is not among these rules").into()),
         },
         Target::Redirect { port } => Act::Redirect(*port),
-        Target::Log { prefix, level } => Act::Log(prefix, *level),
+        Target::Log { prefix, level } => Act::Log(prefix.clone(), *level),
         Target::Zone { zone } => Act::Zone(*zone),
     }
 }
 
 /// A built-in chain with translation as the netlink engine has it: TCP that does not open a connection is let pass, behind the
 /// rules that log, both where rules are inserted and where they are appended.
-fn guarded<'r, F: Family>(
-    table: TableName,
-    chain: &'r Chain<F>,
-    act: impl Fn(&'r Rule<F>) -> Act<'r>,
-) -> Vec<Line<'r>> {
+fn guarded<'r, F: Family>(table: TableName, chain: &'r Chain<F>, act: impl Fn(&'r Rule<F>) -> Act) -> Vec<Line<'r>> {
     let guard = |act| Line {
         tests: vec![Test::MidStream],
         act,
@@ -156,7 +140,7 @@ fn transport<F: Family>(rule: &Rule<F>) -> Option<&Transport> {
 }
 
 /// The conditions of a rule.
-pub(super) fn tests<'r, F: Family>(matches: impl IntoIterator<Item = &'r Match<F>>) -> Vec<Test<'r>> {
+pub(super) fn tests<'r, F: Family>(matches: impl IntoIterator<Item = &'r Match<F>>) -> Vec<Test> {
     let mut tests = Vec::new();
     for condition in matches {
         if condition.is_always() {
@@ -166,10 +150,10 @@ pub(super) fn tests<'r, F: Family>(matches: impl IntoIterator<Item = &'r Match<F
             Match::Source { net, negated } => tests.push(prefix(Field::SourceAddress, net, *negated)),
             Match::Destination { net, negated } => tests.push(prefix(Field::DestinationAddress, net, *negated)),
             Match::InInterface { interface, negated } => {
-                tests.push(Test::Interface { out: false, pattern: interface, negated: *negated });
+                tests.push(Test::Interface { out: false, pattern: interface.clone(), negated: *negated });
             }
             Match::OutInterface { interface, negated } => {
-                tests.push(Test::Interface { out: true, pattern: interface, negated: *negated });
+                tests.push(Test::Interface { out: true, pattern: interface.clone(), negated: *negated });
             }
             Match::Transport(Transport { protocol, source, destination, .. }) => {
                 tests.push(Test::Protocol { number: protocol.number(), negated: false });
@@ -185,19 +169,19 @@ pub(super) fn tests<'r, F: Family>(matches: impl IntoIterator<Item = &'r Match<F
                 tests.push(Test::Value { field, spans: Spans::One(span), negated: *negated });
             }
             Match::CtState { state: CtState::Invalid, negated } => {
-                tests.push(Test::CtState { states: state::INVALID, negated: *negated });
+                tests.push(Test::CtState { states: CtStates::INVALID, negated: *negated });
             }
         }
     }
     tests
 }
 
-fn prefix<F: Family>(field: Field, net: &Cidr<F>, negated: bool) -> Test<'static> {
+fn prefix<F: Family>(field: Field, net: &Cidr<F>, negated: bool) -> Test {
     let span = Span { first: F::to_bits(net.first()), last: F::to_bits(net.last()) };
     Test::Value { field, spans: Spans::One(span), negated }
 }
 
-fn port(field: Field, ports: &PortMatch) -> Test<'static> {
+fn port(field: Field, ports: &PortMatch) -> Test {
     let span = |range: &crate::net::PortRange| Span {
         first: range.first().number().into(),
         last: range.last().number().into(),

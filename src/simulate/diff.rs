@@ -163,7 +163,7 @@ impl<'r> Diff<'r> {
 fn listings<'r>(program: &Program<'r>) -> BTreeMap<(FamilyName, &'r str, &'r str), Listing<'r>> {
     let mut listings: BTreeMap<_, Listing<'r>> = BTreeMap::new();
     for line in program.chains.iter().flat_map(|chain| &chain.lines) {
-        if let Some(text) = line.place.text() {
+        for text in line.place.listed() {
             listings.entry(line.place.chain()).or_default().push((text, line.place));
         }
     }

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
+use super::Simulator;
 use super::packet::{AnyPacket, Direction, IpProtocol, Packet, Socket, Tracking};
 use super::program::{Line, Program, Test};
-use super::{Simulator, compile::state};
 use crate::net::{Family, FamilyName, Gid, InterfaceName, InterfacePattern, Port, Protocol, Uid, V4, V6};
 use crate::nftables::{Field, Span};
+use crate::save::CtStates;
 
 /// How many kinds of rules are combined with each other.
 const KINDS: usize = 64;
@@ -67,7 +68,7 @@ fn kinds(lines: &[&Line<'_>]) -> Vec<Wanted> {
             Test::Protocol { number, negated } => format!("{number}{negated}"),
             Test::Value { field, negated, .. } => format!("{field:?}{negated}"),
             Test::MidStream => "m".to_owned(),
-            Test::CtState { states, negated } => format!("c{states}{negated}"),
+            Test::CtState { states, negated } => format!("{states:?}{negated}"),
             Test::Unknown(text) => text.to_string(),
         });
         if seen.insert(asked.collect::<Vec<_>>()) && kinds.len() < KINDS {
@@ -94,7 +95,7 @@ struct Ordinary {
 
 impl Ordinary {
     fn of<F: Family>(program: &Program<'_>) -> Self {
-        let tests: Vec<&Test<'_>> =
+        let tests: Vec<&Test> =
             program.chains.iter().flat_map(|chain| &chain.lines).flat_map(|line| &line.tests).collect();
         let unnamed = |fields: &[Field], candidates: &mut dyn Iterator<Item = u128>| {
             let candidates: Vec<u128> = candidates.collect();
@@ -110,7 +111,7 @@ impl Ordinary {
         let mut addresses = addresses.iter().filter_map(|text| F::from_ip(text.parse().ok()?)).map(F::to_bits);
         let names = ["eth0", "ens7", "wlan0", "other0"];
         let patterns = tests.iter().filter_map(|test| match test {
-            Test::Interface { pattern, negated: false, .. } => Some(*pattern),
+            Test::Interface { pattern, negated: false, .. } => Some(pattern),
             _ => None,
         });
         let patterns: Vec<&InterfacePattern> = patterns.collect();
@@ -179,7 +180,7 @@ impl Wanted {
         all
     }
 
-    fn satisfy(&mut self, test: &Test<'_>) {
+    fn satisfy(&mut self, test: &Test) {
         match test {
             Test::Interface { out, pattern, negated: false } => self.set_interface(*out, name_of(pattern)),
             Test::Protocol { number, negated: false } => self.protocol = Some(*number),
@@ -187,7 +188,7 @@ impl Wanted {
             Test::Value { field, spans, negated: false } => self.set(*field, spans.as_slice().first().map(|s| s.first)),
             Test::MidStream => self.tracking = Some(Tracking::MidStream),
             Test::CtState { states, negated } => {
-                let invalid = (states & state::INVALID != 0) != *negated;
+                let invalid = states.contains(CtStates::INVALID) != *negated;
                 self.tracking = Some(if invalid { Tracking::Invalid } else { Tracking::New });
             }
             // An ordinary value is none of those that are named.
@@ -196,7 +197,7 @@ impl Wanted {
     }
 
     /// Ways to be at another edge of a condition, or beyond one.
-    fn changes(test: &Test<'_>, ordinary: &Ordinary) -> Vec<Box<dyn Fn(&mut Self)>> {
+    fn changes(test: &Test, ordinary: &Ordinary) -> Vec<Box<dyn Fn(&mut Self)>> {
         let mut changes: Vec<Box<dyn Fn(&mut Self)>> = Vec::new();
         match test {
             Test::Interface { out, pattern, .. } => {

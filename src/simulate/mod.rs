@@ -38,6 +38,7 @@ mod native;
 mod outcome;
 mod packet;
 mod program;
+mod saved;
 mod text;
 mod walk;
 
@@ -49,10 +50,13 @@ pub use outcome::{Effect, LogLine, Outcome, Step, Verdict};
 pub use packet::{AnyPacket, Direction, IpProtocol, Packet, Socket, Tracking};
 
 use crate::engine::EngineName;
+use crate::error::Error;
 use crate::model::{Plan, Ruleset};
-use crate::net::{Family, FamilyName, InterfaceName, Port, Uid};
+use crate::net::{Family, FamilyName, InterfaceName, Port, Uid, V4, V6};
 use crate::nftables::{Native, Table};
+use crate::save::Saved;
 use program::Program;
+use saved::Whose;
 
 /// Rules that packets can be sent through, as often as wanted.
 #[derive(Debug, Clone)]
@@ -94,6 +98,42 @@ impl<'r> Simulator<'r> {
     /// The rules of one table of the native form. The other family has none.
     pub fn of_native_table(table: &'r Table) -> Self {
         Self::one(table.family, Program::of_native(table))
+    }
+
+    /// The rules of iptables-save's text, everybody's: of each family that the text has.
+    ///
+    /// A rule with a part that the model does not know is judged by what is known of it, and where that is not enough the verdict is
+    /// [`Undecided`](Verdict::Undecided).
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a text has a table that is none of iptables', or inserts a rule below rules that it does not have.
+    ///
+    /// ```
+    /// use kumatp::simulate::{Simulator, Verdict};
+    ///
+    /// let text = "*nat\n-A OUTPUT -p tcp -m owner --uid-owner 7 -j ACCEPT\n-A OUTPUT -p tcp -j REDIRECT --to-ports 15001\nCOMMIT\n";
+    /// let saved = kumatp::save::parse(text)?;
+    /// let rules = Simulator::of_saved(Some(&saved), None)?;
+    /// rules.expect("tcp 10.1.2.3:443 uid 7").delivered();
+    /// rules.expect("tcp 10.1.2.3:443 uid 8").redirected_to(15001);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn of_saved(v4: Option<&'r Saved<V4>>, v6: Option<&'r Saved<V6>>) -> Result<Self, Error> {
+        Self::saved(v4, v6, Whose::All)
+    }
+
+    /// The same without the rules of others: what [`diff`](Self::diff) compares with a plan.
+    ///
+    /// # Errors
+    /// As [`of_saved`](Self::of_saved).
+    pub fn of_saved_ours(v4: Option<&'r Saved<V4>>, v6: Option<&'r Saved<V6>>) -> Result<Self, Error> {
+        Self::saved(v4, v6, Whose::Ours)
+    }
+
+    fn saved(v4: Option<&'r Saved<V4>>, v6: Option<&'r Saved<V6>>, whose: Whose) -> Result<Self, Error> {
+        let v4 = v4.map(|saved| Program::of_saved(saved, whose)).transpose()?;
+        let v6 = v6.map(|saved| Program::of_saved(saved, whose)).transpose()?;
+        Ok(Self::new(v4.unwrap_or_default(), v6))
     }
 
     fn new(v4: Program<'r>, v6: Option<Program<'r>>) -> Self {

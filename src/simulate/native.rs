@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::compile::state;
 use super::outcome::Place;
 use super::program::{Act, Base, Code, Line, Program, Spans, Test};
 use crate::model::CtState;
 use crate::net::FamilyName;
 use crate::nftables::{Action, Condition, Name, Rule, Table};
+use crate::save::CtStates;
 
 impl<'r> Program<'r> {
     /// The rules of a table of ours.
@@ -37,13 +37,13 @@ fn keyword(family: FamilyName) -> &'static str {
     }
 }
 
-fn test(condition: &Condition) -> Test<'_> {
+fn test(condition: &Condition) -> Test {
     match condition {
         Condition::InInterface { interface, negated } => {
-            Test::Interface { out: false, pattern: interface, negated: *negated }
+            Test::Interface { out: false, pattern: interface.clone(), negated: *negated }
         }
         Condition::OutInterface { interface, negated } => {
-            Test::Interface { out: true, pattern: interface, negated: *negated }
+            Test::Interface { out: true, pattern: interface.clone(), negated: *negated }
         }
         Condition::Protocol { protocol, negated } => Test::Protocol { number: protocol.number(), negated: *negated },
         Condition::Value { field, values, negated } => {
@@ -55,12 +55,12 @@ fn test(condition: &Condition) -> Test<'_> {
         }
         Condition::MidStream => Test::MidStream,
         Condition::CtState { state: CtState::Invalid, negated } => {
-            Test::CtState { states: state::INVALID, negated: *negated }
+            Test::CtState { states: CtStates::INVALID, negated: *negated }
         }
     }
 }
 
-fn act<'r>(action: &'r Action, places: &HashMap<&Name, usize>) -> Act<'r> {
+fn act<'r>(action: &'r Action, places: &HashMap<&Name, usize>) -> Act {
     let to = |chain: &Name| places.get(chain).copied().ok_or_else(|| format!("there is no chain {}", chain.as_str()));
     match action {
         Action::Accept => Act::Accept,
@@ -69,7 +69,7 @@ fn act<'r>(action: &'r Action, places: &HashMap<&Name, usize>) -> Act<'r> {
         Action::Jump { chain } => to(chain).map_or_else(|reason| Act::Unknown(reason.into()), Act::Jump),
         Action::Goto { chain } => to(chain).map_or_else(|reason| Act::Unknown(reason.into()), Act::Goto),
         Action::Redirect { port } => Act::Redirect(*port),
-        Action::Log { prefix, level } => Act::Log(prefix, *level),
+        Action::Log { prefix, level } => Act::Log(prefix.clone(), *level),
         Action::Zone { zone } => Act::Zone(*zone),
     }
 }

@@ -8,6 +8,7 @@ use crate::model::{LogLevel, LogPrefix, Origin, Rule};
 use crate::net::{Family, FamilyName, Port};
 use crate::nftables;
 use crate::render;
+use crate::save::SavedRule;
 
 /// What becomes of a packet: where it ends, and which rules it met on the way.
 ///
@@ -21,7 +22,7 @@ pub struct Outcome<'r> {
     /// The conntrack zone that it is tracked in; 0 is the one for all that no rule puts elsewhere.
     pub zone: u16,
     /// The lines that it leaves in the kernel log, in order.
-    pub log: Vec<LogLine<'r>>,
+    pub log: Vec<LogLine>,
     /// The rules that matched, in the order in which the packet met them.
     pub trace: Vec<Step<'r>>,
     /// Which step of the trace decided; `None` if no rule concerns the packet.
@@ -81,11 +82,11 @@ impl fmt::Display for Verdict {
 }
 
 /// A line in the kernel log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
-pub struct LogLine<'r> {
+pub struct LogLine {
     /// What it begins with.
-    pub prefix: &'r LogPrefix,
+    pub prefix: LogPrefix,
     /// How severe it is.
     pub level: LogLevel,
 }
@@ -274,6 +275,11 @@ impl<'r> Place<'r> {
         (self.family, self.table, self.chain)
     }
 
+    /// The rule as whoever lists rules would write it; nothing where it is none.
+    pub(super) fn listed(self) -> Vec<String> {
+        self.rule.map_or_else(Vec::new, |rule| rule.listed(self.family))
+    }
+
     /// The rule's text, where it is a rule.
     pub(super) fn text(self) -> Option<String> {
         self.rule.map(|rule| rule.text(self.family))
@@ -299,6 +305,11 @@ pub(super) trait Described: fmt::Debug + Sync {
     /// The rule without its comment.
     fn text(&self, family: FamilyName) -> String;
 
+    /// The same as whoever lists rules would write it: one line or more.
+    fn listed(&self, family: FamilyName) -> Vec<String> {
+        vec![self.text(family)]
+    }
+
     /// What it is for.
     fn purpose(&self) -> Option<&str>;
 
@@ -310,6 +321,10 @@ impl<F: Family> Described for Rule<F> {
     fn text(&self, _: FamilyName) -> String {
         let bare = Self { comment: None, ..self.clone() };
         render::iptables::rule(&bare, render::iptables::Style::Short)
+    }
+
+    fn listed(&self, family: FamilyName) -> Vec<String> {
+        self.clone().split_multiport().into_iter().map(|rule| rule.canonical().text(family)).collect()
     }
 
     fn purpose(&self) -> Option<&str> {
@@ -333,5 +348,29 @@ impl Described for nftables::Rule {
 
     fn origin(&self) -> Option<Origin> {
         self.origin()
+    }
+}
+
+impl<F: Family> Described for SavedRule<F> {
+    fn text(&self, family: FamilyName) -> String {
+        match &self.rule {
+            Ok(rule) => rule.text(family),
+            Err(_) => self.spec.clone(),
+        }
+    }
+
+    fn listed(&self, family: FamilyName) -> Vec<String> {
+        match &self.rule {
+            Ok(rule) => rule.listed(family),
+            Err(_) => vec![self.spec.clone()],
+        }
+    }
+
+    fn purpose(&self) -> Option<&str> {
+        self.rule.as_ref().ok().and_then(Described::purpose)
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        None
     }
 }

@@ -7,6 +7,7 @@ use super::outcome::Place;
 use crate::model::{BuiltinChain, LogLevel, LogPrefix};
 use crate::net::{InterfacePattern, Port};
 use crate::nftables::{ChainType, Field, Span};
+use crate::save::CtStates;
 
 /// The rules of one family.
 #[derive(Debug, Clone, Default)]
@@ -64,17 +65,17 @@ impl<'r> Code<'r> {
 /// A rule: if all tests hold, then the act.
 #[derive(Debug, Clone)]
 pub(super) struct Line<'r> {
-    pub(super) tests: Vec<Test<'r>>,
-    pub(super) act: Act<'r>,
+    pub(super) tests: Vec<Test>,
+    pub(super) act: Act,
     pub(super) place: Place<'r>,
 }
 
 /// A condition.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Test<'r> {
+pub(super) enum Test {
     Interface {
         out: bool,
-        pattern: &'r InterfacePattern,
+        pattern: InterfacePattern,
         negated: bool,
     },
     Protocol {
@@ -88,8 +89,9 @@ pub(super) enum Test<'r> {
         negated: bool,
     },
     MidStream,
+    /// Bits of states; the packet is in one of them.
     CtState {
-        states: u8,
+        states: CtStates,
         negated: bool,
     },
     /// One that is not known, as it is written.
@@ -139,14 +141,14 @@ impl Spans {
 
 /// What a rule does.
 #[derive(Debug, Clone)]
-pub(super) enum Act<'r> {
+pub(super) enum Act {
     Accept,
     Drop,
     Return,
     Jump(usize),
     Goto(usize),
     Redirect(Port),
-    Log(&'r LogPrefix, LogLevel),
+    Log(LogPrefix, LogLevel),
     Zone(u16),
     /// On with this line of the same chain.
     Skip(usize),
@@ -156,7 +158,7 @@ pub(super) enum Act<'r> {
     Unknown(Arc<str>),
 }
 
-impl Act<'_> {
+impl Act {
     /// Whether it has no say in where the packet ends.
     pub(super) fn is_harmless(&self) -> bool {
         matches!(self, Self::Log(..) | Self::Next)

@@ -210,9 +210,10 @@ fn differences_by_rule_and_by_traffic() {
         let diff = a.diff(&b);
         assert_eq!((diff.removed.len(), diff.added.len(), diff.reordered.len()), (2, 4, 0), "{diff}");
         // A rule that lets UDP pass changes nothing where no UDP is redirected.
-        assert_eq!(diff.traffic.len(), 2, "{diff}");
+        // Of each family, the workload's connections, and the sidecar's to its own host.
+        let before: Vec<_> = diff.traffic.iter().map(|change| change.before.verdict.clone()).collect();
+        assert_eq!(before, [15001, 15006, 15001, 15006].map(redirected), "{diff}");
         for change in &diff.traffic {
-            assert_eq!(change.before.verdict, redirected(15001));
             assert_eq!(change.after.key.unwrap().to_string(), "redirect.outbound.excludePorts[0]");
             assert!(change.tried >= 2, "{diff}");
         }
@@ -243,4 +244,58 @@ fn edges_are_of_each_constant_and_its_neighbours() {
     ] {
         assert!(edges.iter().any(|packet| packet.contains(wanted)), "{wanted}: {edges:#?}");
     }
+}
+
+/// What a text of IPv4 rules makes of packets.
+fn saved(text: &str, cases: &[(&str, &str)]) {
+    let saved = crate::save::parse(text).unwrap();
+    let simulator = Simulator::of_saved(Some(&saved), None).unwrap();
+    for (packet, verdict) in cases {
+        let outcome = simulator.run(&packet.parse().unwrap());
+        assert_eq!(outcome.verdict.to_string(), *verdict, "{packet}: {outcome}");
+    }
+}
+
+#[test]
+fn rules_of_others_are_judged_by_what_is_known_of_them() {
+    saved(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:DOCKER_OUTPUT - [0:0]\n\
+         -A OUTPUT -d 127.0.0.11/32 -j DOCKER_OUTPUT\n\
+         -A OUTPUT -p tcp -m mark --mark 0x1 -m comment --comment \"not for uid 7\" -j LOG\n\
+         -A OUTPUT -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 80 -j RETURN\n\
+         -A OUTPUT -p tcp -j REDIRECT --to-ports 15001\n\
+         -A DOCKER_OUTPUT -d 127.0.0.11/32 -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.11:45353\n\
+         COMMIT\n",
+        &[
+            ("tcp 10.1.2.3:443", "redirected to port 15001"),
+            ("tcp 10.1.2.3:80", "undecided: it is not known whether '-m addrtype --dst-type LOCAL' holds"),
+            ("udp 127.0.0.11:53", "undecided: the target DNAT --to-destination 127.0.0.11:45353 is not known"),
+            ("udp 127.0.0.11:54", "delivered as sent"),
+            ("udp 10.0.0.53:53", "delivered as sent"),
+        ],
+    );
+}
+
+#[test]
+fn filters_of_others() {
+    saved(
+        "*filter\n:INPUT DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+         -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
+         -A INPUT -i lo -j ACCEPT\n\
+         -A INPUT -p icmp -j ACCEPT\n\
+         -A INPUT -p tcp -m tcp --dport 15006 -j ACCEPT\n\
+         -A OUTPUT -d 10.9.0.0/16 -j REJECT --reject-with icmp-port-unreachable\n\
+         COMMIT\n\
+         *nat\n-A PREROUTING -p tcp -m tcp ! --dport 22 -j REDIRECT --to-ports 15006\nCOMMIT\n",
+        &[
+            ("inbound tcp 10.0.0.5:80", "redirected to port 15006"),
+            ("inbound tcp 10.0.0.5:22", "dropped"),
+            ("inbound tcp 10.0.0.5:22 established", "delivered as its connection is"),
+            ("inbound icmp 10.0.0.5", "delivered as sent"),
+            ("inbound udp 10.0.0.5:22", "dropped"),
+            ("tcp 10.0.0.5:22 out lo", "delivered as sent"),
+            ("tcp 10.9.0.5:22", "dropped"),
+            ("tcp 10.10.0.5:22", "delivered as sent"),
+        ],
+    );
 }

@@ -1,12 +1,12 @@
 //! A packet's way through the hooks and their chains.
 
-use super::compile::state;
 use super::outcome::{Effect, LogLine, Outcome, Step, Verdict};
 use super::packet::{Direction, IpProtocol, Packet, Tracking};
 use super::program::{Act, Base, Line, Program, Test};
 use crate::model::BuiltinChain;
 use crate::net::{Family, InterfaceName};
 use crate::nftables::{ChainType, Field};
+use crate::save::CtStates;
 
 /// How many rules a packet may meet, how many may match, and how deep chains may call each other, before a ruleset is taken to
 /// have no end. The kernel refuses loops, but texts may have them, and chains that call others many times over.
@@ -55,6 +55,8 @@ struct View<'p> {
     tracking: Tracking,
     /// Whether connection tracking has seen it.
     tracked: bool,
+    /// Whether the rules have redirected it.
+    redirected: bool,
     input: &'p str,
     output: &'p str,
 }
@@ -76,13 +78,14 @@ impl<'p> View<'p> {
             protocol: packet.protocol.number(),
             tracking: packet.tracking,
             tracked: false,
+            redirected: false,
             input: packet.in_interface.as_ref().map_or("", InterfaceName::as_str),
             output: packet.out_interface.as_ref().map_or("", InterfaceName::as_str),
         }
     }
 
     /// Whether the condition holds; `None` if that is not known.
-    fn holds(&self, test: &Test<'_>) -> Option<bool> {
+    fn holds(&self, test: &Test) -> Option<bool> {
         Some(match test {
             Test::Interface { out, pattern, negated } => {
                 pattern.matches(if *out { self.output } else { self.input }) != *negated
@@ -95,20 +98,35 @@ impl<'p> View<'p> {
             },
             Test::MidStream => self.tracking == Tracking::MidStream && self.protocol == IpProtocol::Tcp.number(),
             Test::CtState { states, negated } => {
-                let state = match self.tracking {
-                    _ if !self.tracked => state::INVALID,
-                    Tracking::New | Tracking::MidStream => state::NEW,
-                    Tracking::Established => state::ESTABLISHED,
-                    Tracking::Invalid => state::INVALID,
+                let mut own = match self.tracking {
+                    _ if !self.tracked => CtStates::INVALID,
+                    Tracking::New | Tracking::MidStream => CtStates::NEW,
+                    Tracking::Established => CtStates::ESTABLISHED,
+                    Tracking::Invalid => CtStates::INVALID,
                 };
-                (states & state != 0) != *negated
+                own.set(CtStates::DNAT, self.redirected);
+                match states.intersects(own) {
+                    true => !negated,
+                    // How the connection is translated besides is not known.
+                    false if states.intersects(self.unknown_states()) => return None,
+                    false => *negated,
+                }
             }
             Test::Unknown(_) => return None,
         })
     }
 
+    /// States that the packet may be in without it being known here.
+    fn unknown_states(&self) -> CtStates {
+        match self.tracking {
+            Tracking::New | Tracking::MidStream if self.tracked => CtStates::SNAT,
+            Tracking::Established if self.tracked => CtStates::SNAT | CtStates::DNAT,
+            _ => CtStates::empty(),
+        }
+    }
+
     /// Whether all hold, except the one at `but`.
-    fn all_hold(&self, tests: &[Test<'_>], but: Option<usize>) -> Option<bool> {
+    fn all_hold(&self, tests: &[Test], but: Option<usize>) -> Option<bool> {
         let mut known = true;
         for (index, test) in tests.iter().enumerate() {
             match self.holds(test) {
@@ -252,6 +270,7 @@ impl<'w, 'r> Walk<'w, 'r> {
                 }
                 Act::Goto(to) => (chain, line) = (*to, 0),
                 Act::Redirect(port) => {
+                    self.view.redirected = true;
                     self.set(Field::DestinationPort, Value::Is(port.number().into()));
                     self.outcome.verdict = Verdict::Redirected { port: *port };
                     // Where a chain has but one rule, the choice was made by the one that called it.
@@ -259,7 +278,7 @@ impl<'w, 'r> Walk<'w, 'r> {
                     self.outcome.decided_by = decider.map(|at| at.saturating_sub(usize::from(only)));
                     return Ok(true);
                 }
-                Act::Log(prefix, level) => self.outcome.log.push(LogLine { prefix, level: *level }),
+                Act::Log(prefix, level) => self.outcome.log.push(LogLine { prefix: prefix.clone(), level: *level }),
                 Act::Zone(zone) => {
                     // A template counts only before the packet has its connection, and the first one does.
                     if !self.view.tracked && self.zone.is_none() {

@@ -199,8 +199,8 @@ fn render() -> Command {
                     .long("format")
                     .value_name("SYNTAX")
                     .default_value("iptables")
-                    .value_parser(["iptables", "nft", "json", "firewalld"])
-                    .help("The syntax to write"),
+                    .value_parser(["iptables", "nft", "json", "firewalld", "mermaid", "dot"])
+                    .help("The syntax to write; mermaid and dot are pictures"),
             )
             .arg(facts())
             .arg(netns())

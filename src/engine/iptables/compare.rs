@@ -4,9 +4,10 @@ use super::host::Host;
 use super::locate::Mode;
 use super::ours::{self, Ours};
 use super::{Iptables, LIMIT};
+use crate::engine::compare::of_rulesets;
 use crate::engine::record::{Place, Record};
 use crate::error::Error;
-use crate::model::{Chain, Plan, Ruleset};
+use crate::model::{Plan, Ruleset};
 use crate::net::Family;
 
 impl Iptables {
@@ -50,47 +51,8 @@ fn differences_of<F: Family>(
         None => Ok(Ruleset::new([])),
     };
     Ok(match found {
-        Ok(found) => {
-            differences(&wanted, &found.canonical()).into_iter().map(|text| format!("{}: {text}", F::NAME)).collect()
-        }
+        Ok(found) => of_rulesets(&wanted, &found.canonical()),
         // Rules in our chains that no plan has.
         Err(error) => vec![format!("{}: {error}", F::NAME)],
     })
-}
-
-/// How rules in canonical form differ.
-fn differences<F: Family>(wanted: &Ruleset<F>, found: &Ruleset<F>) -> Vec<String> {
-    let chains = |rules: &Ruleset<F>| {
-        let of_table = |table: &crate::model::Table<F>| {
-            let name = table.name;
-            table.chains.iter().map(|chain| ((name, chain.name.clone()), chain.clone())).collect::<Vec<_>>()
-        };
-        rules.tables.iter().flat_map(of_table).collect::<Vec<_>>()
-    };
-    let (wanted, found) = (chains(wanted), chains(found));
-    let mut list = Vec::new();
-    for (key, chain) in &wanted {
-        let place = format!("the chain {} of the table {}", key.1, key.0);
-        let there = found.iter().find(|(other, _)| other == key).map(|(_, there)| there);
-        match there {
-            None if chain.is_builtin() => list.push(format!("{place} has none of our rules")),
-            None => list.push(format!("{place} is missing")),
-            Some(there) => list.extend(difference(&place, chain, there)),
-        }
-    }
-    for (key, _) in found.iter().filter(|(key, _)| wanted.iter().all(|(other, _)| other != key)) {
-        let what = if key.1.builtin().is_some() { "has rules of ours that are not wanted" } else { "is not wanted" };
-        list.push(format!("the chain {} of the table {} {what}", key.1, key.0));
-    }
-    list
-}
-
-fn difference<F: Family>(place: &str, wanted: &Chain<F>, found: &Chain<F>) -> Option<String> {
-    let (many, there) = (wanted.rules.len(), found.rules.len());
-    if many != there {
-        let of_ours = if wanted.is_builtin() { " of ours" } else { "" };
-        return Some(format!("{place} has {there} rules{of_ours} instead of {many}"));
-    }
-    let index = wanted.rules.iter().zip(&found.rules).position(|(a, b)| a != b)?;
-    Some(format!("rule {} of {place} is another", index + 1))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::locate::{self, Mode, Search, Toolset};
 use super::program::{Output, Runner};
 use crate::config::Config;
+use crate::engine::words;
 use crate::error::Error;
 use crate::facts::{Abilities, HostAbilities, Remark};
 use crate::net::{Family, FamilyName, V4, V6};
@@ -26,6 +27,14 @@ pub(super) struct Host<'a> {
     search: &'a Search,
     config: &'a Config,
     toolsets: [OnceCell<Result<Toolset, String>>; 4],
+}
+
+/// What programs list.
+#[derive(Debug)]
+pub(super) struct Looked<F: Family> {
+    pub(super) saved: Saved<F>,
+    /// Tables that they cannot show as they are: others than iptables made what is in them.
+    pub(super) hidden: Vec<String>,
 }
 
 /// The programs that an installation uses.
@@ -98,8 +107,7 @@ impl<'a> Host<'a> {
                     Ok(()) => {
                         let mut remarks = Vec::new();
                         if conflict && problems.is_empty() {
-                            let text = "both iptables-nft and iptables-legacy have rules; iptables-nft is used";
-                            remarks.push(Remark::warning("iptables", text));
+                            remarks.push(Remark::warning("iptables", words::BOTH_MODES));
                         }
                         return Ok((tools.clone(), remarks));
                     }
@@ -157,6 +165,11 @@ impl<'a> Host<'a> {
     /// All rules of a family and mode. `None` for legacy programs where the kernel has no legacy
     /// table in use: merely looking would make one.
     pub(super) fn look<F: Family>(&self, tools: &Toolset) -> Result<Option<Saved<F>>, Error> {
+        Ok(self.look_whole(tools)?.map(|looked| looked.saved))
+    }
+
+    /// The same, and what is hidden from the programs.
+    pub(super) fn look_whole<F: Family>(&self, tools: &Toolset) -> Result<Option<Looked<F>>, Error> {
         if tools.mode == Mode::Legacy && LegacyTables::of(tools.family).none() {
             return Ok(None);
         }
@@ -167,11 +180,14 @@ impl<'a> Host<'a> {
         if !output.success() {
             return Err(output.error());
         }
-        save::parse(&output.stdout).map(Some).map_err(|error| Error::Program {
+        let saved = save::parse(&output.stdout).map_err(|error| Error::Program {
             program: tools.save.display().to_string(),
             status: "its output cannot be read".into(),
             message: error.to_string(),
-        })
+        })?;
+        // "# Table `nat' is incompatible, use 'nft' tool." (iptables/xtables-save.c)
+        let table = |line: &str| Some(line.strip_prefix("# Table `")?.split_once('\'')?.0.to_owned());
+        Ok(Some(Looked { saved, hidden: output.stdout.lines().filter_map(table).collect() }))
     }
 
     fn given(&self, family: FamilyName) -> Option<Result<Toolset, String>> {
@@ -183,7 +199,7 @@ impl<'a> Host<'a> {
         locate::given(&self.runner, family, executables)
     }
 
-    fn toolset(&self, family: FamilyName, mode: Mode) -> Result<&Toolset, &String> {
+    pub(super) fn toolset(&self, family: FamilyName, mode: Mode) -> Result<&Toolset, &String> {
         let index = usize::from(family == FamilyName::V6) * 2 + usize::from(mode == Mode::Legacy);
         self.toolsets[index].get_or_init(|| self.search.toolset(&self.runner, family, mode)).as_ref()
     }
@@ -267,21 +283,18 @@ struct Rules {
 }
 
 pub(super) fn denied(what: &str, tools: &Toolset, output: &Output) -> Error {
-    Error::Permission {
-        action: format!("{what} with {}: {}", tools.restore.display(), output.message()),
-        needed: "root with the capabilities CAP_NET_ADMIN and CAP_NET_RAW".into(),
-    }
+    words::denied(what, &tools.restore, &output.message())
 }
 
 /// The legacy tables that are in use in the network namespace of the calling thread.
-enum LegacyTables {
+pub(super) enum LegacyTables {
     Known(Vec<String>),
     /// Not to be found out.
     Unknown,
 }
 
 impl LegacyTables {
-    fn of(family: FamilyName) -> Self {
+    pub(super) fn of(family: FamilyName) -> Self {
         let name = match family {
             FamilyName::V4 => "ip_tables_names",
             FamilyName::V6 => "ip6_tables_names",
@@ -297,7 +310,7 @@ impl LegacyTables {
         }
     }
 
-    fn none(&self) -> bool {
+    pub(super) fn none(&self) -> bool {
         matches!(self, Self::Known(names) if names.is_empty())
     }
 

@@ -5,6 +5,7 @@
 
 mod compare;
 mod host;
+mod listing;
 mod locate;
 mod ours;
 mod program;
@@ -19,7 +20,7 @@ use self::locate::Search;
 use self::ours::{Ours, Wanted};
 use self::transaction::Transaction;
 use super::record::{Place, Record, Recorded};
-use super::{Engine, EngineName, Report, loopback, netlink};
+use super::{Engine, EngineName, Report, loopback, netlink, words};
 use crate::config::Config;
 use crate::error::Error;
 use crate::facts::HostAbilities;
@@ -27,6 +28,8 @@ use crate::model::{Note, Plan};
 use crate::net::{Family, FamilyName, V4, V6};
 use crate::netlink::Namespace;
 
+pub(super) use self::listing::NftTables;
+pub use self::listing::{Listing, Unread};
 pub use self::locate::Mode;
 
 /// How long an operation may take in all, retries included.
@@ -118,14 +121,7 @@ impl Iptables {
         let choice = host.choose()?;
         let v6 = match (&plan.v6, choice.v6) {
             (Some(rules), Ok(tools)) => Some((tools, rules)),
-            (Some(_), Err(problem)) => {
-                return Err(Error::Unsupported {
-                    what: format!("IPv6 in the iptables engine on this host ({problem})"),
-                    remedy:
-                        "install ip6tables, name its programs (--iptables-executables), or set ipFamilyMode to 'ipv4'"
-                            .into(),
-                });
-            }
+            (Some(_), Err(problem)) => return Err(words::no_ip6tables(&problem)),
             (None, _) => None,
         };
         let mut report = Report::new(EngineName::Iptables);
@@ -168,13 +164,8 @@ impl Iptables {
             memory.record.rules = unmarked;
         }
         memory.write(&mut report);
-        match removed {
-            Ok(()) => Ok(report),
-            Err(error) => Err(Error::Conflict {
-                problem: format!("the new rules are in force, but an older installation could not be removed: {error}"),
-                remedy: "remove it, or uninstall and install again".into(),
-            }),
-        }
+        removed.map_err(|error| words::not_removed(&error))?;
+        Ok(report)
     }
 
     fn remove(&self, config: &Config, scope: Scope) -> Result<Report, Error> {
@@ -196,7 +187,7 @@ impl Iptables {
         if config.dry_run {
             removal.describe(&mut report)?;
             if memory.record.loopback_address && scope == Scope::Everything {
-                report.steps.push("would remove ::6/128 from the loopback interface".into());
+                report.steps.push(words::WOULD_REMOVE_ADDRESS.into());
             }
             return Ok(report);
         }
@@ -253,7 +244,7 @@ impl Memory {
     fn add_address(&mut self, report: &mut Report) -> Result<bool, Error> {
         let added = loopback::add()?;
         if added {
-            report.step("added ::6/128 to the loopback interface");
+            report.step(words::ADDED_ADDRESS);
             self.record.loopback_address = true;
             self.write(report);
         }
@@ -264,7 +255,7 @@ impl Memory {
     fn remove_address(&mut self, report: &mut Report) -> Result<(), Error> {
         if self.record.loopback_address {
             if loopback::remove()? {
-                report.step("removed ::6/128 from the loopback interface");
+                report.step(words::REMOVED_ADDRESS);
             }
             self.record.loopback_address = false;
         }
@@ -301,7 +292,7 @@ impl<'a> Removal<'a> {
                 note_suspects(&ours, tools, &self.record, report);
                 let in_the_way = ours.in_the_way(&Wanted::default());
                 if !in_the_way.is_empty() {
-                    self.problem.get_or_insert(transaction::in_the_way(tools, &in_the_way));
+                    self.problem.get_or_insert(words::in_the_way(&tools.tables, &in_the_way));
                 } else if !ours.is_empty() {
                     self.found.push((tools.clone(), ours));
                 }

@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use super::locate::Mode;
 use crate::config::ChainPair;
 use crate::engine::record::Recorded;
+use crate::engine::words;
 use crate::error::Error;
 use crate::model::{BuiltinChain, Comment, Rule, Ruleset, Table, TableName, Target};
 use crate::net::Family;
@@ -145,7 +146,7 @@ impl Ours {
             .filter(|table| !table.is_empty())
             .map(|t| {
                 let rules = t.inside.len() + t.outside.len();
-                format!("{rules} rules and {} chains of the table {}", t.chains.len(), t.table)
+                words::in_table(rules, t.chains.len(), &t.table)
             })
             .collect()
     }

@@ -9,6 +9,7 @@ use super::ours::{Ours, Wanted};
 use super::{Memory, Report, note_suspects};
 use crate::config::Config;
 use crate::engine::record::Record;
+use crate::engine::words;
 use crate::error::Error;
 use crate::net::{Family, FamilyName, V4, V6};
 
@@ -156,14 +157,6 @@ pub(super) fn remove(
     })
 }
 
-pub(super) fn in_the_way(tools: &Toolset, rules: &[String]) -> Error {
-    let rules: Vec<_> = rules.iter().map(|rule| format!("'{} {rule}'", tools.tables.display())).collect();
-    Error::Conflict {
-        problem: format!("rules of others lead to chains that are to be removed: {}", rules.join(", ")),
-        remedy: "remove them first".into(),
-    }
-}
-
 fn find<F: Family>(host: &Host<'_>, record: &Record, tools: &Toolset) -> Result<Ours, Error> {
     let saved = host.look::<F>(tools)?;
     Ok(saved.map(|saved| Ours::find(&saved, &record.of(tools.family, tools.mode))).unwrap_or_default())
@@ -173,16 +166,12 @@ fn text(tools: &Toolset, before: &Ours, wanted: &Wanted) -> Result<String, Error
     let rules = before.in_the_way(wanted);
     match rules.is_empty() {
         true => Ok(before.replace_by(wanted)),
-        false => Err(in_the_way(tools, &rules)),
+        false => Err(words::in_the_way(&tools.tables, &rules)),
     }
 }
 
 fn step(tools: &Toolset, before: &Ours, report: &mut Report) {
-    let programs = format!("{} ({})", tools.restore.display(), tools.mode);
-    report.step(match before.is_empty() {
-        true => format!("installed the {} rules with {programs}", tools.family),
-        false => format!("replaced the {} rules with {programs}", tools.family),
-    });
+    report.step(words::loaded(before.is_empty(), tools.family, &tools.restore, tools.mode));
 }
 
 fn again_if_outdated(mut attempt: impl FnMut() -> Result<(), Failure>) -> Result<(), Error> {

@@ -2,6 +2,7 @@ use nix::libc;
 
 use super::problem;
 use crate::engine::record::{Place, Record};
+use crate::engine::words::{ADDED_ADDRESS, REMOVED_ADDRESS};
 use crate::engine::{Report, loopback};
 use crate::error::Error;
 use crate::model::Note;
@@ -32,7 +33,7 @@ impl Address {
             other => other?,
         };
         if added {
-            report.step("added ::6/128 to the loopback interface");
+            report.step(ADDED_ADDRESS);
             self.note(true, report);
         }
         Ok(added)
@@ -41,7 +42,7 @@ impl Address {
     pub(super) fn remove(&mut self, report: &mut Report) -> Result<(), Error> {
         if self.record.loopback_address {
             if loopback::remove()? {
-                report.step("removed ::6/128 from the loopback interface");
+                report.step(REMOVED_ADDRESS);
             }
             self.note(false, report);
         }

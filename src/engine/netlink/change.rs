@@ -4,53 +4,16 @@ use nix::errno::Errno;
 
 use super::problem::{self, Attempt};
 use crate::engine::Report;
+use crate::engine::compare::{Wanted, differences};
+use crate::engine::words::tables;
 use crate::error::Error;
 use crate::model::Note;
 use crate::net::FamilyName;
-use crate::netlink::{Batch, Content, Dump, Leftovers, Socket, Stop};
-use crate::nftables::{Native, table_name};
+use crate::netlink::{Batch, Dump, Leftovers, Socket, Stop};
+use crate::nftables::Native;
 
 /// How many times an operation is begun again because others changed the rules meanwhile.
 const ATTEMPTS: usize = 8;
-
-/// What is to be in the tables of both families.
-pub(super) struct Wanted {
-    v4: Content,
-    v6: Option<Content>,
-}
-
-impl Wanted {
-    pub(super) fn of(native: &Native) -> Self {
-        Self { v4: Content::of(&native.v4), v6: native.v6.as_ref().map(Content::of) }
-    }
-
-    pub(super) fn of_family(&self, family: FamilyName) -> Option<&Content> {
-        match family {
-            FamilyName::V4 => Some(&self.v4),
-            FamilyName::V6 => self.v6.as_ref(),
-        }
-    }
-}
-
-/// How what was found differs from what is wanted.
-pub(super) fn differences(wanted: &Wanted, found: &Dump) -> Vec<String> {
-    let mut list = Vec::new();
-    for family in FamilyName::ALL {
-        let table = tables(&[family]);
-        match (wanted.of_family(family), found.of(family)) {
-            (None, None) => {}
-            (Some(_), None) => list.push(format!("{table} is missing")),
-            (None, Some(_)) => list.push(format!("{table} is there, and the plan leaves {family} out")),
-            (Some(wanted), Some(found)) => {
-                if wanted.marker() != found.marker() {
-                    list.push(format!("{table} was made from another plan, or by another version"));
-                }
-                list.extend(wanted.differences(found).into_iter().map(|difference| format!("{table}: {difference}")));
-            }
-        }
-    }
-    list
-}
 
 /// Puts the rules in force, in the place of all that any older installation has in nf_tables.
 pub(super) fn install(socket: &mut Socket, native: &Native, report: &mut Report) -> Result<(), Error> {
@@ -181,10 +144,4 @@ fn note_uncommented(leftovers: &Leftovers, report: &mut Report) {
         let text = "the rules of an older iptables-nft installation had no comments, so of those outside of its own chains only the ones that lead there are known; look into PREROUTING and OUTPUT with iptables-nft-save";
         report.notes.push(Note::warning("comments.disabled", text));
     }
-}
-
-/// The tables of some families, for people.
-fn tables(families: &[FamilyName]) -> String {
-    let noun = if families.len() == 1 { "the table" } else { "the tables" };
-    format!("{noun} {}", families.iter().copied().map(table_name).collect::<Vec<_>>().join(" and "))
 }

@@ -1,7 +1,7 @@
 //! Asking the kernel about rules without making them.
 
-use super::change::Wanted;
 use super::{Netlink, problem};
+use crate::engine::compare::Wanted;
 use crate::error::Error;
 use crate::model::Plan;
 use crate::net::FamilyName;

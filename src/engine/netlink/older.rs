@@ -22,10 +22,6 @@ fn cannot_look_at_legacy(family: FamilyName, error: &std::io::Error) -> Error {
     Error::io(format!("look into the {family} tables of iptables-legacy for an older installation"), error)
 }
 
-pub(super) fn legacy(family: FamilyName) -> String {
-    format!("an older installation has {family} rules in tables of iptables-legacy")
-}
-
 pub(super) fn unmarked(record: &Record) -> String {
     format!(
         "an older iptables installation has {} rules without comments in built-in chains of iptables",

@@ -2,11 +2,14 @@
 
 use nix::errno::Errno;
 
+use crate::engine::words::{in_use, leftover};
 use crate::error::Error;
 use crate::net::FamilyName;
 use crate::netlink::{Failure, Finished, Object, Socket, Stop};
 use crate::nftables::{Native, table_name};
 use crate::render::nft;
+
+pub(super) use crate::engine::words::not_permitted;
 
 /// How sending a batch went, if nothing was wrong with it.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,10 +55,7 @@ pub(super) fn explain(failure: &Failure, more: usize, native: Option<&Native>) -
             };
         }
         (Errno::EBUSY, Some(Object::Leftover { .. }), _) => {
-            return Error::Conflict {
-                problem: format!("rules of others lead to {what}"),
-                remedy: "remove them first (iptables-nft-save shows them)".to_owned(),
-            };
+            return in_use(&what);
         }
         (Errno::EOPNOTSUPP, Some(Object::Batch), _) => return Stop::Missing.into(),
         (Errno::ENOENT | Errno::EOPNOTSUPP, Some(Object::Rule { .. }), Some(expression)) => {
@@ -93,10 +93,7 @@ fn name(object: Option<&Object>, native: Option<&Native>) -> String {
         Some(Object::Table { family }) => format!("the table {}", table(family)),
         Some(Object::Chain { family, chain }) => format!("the chain {chain} of the table {}", table(family)),
         Some(Object::Set { family, set }) => format!("the set {set} of the table {}", table(family)),
-        Some(Object::Leftover { family, table, chain }) => {
-            let ip = if *family == FamilyName::V4 { "ip" } else { "ip6" };
-            format!("what an older installation left in the chain {chain} of the table {ip} {table}")
-        }
+        Some(Object::Leftover { family, table, chain }) => leftover(*family, table, chain),
         Some(Object::Rule { family, chain, index }) => {
             let tables = native.into_iter().flat_map(Native::tables);
             let rule =
@@ -107,13 +104,6 @@ fn name(object: Option<&Object>, native: Option<&Native>) -> String {
             format!("the rule '{text}'{origin} in the chain {chain} of the table {}", table(family))
         }
         _ => "the nf_tables rules".to_owned(),
-    }
-}
-
-pub(super) fn not_permitted() -> Error {
-    Error::Permission {
-        action: "read or change the network namespace's nf_tables rules".to_owned(),
-        needed: "CAP_NET_ADMIN in the user namespace that owns it".to_owned(),
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) fn render(matches: &ArgMatches) -> Result<(), Failure> {
         "nft" => render::nft::plan(&plan),
         "json" => render::json::plan(&plan),
         "firewalld" => render::firewalld::plan(&plan),
+        "mermaid" => render::mermaid::plan(&plan),
+        "dot" => render::dot::plan(&plan),
         _ => render::iptables::plan(&plan),
     })
 }

@@ -1,0 +1,81 @@
+//! The rules that are in force now.
+
+use super::iptables::{Iptables, Listing, Mode, NftTables};
+use crate::error::Error;
+use crate::model::{Note, TableName};
+use crate::net::FamilyName;
+use crate::netlink::{Namespace, OtherTable, Socket, Stop};
+use crate::nftables::LiveTable;
+
+/// The rules of a network namespace, as far as anything here knows of them: our tables, and everything in those of
+/// iptables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Installed {
+    /// Our tables of nf_tables, as they are.
+    pub native: Vec<LiveTable>,
+    /// The tables of iptables, for each [`Mode`] that has some or could not be looked into.
+    pub iptables: Vec<Listing>,
+    /// The tables of nf_tables that were not looked into, as `nft` calls them: `inet firewalld`. Packets of IP may meet
+    /// their rules too.
+    pub others: Vec<String>,
+    /// What could not be looked at.
+    pub notes: Vec<Note>,
+}
+
+/// Reads the rules that are in force in the network namespace of the calling thread, or in another one.
+///
+/// Our own tables are read from the kernel. What is in tables of iptables is what its programs list; they are run only
+/// if there is such a table. Tables are not read at one moment: what changes meanwhile may be in some and not in others.
+///
+/// # Errors
+/// [`Error::Permission`] if the caller may not look, [`Error::Os`] if something cannot be read. Want of a program is no
+/// error: a note says so, and [`Listing::unread`] what there is.
+pub fn installed(namespace: Option<&Namespace>) -> Result<Installed, Error> {
+    match namespace {
+        None => installed_here(),
+        Some(namespace) => namespace.run(installed_here)?,
+    }
+}
+
+fn installed_here() -> Result<Installed, Error> {
+    let mut notes = Vec::new();
+    let (native, others) = match Socket::open().and_then(|mut socket| socket.look_around()) {
+        Ok((dump, others)) => {
+            let lift = |family: FamilyName| Some(dump.of(family)?.lift_live(family));
+            (FamilyName::ALL.into_iter().filter_map(lift).collect(), others)
+        }
+        Err(Stop::Missing) => {
+            notes.push(Note::info("netlink", format!("not looked into: {}", Error::from(Stop::Missing))));
+            (Vec::new(), Vec::new())
+        }
+        Err(stop) => return Err(stop.into()),
+    };
+    let (of_iptables, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_of_iptables);
+    let mut nft = NftTables::default();
+    for (family, table) in of_iptables.into_iter().filter_map(|table| Some((table.family?, table))) {
+        nft.families.push(family);
+        nft.with_sets.extend(table.has_sets.then_some((family, table.name)));
+    }
+    let mut iptables = Vec::new();
+    for mode in Mode::ALL {
+        let listing = Iptables::default().list(mode, &nft)?;
+        notes.extend(listing.unread.iter().map(|unread| {
+            let what = match &unread.table {
+                Some(table) => format!("the table {table}"),
+                None => "the tables".to_owned(),
+            };
+            let text = format!("{what} ({}, {mode}) could not be read: {}", unread.family, unread.reason);
+            Note::warning("iptables", text)
+        }));
+        if !(listing.v4.tables.is_empty() && listing.v6.tables.is_empty() && listing.unread.is_empty()) {
+            iptables.push(listing);
+        }
+    }
+    Ok(Installed { native, iptables, others: others.iter().map(OtherTable::title).collect(), notes })
+}
+
+/// Whether a table has a name that iptables-nft gives its tables.
+fn is_of_iptables(table: &OtherTable) -> bool {
+    table.family.is_some() && table.name.parse::<TableName>().is_ok()
+}

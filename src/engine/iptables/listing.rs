@@ -1,0 +1,95 @@
+//! Everything that the programs list, whoever made it.
+
+use super::host::{Host, LegacyTables};
+use super::locate::Mode;
+use super::{Iptables, LIMIT};
+use crate::config::Config;
+use crate::error::Error;
+use crate::net::{Family, FamilyName, V4, V6};
+use crate::save::Saved;
+
+/// The tables of iptables of one mode, ours and those of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listing {
+    /// The mode of the programs that list them.
+    pub mode: Mode,
+    /// Those of IPv4, without what is unread.
+    pub v4: Saved<V4>,
+    /// Those of IPv6, without what is unread.
+    pub v6: Saved<V6>,
+    /// What there is besides and could not be read.
+    pub unread: Vec<Unread>,
+}
+
+/// Rules that are there, or may be, and could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unread {
+    /// Their family.
+    pub family: FamilyName,
+    /// Their table; all of the family's if there is none.
+    pub table: Option<String>,
+    /// Why not, in words.
+    pub reason: String,
+}
+
+/// What is known of the tables of iptables-nft without its programs.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct NftTables {
+    /// The families that have some.
+    pub(in crate::engine) families: Vec<FamilyName>,
+    /// Those with sets. iptables-nft makes none; its programs list a rule that looks into one as if it did not.
+    pub(in crate::engine) with_sets: Vec<(FamilyName, String)>,
+}
+
+impl Iptables {
+    /// What there is of a mode. Programs are run only for tables that are there, so none is made by looking.
+    ///
+    /// # Errors
+    /// If the caller may not look. Want of a program is no error.
+    pub(in crate::engine) fn list(&self, mode: Mode, nft: &NftTables) -> Result<Listing, Error> {
+        let config = Config::default();
+        let host = Host::new(&self.search, &config, LIMIT);
+        let mut unread = Vec::new();
+        let (v4, v6) = (list(&host, mode, nft, &mut unread)?, list(&host, mode, nft, &mut unread)?);
+        Ok(Listing { mode, v4, v6, unread })
+    }
+}
+
+fn list<F: Family>(host: &Host<'_>, mode: Mode, nft: &NftTables, unread: &mut Vec<Unread>) -> Result<Saved<F>, Error> {
+    let there = match mode {
+        Mode::Nft => nft.families.contains(&F::NAME),
+        Mode::Legacy => !LegacyTables::of(F::NAME).none(),
+    };
+    let mut saved = Saved { tables: Vec::new() };
+    if !there {
+        return Ok(saved);
+    }
+    let mut cannot = |table: Option<String>, reason: String| {
+        let said = |other: &Unread| other.family == F::NAME && (other.table.is_none() || other.table == table);
+        if !unread.iter().any(said) {
+            unread.push(Unread { family: F::NAME, table, reason });
+        }
+    };
+    match host.toolset(F::NAME, mode).map(|tools| host.look_whole(tools)) {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(looked))) => {
+            saved = looked.saved;
+            for table in looked.hidden {
+                cannot(Some(table), "it has chains or rules that iptables did not make".to_owned());
+            }
+        }
+        Ok(Err(error @ Error::Program { .. })) => cannot(None, error.to_string()),
+        // In a user namespace, the kernel may keep even the names of legacy tables back.
+        Ok(Err(error @ Error::Permission { .. })) if mode == Mode::Legacy => cannot(None, error.to_string()),
+        Ok(Err(error)) => return Err(error),
+        Err(missing) => cannot(None, missing.clone()),
+    }
+    for (_, table) in nft.with_sets.iter().filter(|(family, _)| mode == Mode::Nft && *family == F::NAME) {
+        cannot(Some(table.clone()), "it has sets, which the iptables programs do not show".to_owned());
+    }
+    let hidden = |name: &str| unread.iter().any(|u| u.family == F::NAME && u.table.as_deref() == Some(name));
+    saved.tables.retain(|table| !hidden(&table.name));
+    Ok(saved)
+}

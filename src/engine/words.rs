@@ -1,0 +1,108 @@
+//! Sentences that an engine and the fake of it both say.
+
+use std::path::Path;
+
+use crate::error::Error;
+use crate::net::FamilyName;
+use crate::nftables::table_name;
+
+/// The steps about the sidecar's own IPv6 address.
+pub(crate) const ADDED_ADDRESS: &str = "added ::6/128 to the loopback interface";
+pub(crate) const REMOVED_ADDRESS: &str = "removed ::6/128 from the loopback interface";
+pub(crate) const WOULD_REMOVE_ADDRESS: &str = "would remove ::6/128 from the loopback interface";
+
+/// That there are rules for the programs of both modes.
+pub(crate) const BOTH_MODES: &str = "both iptables-nft and iptables-legacy have rules; iptables-nft is used";
+
+/// The tables of some families, for people.
+pub(crate) fn tables(families: &[FamilyName]) -> String {
+    let noun = if families.len() == 1 { "the table" } else { "the tables" };
+    format!("{noun} {}", families.iter().copied().map(table_name).collect::<Vec<_>>().join(" and "))
+}
+
+/// Our rules in a table of iptables, for people.
+pub(crate) fn in_table(rules: usize, chains: usize, table: &str) -> String {
+    format!("{rules} rules and {chains} chains of the table {table}")
+}
+
+/// That nf_tables may not be looked at or changed.
+pub(crate) fn not_permitted() -> Error {
+    Error::Permission {
+        action: "read or change the network namespace's nf_tables rules".to_owned(),
+        needed: "CAP_NET_ADMIN in the user namespace that owns it".to_owned(),
+    }
+}
+
+/// That iptables programs may not look at rules or change them, in their words.
+pub(crate) fn denied(what: &str, restore: &Path, message: &str) -> Error {
+    Error::Permission {
+        action: format!("{what} with {}: {message}", restore.display()),
+        needed: "root with the capabilities CAP_NET_ADMIN and CAP_NET_RAW".into(),
+    }
+}
+
+/// That an installation is where netlink does not reach.
+pub(crate) fn legacy(family: FamilyName) -> String {
+    format!("an older installation has {family} rules in tables of iptables-legacy")
+}
+
+/// What netlink has to say, before an installation, about families with [`legacy`] rules.
+pub(crate) fn legacy_problem(families: &[FamilyName]) -> Option<String> {
+    let problems: Vec<_> = families.iter().copied().map(legacy).collect();
+    (!problems.is_empty()).then(|| format!("{}, which netlink cannot remove", problems.join(" and ")))
+}
+
+/// What to do about a [`legacy_problem`].
+pub(crate) fn legacy_conflict(problem: String) -> Error {
+    Error::Conflict { problem, remedy: "uninstall it with the iptables engine first".to_owned() }
+}
+
+/// What netlink has to say, after an uninstallation, about what stays.
+pub(crate) fn stays(what: &str) -> String {
+    format!("{what}; only the iptables engine can remove them")
+}
+
+/// The rules of an older iptables-nft installation in a chain, for people.
+pub(crate) fn leftover(family: FamilyName, table: &str, chain: &str) -> String {
+    let ip = if family == FamilyName::V4 { "ip" } else { "ip6" };
+    format!("what an older installation left in the chain {chain} of the table {ip} {table}")
+}
+
+/// That others use what netlink is to remove.
+pub(crate) fn in_use(what: &str) -> Error {
+    Error::Conflict {
+        problem: format!("rules of others lead to {what}"),
+        remedy: "remove them first (iptables-nft-save shows them)".to_owned(),
+    }
+}
+
+/// That others use chains that iptables programs are to remove. The rules are options of `program`.
+pub(crate) fn in_the_way(program: &Path, rules: &[String]) -> Error {
+    let rules: Vec<_> = rules.iter().map(|rule| format!("'{} {rule}'", program.display())).collect();
+    Error::Conflict {
+        problem: format!("rules of others lead to chains that are to be removed: {}", rules.join(", ")),
+        remedy: "remove them first".into(),
+    }
+}
+
+/// That an installation by iptables is in force beside an older one.
+pub(crate) fn not_removed(error: &Error) -> Error {
+    Error::Conflict {
+        problem: format!("the new rules are in force, but an older installation could not be removed: {error}"),
+        remedy: "remove it, or uninstall and install again".into(),
+    }
+}
+
+/// That a plan has IPv6 rules and there are no programs for them.
+pub(crate) fn no_ip6tables(problem: &str) -> Error {
+    Error::Unsupported {
+        what: format!("IPv6 in the iptables engine on this host ({problem})"),
+        remedy: "install ip6tables, name its programs (--iptables-executables), or set ipFamilyMode to 'ipv4'".into(),
+    }
+}
+
+/// What an installation by iptables did to a family. `restore` is the program, `mode` its mode.
+pub(crate) fn loaded(fresh: bool, family: FamilyName, restore: &Path, mode: impl std::fmt::Display) -> String {
+    let verb = if fresh { "installed" } else { "replaced" };
+    format!("{verb} the {family} rules with {} ({mode})", restore.display())
+}
