@@ -1,4 +1,4 @@
-//! Guides: what the rules are for, and every configuration key.
+//! Guides: what the rules are for, every configuration key, and how rules are tested.
 
 pub mod configuration {
     #![doc = include_str!("configuration.md")]
@@ -6,4 +6,9 @@ pub mod configuration {
 
 pub mod rules {
     #![doc = include_str!("rules.md")]
+}
+
+pub mod testing {
+    // Its examples read YAML.
+    #![cfg_attr(any(feature = "yaml", not(doctest)), doc = include_str!("testing.md"))]
 }

@@ -304,21 +304,39 @@ mod tests {
         for (document, message) in [
             ("", "packet: '' is not valid: expected a protocol and a destination, such as tcp 10.1.2.3:443"),
             ("tcp 10.1.2.3:0", "packet: '0' is not valid: expected a port from 1 to 65535"),
-            ("\"http\"", "packet: 'http' is not valid: expected tcp, udp, icmp, icmpv6, sctp or the number of a protocol from 0 to 255"),
+            (
+                "\"http\"",
+                "packet: 'http' is not valid: expected tcp, udp, icmp, icmpv6, sctp or the number of a protocol from 0 to 255",
+            ),
             ("{}", "packet.protocol: '' is not valid: expected a protocol, such as \"tcp\" or \"udp\""),
-            (r#"[{"protocol": "tcp"}]"#, "packets[0].destination: '' is not valid: expected an IP address, such as \"10.1.2.3\" or \"fd00::1\""),
-            (r#"{"protocol": "icmp", "destination": "ten"}"#, "packet.destination: 'ten' is not valid: expected an IP address, such as \"10.1.2.3\" or \"fd00::1\""),
+            (
+                r#"[{"protocol": "tcp"}]"#,
+                "packets[0].destination: '' is not valid: expected an IP address, such as \"10.1.2.3\" or \"fd00::1\"",
+            ),
+            (
+                r#"{"protocol": "icmp", "destination": "ten"}"#,
+                "packet.destination: 'ten' is not valid: expected an IP address, such as \"10.1.2.3\" or \"fd00::1\"",
+            ),
             (r#"{"uid": 4294967295}"#, "packet.uid: '4294967295' is not valid: expected a uid from 0 to 4294967294"),
             (r#"{"uid": 1.5}"#, "packet.uid: '1.5' is not valid: expected a whole number"),
             (r#"{"uid": 1, "uid": 2}"#, "packet.uid: '2' is not valid: expected it once"),
-            (r#"{"direction": "sideways"}"#, "packet.direction: 'sideways' is not valid: expected one of `outbound`, `inbound`, `forwarded`"),
+            (
+                r#"{"direction": "sideways"}"#,
+                "packet.direction: 'sideways' is not valid: expected one of `outbound`, `inbound`, `forwarded`",
+            ),
             (r#"{"usid": 1}"#, &format!("packet: 'usid' is not valid: expected one of {names}")),
-            (r#"["icmp 10.0.0.1", 5]"#, "packets[1]: '5' is not valid: expected a packet as text, such as \"tcp 10.1.2.3:443\", or as an object"),
+            (
+                r#"["icmp 10.0.0.1", 5]"#,
+                "packets[1]: '5' is not valid: expected a packet as text, such as \"tcp 10.1.2.3:443\", or as an object",
+            ),
             (
                 r#"[{"direction": "inbound", "protocol": "tcp", "destination": "10.0.0.1", "destinationPort": 80, "uid": 7}]"#,
                 "packets[0]: '7' is not valid: expected no user and no group for a packet that arrives, which has no socket here",
             ),
-            ("[\"icmp 10.0.0.1\",\n]", "packets: line 2 column 1: ']' is not valid: expected valid JSON: trailing comma"),
+            (
+                "[\"icmp 10.0.0.1\",\n]",
+                "packets: line 2 column 1: ']' is not valid: expected valid JSON: trailing comma",
+            ),
             ("[] []", "packets: line 1 column 4: '[] []' is not valid: expected valid JSON: trailing characters"),
         ] {
             assert_eq!(document.parse::<Packets>().unwrap_err().to_string(), message, "{document}");
