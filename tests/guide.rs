@@ -102,6 +102,7 @@ fn the_page_on_testing_quotes_the_examples_and_a_failure() {
     if std::env::var_os("KUMATP_BLESS").is_some() {
         std::fs::write(&path, &expected).unwrap();
     }
+    let written = std::fs::read_to_string(&path).unwrap();
     assert!(written == expected, "src/guide/testing.md is stale: run KUMATP_BLESS=1 cargo test --test guide");
     assert!(written.contains("\n> nat KUMA_MESH_OUTBOUND 1: ") && written.contains("EXPECT_REDIRECTED(plan, "));
 }
