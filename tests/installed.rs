@@ -11,13 +11,14 @@ use std::path::Path;
 use kumatp::config::Config;
 use kumatp::engine::iptables::Mode;
 use kumatp::engine::netlink::Netlink;
-use kumatp::engine::{Engine as _, Installed, installed};
+use kumatp::engine::{Engine as _, EngineName, Installed, installed};
 use kumatp::model::{BuiltinChain, Plan};
 use kumatp::net::FamilyName;
 use kumatp::netlink::Namespace;
 use kumatp::nftables::{Action, LiveTable, Marker, Native, Rule, Table};
 use kumatp::render::iptables::{self, Style};
 use kumatp::save::{PartialMatch, PartialTarget};
+use kumatp::simulate::{Simulator, Verdict};
 
 use self::isolated::{isolated, run, skipped};
 use self::plans::{plan, plans};
@@ -95,6 +96,50 @@ fn rules_by_netlink_are_read_back() {
             }
             assert!(read.notes.is_empty(), "{:?}", read.notes);
         }
+    });
+}
+
+/// What is read back does to packets what the plan does.
+fn agrees(name: &str, plan: &Plan, engine: EngineName, read: &Installed) {
+    let by_plan = Simulator::of(plan, engine);
+    let by_installed = Simulator::of_installed(read).unwrap();
+    let mut compared = 0;
+    for packet in by_plan.edges() {
+        let (expected, got) = (by_plan.run(&packet), by_installed.run(&packet));
+        if matches!(expected.verdict, Verdict::Undecided { .. }) {
+            // Another program's chain, which is there.
+            continue;
+        }
+        assert_eq!((&expected.verdict, expected.zone), (&got.verdict, got.zone), "{name}: {packet}: {expected}\n{got}");
+        compared += 1;
+    }
+    assert!(compared > 20, "{name}: {compared}");
+}
+
+#[test]
+fn the_simulator_answers_for_what_is_installed() {
+    isolated(|| {
+        for (name, plan) in plans() {
+            Netlink::default().apply(&plan).unwrap();
+            let read = now();
+            agrees(name, &plan, EngineName::Netlink, &read);
+            let native = Native::of(&plan);
+            let diff = Simulator::of_native(&native).diff(&Simulator::of_installed_ours(&read).unwrap());
+            assert!(diff.is_empty(), "{name}: {diff}");
+        }
+        Netlink::default().apply(&of("default")).unwrap();
+        let change = |command: &str| drop(run("nft", &[command], ""));
+        change("insert rule ip kuma-mesh nat_output_last ip daddr 10.1.2.3 tcp dport 4711 ct mark 5 counter drop");
+        change("insert rule ip kuma-mesh nat_output_last tcp dport 4712 accept");
+        let read = now();
+        let rules = Simulator::of_installed(&read).unwrap();
+        rules.expect("tcp 10.1.2.4:4711").redirected_to(15001);
+        rules.expect("tcp 10.1.2.3:4712").delivered();
+        let outcome = rules.run(&"tcp 10.1.2.3:4711".parse().unwrap());
+        assert!(matches!(outcome.verdict, Verdict::Undecided { .. }), "{outcome}");
+        let step = outcome.deciding().unwrap();
+        assert_eq!((step.chain(), step.number()), ("nat_output_last", Some(2)));
+        assert_eq!(step.rule().unwrap(), "ip daddr 10.1.2.3 tcp dport 4711 ct cmp counter drop");
     });
 }
 
@@ -192,6 +237,12 @@ fn rules_by_iptables_are_read_back_with_those_of_others() {
             assert_eq!(listing.v4.ruleset().unwrap().canonical(), plan.v4.canonical());
             assert_eq!(listing.v6.ruleset().unwrap().canonical(), v6.canonical());
             assert!(listing.unread.is_empty() && read.notes.is_empty(), "{read:?}");
+            if mode == Mode::ALL[0] {
+                agrees("default", &plan, EngineName::Iptables, &read);
+                let diff =
+                    Simulator::of(&plan, EngineName::Iptables).diff(&Simulator::of_installed_ours(&read).unwrap());
+                assert!(diff.is_empty(), "{diff}");
+            }
 
             restore(
                 FamilyName::V4,

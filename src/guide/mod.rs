@@ -1,7 +1,11 @@
-//! Guides: what the rules are for, every configuration key, and how rules are tested.
+//! Guides: what the rules are for, how names of the mesh are resolved, every configuration key, and how rules are tested.
 
 pub mod configuration {
     #![doc = include_str!("configuration.md")]
+}
+
+pub mod names {
+    #![doc = include_str!("names.md")]
 }
 
 pub mod rules {

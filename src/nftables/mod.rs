@@ -40,8 +40,8 @@ mod names;
 mod native;
 mod owner;
 
-pub(crate) use lower::priority;
 pub use live::{Foreign, LiveChain, LiveTable};
+pub(crate) use lower::priority;
 pub use marker::{Marker, SCHEMA};
 pub use names::Name;
 pub(crate) use native::table_name;

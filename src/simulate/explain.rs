@@ -4,9 +4,9 @@ use std::fmt::{self, Write as _};
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
+use super::Simulator;
 use super::outcome::{Outcome, Step, Verdict};
 use super::packet::{AnyPacket, Direction, IpProtocol, Packet, Socket, Tracking};
-use super::{Program, Simulator, walk};
 use crate::net::{Family, FamilyName, Gid, InterfaceName, Port};
 
 /// What becomes of a connection or a query.
@@ -74,25 +74,25 @@ impl<'r> Simulator<'r> {
     /// ```
     pub fn explain(&self, packet: &AnyPacket) -> Explanation<'r> {
         match packet {
-            AnyPacket::V4(packet) => self.explain_in(&self.v4, packet),
-            AnyPacket::V6(packet) => self.explain_in(&self.v6, packet),
+            AnyPacket::V4(packet) => self.explain_in(packet),
+            AnyPacket::V6(packet) => self.explain_in(packet),
         }
     }
 
-    fn explain_in<F: Family>(&self, program: &Program<'r>, packet: &Packet<F>) -> Explanation<'r>
+    fn explain_in<F: Family>(&self, packet: &Packet<F>) -> Explanation<'r>
     where
         AnyPacket: From<Packet<F>>,
     {
-        let request = walk::walk(program, packet, self.loopback.as_str());
+        let request = self.send(packet);
         let listener = match request.verdict {
             Verdict::Redirected { port } => self.listeners.iter().find(|(at, _)| *at == port).map(|(_, name)| *name),
             _ => None,
         };
-        let reply = self.reply(program, packet, &request);
+        let reply = self.reply(packet, &request);
         Explanation { packet: packet.clone().into(), request, reply, listener }
     }
 
-    fn reply<F: Family>(&self, program: &Program<'r>, packet: &Packet<F>, request: &Outcome<'r>) -> Option<Reply<'r>>
+    fn reply<F: Family>(&self, packet: &Packet<F>, request: &Outcome<'r>) -> Option<Reply<'r>>
     where
         AnyPacket: From<Packet<F>>,
     {
@@ -106,14 +106,13 @@ impl<'r> Simulator<'r> {
             _ => return None,
         };
         let mut answer = self.answer(packet, redirected);
-        let send = |answer: &Packet<F>| walk::walk(program, answer, self.loopback.as_str());
-        let mut outcome = send(&answer);
+        let mut outcome = self.send(&answer);
         let found = outcome.zone == request.zone;
         if !found {
             // Connection tracking does not find the connection, and takes a query's answer for a query, and that of a connection
             // for nothing that it knows.
             answer.tracking = if packet.protocol == IpProtocol::Udp { Tracking::New } else { Tracking::Invalid };
-            outcome = send(&answer);
+            outcome = self.send(&answer);
         }
         let lost = |reason: String| Arrival::Lost { reason };
         let arrival = match (&outcome.verdict, redirected, found) {

@@ -34,6 +34,8 @@ mod document;
 mod edges;
 mod expect;
 mod explain;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod live;
 mod native;
 mod outcome;
 mod packet;
@@ -63,6 +65,8 @@ use saved::Whose;
 pub struct Simulator<'r> {
     v4: Program<'r>,
     v6: Program<'r>,
+    /// The programs if chains of the same priority are called in the other order, where that is not known.
+    or_else: Option<Box<[Program<'r>; 2]>>,
     loopback: InterfaceName,
     sidecar: Uid,
     /// What listens on a port, where it is known.
@@ -138,7 +142,7 @@ impl<'r> Simulator<'r> {
 
     fn new(v4: Program<'r>, v6: Option<Program<'r>>) -> Self {
         let (loopback, sidecar) = (InterfaceName::lo(), Uid::SIDECAR);
-        Self { v4, v6: v6.unwrap_or_default(), loopback, sidecar, listeners: Vec::new() }
+        Self { v4, v6: v6.unwrap_or_default(), or_else: None, loopback, sidecar, listeners: Vec::new() }
     }
 
     fn one(family: FamilyName, program: Program<'r>) -> Self {
@@ -171,11 +175,21 @@ impl<'r> Simulator<'r> {
 
     /// Sends a packet of one family through the rules.
     pub fn send<F: Family>(&self, packet: &Packet<F>) -> Outcome<'r> {
-        let program = match F::NAME {
-            FamilyName::V4 => &self.v4,
-            FamilyName::V6 => &self.v6,
+        let programs = |[v4, v6]: [_; 2]| match F::NAME {
+            FamilyName::V4 => v4,
+            FamilyName::V6 => v6,
         };
-        walk::walk(program, packet, self.loopback.as_str())
+        let send = |program: &Program<'r>| walk::walk(program, packet, self.loopback.as_str());
+        let mut outcome = send(programs([&self.v4, &self.v6]));
+        if let Some([v4, v6]) = self.or_else.as_deref() {
+            let other = send(programs([v4, v6]));
+            if (&other.verdict, other.zone) != (&outcome.verdict, outcome.zone) {
+                let reason =
+                    "chains of iptables-nft and iptables-legacy disagree, and which are called first is not known";
+                outcome.verdict = Verdict::Undecided { reason: reason.to_owned() };
+            }
+        }
+        outcome
     }
 }
 

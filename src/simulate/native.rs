@@ -6,22 +6,20 @@ use super::outcome::Place;
 use super::program::{Act, Base, Code, Line, Program, Spans, Test};
 use crate::model::CtState;
 use crate::net::FamilyName;
-use crate::nftables::{Action, Condition, Name, Rule, Table};
+use crate::nftables::{Action, Condition, Marker, Name, Rule, Table};
 use crate::save::CtStates;
 
 impl<'r> Program<'r> {
     /// The rules of a table of ours.
     pub(super) fn of_native(table: &'r Table) -> Self {
         let mut program = Self::default();
-        let places: HashMap<&Name, usize> =
-            table.chains.iter().enumerate().map(|(at, chain)| (&chain.name, at)).collect();
+        let places: HashMap<&str, usize> =
+            table.chains.iter().enumerate().map(|(at, chain)| (chain.name.as_str(), at)).collect();
         for (index, chain) in table.chains.iter().enumerate() {
-            let line = |(index, rule): (usize, &'r Rule)| Line {
-                tests: rule.conditions.iter().map(test).collect(),
-                act: act(&rule.action, &places),
-                place: Place::rule(table.family, keyword(table.family), chain.name.as_str(), index, rule),
-            };
-            program.chains.push(Code::new(chain.rules.iter().enumerate().map(line).collect()));
+            // Nothing comes to the marker's.
+            let rules = chain.rules.iter().enumerate().filter(|_| chain.name.as_str() != Marker::CHAIN);
+            let lines = rules.map(|(number, rule)| line(table.family, chain.name.as_str(), number, rule, &places));
+            program.chains.push(Code::new(lines.collect()));
             if let Some(base) = chain.base {
                 program.call(base.hook, Base { chain: index, kind: base.kind, priority: base.priority, policy: None });
             }
@@ -30,14 +28,30 @@ impl<'r> Program<'r> {
     }
 }
 
-fn keyword(family: FamilyName) -> &'static str {
+/// A rule of a table of ours.
+pub(super) fn line<'r>(
+    family: FamilyName,
+    chain: &'r str,
+    number: usize,
+    rule: &'r Rule,
+    places: &HashMap<&str, usize>,
+) -> Line<'r> {
+    Line {
+        tests: rule.conditions.iter().map(test).collect(),
+        act: act(&rule.action, places),
+        place: Place::rule(family, title(family), chain, number, rule),
+    }
+}
+
+/// The table, as `nft` calls it.
+pub(super) fn title(family: FamilyName) -> &'static str {
     match family {
         FamilyName::V4 => "ip kuma-mesh",
         FamilyName::V6 => "ip6 kuma-mesh",
     }
 }
 
-fn test(condition: &Condition) -> Test {
+pub(super) fn test(condition: &Condition) -> Test {
     match condition {
         Condition::InInterface { interface, negated } => {
             Test::Interface { out: false, pattern: interface.clone(), negated: *negated }
@@ -60,8 +74,10 @@ fn test(condition: &Condition) -> Test {
     }
 }
 
-fn act<'r>(action: &'r Action, places: &HashMap<&Name, usize>) -> Act {
-    let to = |chain: &Name| places.get(chain).copied().ok_or_else(|| format!("there is no chain {}", chain.as_str()));
+fn act(action: &Action, places: &HashMap<&str, usize>) -> Act {
+    let to = |chain: &Name| {
+        places.get(chain.as_str()).copied().ok_or_else(|| format!("there is no chain {}", chain.as_str()))
+    };
     match action {
         Action::Accept => Act::Accept,
         Action::Drop => Act::Drop,

@@ -374,3 +374,17 @@ impl<F: Family> Described for SavedRule<F> {
         None
     }
 }
+
+impl Described for nftables::Foreign {
+    fn text(&self, family: FamilyName) -> String {
+        [render::nft::conditions(&self.conditions, family), self.text.clone()].join("")
+    }
+
+    fn purpose(&self) -> Option<&str> {
+        None
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
+}

@@ -25,6 +25,23 @@ impl<'r> Program<'r> {
         calls.insert(at, base);
     }
 
+    /// Adds the rules of another program: where a priority is the same, behind those that are there.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(super) fn append(&mut self, mut other: Self) {
+        let shift = self.chains.len();
+        for line in other.chains.iter_mut().flat_map(|chain| &mut chain.lines) {
+            if let Act::Jump(to) | Act::Goto(to) = &mut line.act {
+                *to += shift;
+            }
+        }
+        self.chains.append(&mut other.chains);
+        for (hook, calls) in BuiltinChain::ALL.into_iter().zip(other.hooks) {
+            for base in calls {
+                self.call(hook, Base { chain: base.chain + shift, ..base });
+            }
+        }
+    }
+
     /// What the hook calls.
     pub(super) fn calls(&self, hook: BuiltinChain) -> &[Base<'r>] {
         &self.hooks[hook as usize]

@@ -30,6 +30,8 @@ pub struct Unread {
     pub family: FamilyName,
     /// Their table; all of the family's if there is none.
     pub table: Option<String>,
+    /// Whether they are known to be there.
+    pub certain: bool,
     /// Why not, in words.
     pub reason: String,
 }
@@ -58,9 +60,12 @@ impl Iptables {
 }
 
 fn list<F: Family>(host: &Host<'_>, mode: Mode, nft: &NftTables, unread: &mut Vec<Unread>) -> Result<Saved<F>, Error> {
-    let there = match mode {
-        Mode::Nft => nft.families.contains(&F::NAME),
-        Mode::Legacy => !LegacyTables::of(F::NAME).none(),
+    let (there, certain) = match mode {
+        Mode::Nft => (nft.families.contains(&F::NAME), true),
+        Mode::Legacy => {
+            let tables = LegacyTables::of(F::NAME);
+            (!tables.none(), matches!(tables, LegacyTables::Known(_)))
+        }
     };
     let mut saved = Saved { tables: Vec::new() };
     if !there {
@@ -69,7 +74,7 @@ fn list<F: Family>(host: &Host<'_>, mode: Mode, nft: &NftTables, unread: &mut Ve
     let mut cannot = |table: Option<String>, reason: String| {
         let said = |other: &Unread| other.family == F::NAME && (other.table.is_none() || other.table == table);
         if !unread.iter().any(said) {
-            unread.push(Unread { family: F::NAME, table, reason });
+            unread.push(Unread { family: F::NAME, table, certain, reason });
         }
     };
     match host.toolset(F::NAME, mode).map(|tools| host.look_whole(tools)) {

@@ -10,7 +10,7 @@ use kumatp::net::FamilyName;
 use kumatp::render::nft;
 use kumatp::{Config, Plan};
 
-use super::{World, feed};
+use super::netns::{Netns, feed};
 
 /// A way to put a plan into force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,21 +26,21 @@ pub(crate) enum Backend {
 }
 
 impl Backend {
-    /// Puts the plan into force in the world's workload, in place of what is in force.
-    pub(crate) fn install(self, world: &World, plan: &Plan) -> io::Result<()> {
+    /// Puts the plan into force in a namespace or a world's workload, in place of what is in force.
+    pub(crate) fn install(self, world: &impl AsRef<Netns>, plan: &Plan) -> io::Result<()> {
         let mut plan = plan.clone();
         self.choose_programs(&mut plan.config);
-        world.workload.enter(|| match self.engine() {
+        world.as_ref().enter(|| match self.engine() {
             Some(engine) => engine.apply(&plan).map(drop).map_err(io::Error::other),
             None => feed(Command::new("nft").args(["-f", "-"]), &nft::plan(&plan)),
         })
     }
 
     /// Removes our rules.
-    pub(crate) fn remove(self, world: &World) -> io::Result<()> {
+    pub(crate) fn remove(self, world: &impl AsRef<Netns>) -> io::Result<()> {
         let mut config = Config::default();
         self.choose_programs(&mut config);
-        world.workload.enter(|| match self.engine() {
+        world.as_ref().enter(|| match self.engine() {
             Some(engine) => engine.uninstall(&config).map(drop).map_err(io::Error::other),
             None => feed(Command::new("nft").args(["-f", "-"]), &nft::removal()),
         })
@@ -48,11 +48,11 @@ impl Backend {
 
     /// Loads somebody else's iptables rules beside those that are there. Where the backend has no iptables, they are
     /// loaded by `iptables-nft-restore`.
-    pub(crate) fn restore(self, world: &World, family: FamilyName, text: &str) -> io::Result<()> {
+    pub(crate) fn restore(self, world: &impl AsRef<Netns>, family: FamilyName, text: &str) -> io::Result<()> {
         // The legacy programs share a lock with all others on the machine.
         let mut command = Command::new(self.program(family, "-restore"));
         command.args(["--noflush", "--wait=5"]);
-        world.workload.enter(|| feed(&mut command, text))
+        world.as_ref().enter(|| feed(&mut command, text))
     }
 
     /// Whether the rules are nf_tables of our own, where DESIGN §6 allows other outcomes than with iptables.

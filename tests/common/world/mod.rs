@@ -15,9 +15,12 @@ mod server;
 mod session;
 
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use kumatp::net::FamilyName;
+
+pub(crate) use netns::feed;
+use netns::sysctl;
 
 pub(crate) use backend::Backend;
 pub(crate) use client::{Client, Outcome, Protocol};
@@ -47,7 +50,7 @@ const UDP_PORTS: [u16; 3] = [53, 9000, 45353];
 /// The namespaces and the servers in them. All of it goes when this is dropped.
 pub(crate) struct World {
     // Before the namespaces, so that they are stopped first.
-    _servers: Vec<Server>,
+    servers: Vec<Server>,
     /// Where the workload and the sidecar are, and the rules.
     pub(crate) workload: Netns,
     /// Hosts in other places, all in one namespace.
@@ -59,6 +62,14 @@ pub(crate) struct World {
 impl World {
     /// Makes the namespaces, connects them, and starts the servers.
     pub(crate) fn new() -> io::Result<Self> {
+        let mut world = Self::without_servers()?;
+        world.serve()?;
+        world.await_reachable();
+        Ok(world)
+    }
+
+    /// Makes the namespaces and connects them.
+    pub(crate) fn without_servers() -> io::Result<Self> {
         let (workload, outside, machine) = (Netns::new()?, Netns::new()?, Netns::new()?);
         for (netns, router) in [(&workload, true), (&outside, false), (&machine, false)] {
             netns.enter(|| {
@@ -141,9 +152,13 @@ impl World {
                 ",
             )
         })?;
-        let mut servers = Vec::new();
+        Ok(Self { servers: Vec::new(), workload, outside, machine })
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        let Self { servers, workload, outside, .. } = self;
         for family in FamilyName::ALL {
-            for (netns, user, name) in [(&workload, APP, WORKLOAD), (&outside, User::ROOT, OUTSIDE)] {
+            for (netns, user, name) in [(&*workload, APP, WORKLOAD), (&*outside, User::ROOT, OUTSIDE)] {
                 for port in TCP_PORTS {
                     servers.push(Server::tcp(netns, user, name, family, port)?);
                 }
@@ -151,13 +166,11 @@ impl World {
                     servers.push(Server::udp(netns, user, name, family, port)?);
                 }
             }
-            servers.push(Server::tcp(&workload, SIDECAR, Server::INBOUND, family, 15006)?);
-            servers.push(Server::tcp(&workload, SIDECAR, Server::OUTBOUND, family, 15001)?);
-            servers.push(Server::udp(&workload, SIDECAR, Server::DNS, family, 15053)?);
+            servers.push(Server::tcp(workload, SIDECAR, Server::INBOUND, family, 15006)?);
+            servers.push(Server::tcp(workload, SIDECAR, Server::OUTBOUND, family, 15001)?);
+            servers.push(Server::udp(workload, SIDECAR, Server::DNS, family, 15053)?);
         }
-        let world = Self { _servers: servers, workload, outside, machine };
-        world.await_reachable();
-        Ok(world)
+        Ok(())
     }
 
     /// Waits, with a bound, until each end answers the other by both families. There are no rules yet.
@@ -191,16 +204,10 @@ impl World {
     }
 }
 
-/// Runs a program with `input`; an error has what the program said.
-pub(crate) fn feed(command: &mut Command, input: &str) -> io::Result<()> {
-    use std::io::Write as _;
-
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    child.stdin.take().expect("stdin is piped").write_all(input.as_bytes())?;
-    let output = child.wait_with_output()?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(io::Error::other(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))),
+impl AsRef<Netns> for World {
+    /// Where the rules are.
+    fn as_ref(&self) -> &Netns {
+        &self.workload
     }
 }
 
@@ -216,9 +223,4 @@ pub(crate) fn possible() -> bool {
     };
     super::skip::skipped(&why);
     false
-}
-
-/// Sets a parameter of the network namespace that the thread is in.
-fn sysctl(name: &str, value: &str) -> io::Result<()> {
-    std::fs::write(format!("/proc/sys/{name}"), value)
 }

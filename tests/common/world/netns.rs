@@ -1,7 +1,8 @@
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::panic::resume_unwind;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -46,6 +47,12 @@ impl Netns {
     }
 }
 
+impl AsRef<Netns> for Netns {
+    fn as_ref(&self) -> &Netns {
+        self
+    }
+}
+
 /// A user and a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct User {
@@ -67,4 +74,20 @@ impl User {
         // These calls never fail; they answer with what was before.
         assert_eq!((setfsuid(uid), setfsgid(gid)), (uid, gid), "root may become any user");
     }
+}
+
+/// Runs a program with `input`; an error has what the program said.
+pub(crate) fn feed(command: &mut Command, input: &str) -> io::Result<()> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().expect("stdin is piped").write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))),
+    }
+}
+
+/// Sets a parameter of the network namespace that the thread is in.
+pub(crate) fn sysctl(name: &str, value: &str) -> io::Result<()> {
+    std::fs::write(format!("/proc/sys/{name}"), value)
 }

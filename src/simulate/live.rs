@@ -1,0 +1,128 @@
+//! From what is installed to a program.
+
+use std::collections::HashMap;
+
+use super::Simulator;
+use super::native;
+use super::outcome::Place;
+use super::program::{Act, Base, Code, Line, Program, Test};
+use super::saved::Whose;
+use crate::engine::Installed;
+use crate::engine::iptables::{Listing, Unread};
+use crate::error::Error;
+use crate::model::{BuiltinChain, TableName};
+use crate::net::{Family, V4, V6};
+use crate::nftables::{ChainType, LiveTable, priority};
+use crate::save::Saved;
+
+impl<'r> Simulator<'r> {
+    /// The rules that are in force, as far as they were read: our tables, and everything in those of iptables. What is known to be
+    /// there and could not be read makes packets that come to it [`Undecided`](super::Verdict::Undecided).
+    ///
+    /// Not looked into are the tables of [`Installed::others`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a listing of iptables has a table that is none of its own.
+    pub fn of_installed(installed: &'r Installed) -> Result<Self, Error> {
+        Self::installed(installed, Whose::All)
+    }
+
+    /// The same without the rules of others: what [`diff`](Self::diff) compares with a plan. What could not be read is left out.
+    ///
+    /// # Errors
+    /// As [`of_installed`](Self::of_installed).
+    pub fn of_installed_ours(installed: &'r Installed) -> Result<Self, Error> {
+        Self::installed(installed, Whose::Ours)
+    }
+
+    fn installed(installed: &'r Installed, whose: Whose) -> Result<Self, Error> {
+        let in_order = |listings: &[&'r Listing]| {
+            let v4 = of_family::<V4>(installed, listings, |listing| &listing.v4, whose)?;
+            let v6 = of_family::<V6>(installed, listings, |listing| &listing.v6, whose)?;
+            Ok::<_, Error>([v4, v6])
+        };
+        let mut listings: Vec<&Listing> = installed.iptables.iter().collect();
+        let [v4, v6] = in_order(&listings)?;
+        let mut simulator = Self::new(v4, Some(v6));
+        if listings.len() > 1 {
+            // The chains of both have the same priorities; which are called first depends on which came last.
+            listings.reverse();
+            simulator.or_else = Some(Box::new(in_order(&listings)?));
+        }
+        Ok(simulator)
+    }
+}
+
+fn of_family<'r, F: Family>(
+    installed: &'r Installed,
+    listings: &[&'r Listing],
+    saved: impl Fn(&'r Listing) -> &'r Saved<F>,
+    whose: Whose,
+) -> Result<Program<'r>, Error> {
+    let mut program = Program::default();
+    for table in installed.native.iter().filter(|table| table.family == F::NAME && !table.dormant) {
+        program.append(Program::of_live(table));
+    }
+    for listing in listings {
+        program.append(Program::of_saved(saved(listing), whose)?);
+        let certain = listing.unread.iter().filter(|unread| unread.family == F::NAME && unread.certain);
+        for unread in certain.filter(|_| whose == Whose::All) {
+            program.add_unread(unread);
+        }
+    }
+    Ok(program)
+}
+
+impl<'r> Program<'r> {
+    fn of_live(table: &'r LiveTable) -> Self {
+        let mut program = Self::default();
+        let title = native::title(table.family);
+        let places: HashMap<&str, usize> =
+            table.chains.iter().enumerate().map(|(at, chain)| (chain.name.as_str(), at)).collect();
+        for (index, chain) in table.chains.iter().enumerate() {
+            let lines = chain.rules.iter().enumerate().map(|(number, rule)| match rule {
+                Ok(rule) => native::line(table.family, &chain.name, number, rule, &places),
+                Err(foreign) => {
+                    let mut tests: Vec<Test> = foreign.conditions.iter().map(native::test).collect();
+                    tests.push(Test::Unknown(foreign.text.as_str().into()));
+                    let act = Act::Unknown(foreign.text.as_str().into());
+                    Line { tests, act, place: Place::rule(table.family, title, &chain.name, number, foreign) }
+                }
+            });
+            program.chains.push(Code::new(lines.collect()));
+            match &chain.base {
+                None => {}
+                Some(Ok(base)) => {
+                    let policy = Place::added(table.family, title, &chain.name, "the policy is drop");
+                    let policy = chain.drops.then_some(policy);
+                    program.call(base.hook, Base { chain: index, kind: base.kind, priority: base.priority, policy });
+                }
+                // Called by a hook or in an order that is not known here.
+                Some(Err(foreign)) if !chain.rules.is_empty() || chain.drops => {
+                    let words = "it is not known when this chain is called";
+                    let place = Place::added(table.family, title, &chain.name, words);
+                    program.add_unknown(place, &foreign.text, None);
+                }
+                Some(Err(_)) => {}
+            }
+        }
+        program
+    }
+
+    fn add_unread(&mut self, unread: &'r Unread) {
+        let table = unread.table.as_deref().unwrap_or("any");
+        let place = Place::added(unread.family, table, "any", "this could not be read");
+        self.add_unknown(place, &unread.reason, unread.table.as_ref().and_then(|table| table.parse().ok()));
+    }
+
+    /// Something that all packets come to, or those that come to this table, and that may do anything with them.
+    fn add_unknown(&mut self, place: Place<'r>, reason: &str, table: Option<TableName>) {
+        let chain = self.chains.len();
+        self.chains.push(Code::new(vec![Line { tests: Vec::new(), act: Act::Unknown(reason.into()), place }]));
+        for hook in BuiltinChain::ALL {
+            let kind = if table == Some(TableName::Nat) { ChainType::Nat } else { ChainType::Filter };
+            let priority = table.map_or(i32::MIN, |table| priority(table, hook));
+            self.call(hook, Base { chain, kind, priority, policy: None });
+        }
+    }
+}
