@@ -79,8 +79,9 @@ fn put(text: &mut String, begin: &str, end: &str, inside: &str) {
 
 /// What the failed expectation of the page says.
 fn failure() -> String {
-    let text = "redirect: { inbound: { excludePorts: [22] }, outbound: { excludePorts: [9000-9100] } }";
-    let config = Config::parse(text, kumatp::config::Format::Yaml).unwrap();
+    let mut config = Config::default();
+    config.redirect.inbound.exclude_ports = "22".parse().unwrap();
+    config.redirect.outbound.exclude_ports = "9000-9100".parse().unwrap();
     let plan = kumatp::policy::plan(&config, &kumatp::Facts::capable_host(kumatp::net::Uid::SIDECAR)).unwrap();
     let rules = kumatp::simulate::Simulator::of(&plan, kumatp::engine::EngineName::Netlink);
     let expected = std::panic::AssertUnwindSafe(|| rules.expect("tcp 10.1.2.3:9042").redirected_to(15001));

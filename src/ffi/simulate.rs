@@ -15,14 +15,16 @@ use crate::simulate::{AnyPacket, Packets, Simulator};
 /// rules it meets.
 ///
 /// The packets are a document: one packet as text, or JSON, which is an object or a text for one packet, or a list of
-/// both. What is not said of a packet has an ordinary value. As text:
+/// both. What is not said of a packet has an ordinary value.
 ///
-///     [outbound|inbound|forwarded] PROTOCOL ADDRESS:PORT [from ADDRESS[:PORT]] [uid N] [gid N] [no-socket]
-///     [in INTERFACE] [out INTERFACE] [new|midstream|established|invalid]
+/// As text, a packet is "outbound" (which may be left out), "inbound" or "forwarded"; the protocol; the destination, an
+/// address with a port; and as wanted, in any order: "from" and the source, with or without a port; "uid N"; "gid N"; "no-socket"
+/// (made by the kernel itself); "in" and "out", each with an interface; "new" (by default), "midstream", "established" or
+/// "invalid", its state in connection tracking. Such as "tcp 10.1.2.3:443 uid 1000", and "inbound tcp [fd00::5]:8080".
 ///
-/// such as "tcp 10.1.2.3:443 uid 1000" and "inbound tcp [fd00::5]:8080". As an object: "direction", "protocol" ("tcp", "udp",
-/// another name or number), "destination", "destinationPort", "source", "sourcePort", "uid", "gid", "noSocket", "inInterface",
-/// "outInterface", "tracking".
+/// As an object, its members are "direction", "protocol", "destination", "destinationPort", "source", "sourcePort", "uid",
+/// "gid", "noSocket", "inInterface", "outInterface" and "tracking", with the same words: ports and ids are numbers, "noSocket" is
+/// true or false, all else is text.
 ///
 /// The result is a JSON document: an object for one packet, and for a list a list of objects in the same order. The
 /// members of an object: "verdict", an object whose member "end" is "delivered", "redirected" (with the number "port"),
