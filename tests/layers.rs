@@ -38,6 +38,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "firewalld",
             "engine",
             "netlink",
+            "simulate",
         ],
     ),
 ];

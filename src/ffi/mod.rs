@@ -27,6 +27,7 @@ mod config;
 mod facts;
 
 mod plan;
+mod simulate;
 
 mod engine;
 mod state;
@@ -41,6 +42,7 @@ pub use self::facts::*;
 pub use self::firewalld::*;
 pub use self::plan::*;
 pub use self::save::*;
+pub use self::simulate::*;
 pub use self::state::*;
 pub use self::text::*;
 

@@ -6,6 +6,8 @@ use serde_json::Value;
 use super::boundary::{ErrorSlot, NUL_TERMINATED, guard};
 use super::*;
 
+mod simulate;
+
 /// What a call gave: the handle, or the status with the parts of the error.
 type Given<T> = Result<*mut T, (kumatp_status, String, Option<String>)>;
 
@@ -146,6 +148,17 @@ fn every_pointer_is_checked() {
             ("plan", &|e| kumatp_plan_render(null(), KUMATP_SYNTAX_NFT, KUMATP_FAMILY_ALL, 0, &mut null_mut(), e)),
             ("out", &|e| kumatp_plan_notes(plan, no_text, e)),
             ("plan", &|e| kumatp_plan_notes(null(), &mut null_mut(), e)),
+            ("out", &|e| kumatp_plan_simulate(plan, KUMATP_ENGINE_NETLINK, text, len, no_text, e)),
+            ("plan", &|e| kumatp_plan_simulate(null(), KUMATP_ENGINE_NETLINK, text, len, &mut null_mut(), e)),
+            ("packets", &|e| kumatp_plan_simulate(plan, KUMATP_ENGINE_NETLINK, null(), 1, &mut null_mut(), e)),
+            ("out", &|e| kumatp_plan_explain(plan, KUMATP_ENGINE_NETLINK, text, len, no_text, e)),
+            ("plan", &|e| kumatp_plan_explain(null(), KUMATP_ENGINE_NETLINK, text, len, &mut null_mut(), e)),
+            ("packets", &|e| kumatp_plan_explain(plan, KUMATP_ENGINE_NETLINK, null(), 1, &mut null_mut(), e)),
+            ("out", &|e| kumatp_plan_edges(plan, KUMATP_ENGINE_NETLINK, no_text, e)),
+            ("plan", &|e| kumatp_plan_edges(null(), KUMATP_ENGINE_NETLINK, &mut null_mut(), e)),
+            ("out", &|e| kumatp_plan_diff(plan, plan, KUMATP_ENGINE_NETLINK, no_text, e)),
+            ("before", &|e| kumatp_plan_diff(null(), plan, KUMATP_ENGINE_NETLINK, &mut null_mut(), e)),
+            ("after", &|e| kumatp_plan_diff(plan, null(), KUMATP_ENGINE_NETLINK, &mut null_mut(), e)),
             ("out", &|e| kumatp_plan_apply(plan, KUMATP_ENGINE_NETLINK, -1, 0, no_text, e)),
             ("plan", &|e| kumatp_plan_apply(null(), KUMATP_ENGINE_NETLINK, -1, 0, &mut null_mut(), e)),
             ("out", &|e| kumatp_uninstall(null(), KUMATP_ENGINE_NETLINK, -1, 0, no_text, e)),
@@ -220,6 +233,10 @@ fn numbers_and_flags_that_are_not_known_are_refused() {
         refused("sidecar_uid", call(|out, err| kumatp_facts_capable_host(u32::MAX, out, err)).map(drop));
         for engine in [0, 3, 4, KUMATP_ENGINE_ALL] {
             refused("engine", text_of(call(|out, err| kumatp_plan_apply(plan, engine, -1, 0, out, err))));
+            refused("engine", text_of(call(|out, err| kumatp_plan_simulate(plan, engine, text, len, out, err))));
+            refused("engine", text_of(call(|out, err| kumatp_plan_explain(plan, engine, text, len, out, err))));
+            refused("engine", text_of(call(|out, err| kumatp_plan_edges(plan, engine, out, err))));
+            refused("engine", text_of(call(|out, err| kumatp_plan_diff(plan, plan, engine, out, err))));
         }
         for engines in [0, 4, KUMATP_ENGINE_ALL - 1] {
             refused("engines", text_of(call(|out, err| kumatp_uninstall(null(), engines, -1, 0, out, err))));

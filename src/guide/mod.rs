@@ -1,4 +1,4 @@
-//! Guides: what the rules are for, how names of the mesh are resolved, and every configuration key.
+//! Guides: what the rules are for, how names of the mesh are resolved, every configuration key, and how rules are tested.
 
 pub mod configuration {
     #![doc = include_str!("configuration.md")]
@@ -10,4 +10,9 @@ pub mod names {
 
 pub mod rules {
     #![doc = include_str!("rules.md")]
+}
+
+pub mod testing {
+    // Its examples read YAML.
+    #![cfg_attr(any(feature = "yaml", not(doctest)), doc = include_str!("testing.md"))]
 }

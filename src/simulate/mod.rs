@@ -30,6 +30,7 @@
 
 mod compile;
 mod diff;
+mod document;
 mod edges;
 mod expect;
 mod explain;
@@ -44,6 +45,7 @@ mod text;
 mod walk;
 
 pub use diff::{Change, Diff, Fate, Listed};
+pub use document::Packets;
 pub use expect::{Expectation, Matched};
 pub use explain::{Arrival, Explanation, Reply};
 pub use outcome::{Effect, LogLine, Outcome, Step, Verdict};
