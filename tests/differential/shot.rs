@@ -39,7 +39,8 @@ impl Shot {
 
     fn of_family<F: Family>(any: &AnyPacket, packet: &Packet<F>) -> Self {
         let has_ports = matches!(packet.protocol.number(), wire::TCP | wire::UDP);
-        let endpoint = |addr: F::Addr, port: Port| SocketAddr::new(addr.into(), if has_ports { port.number() } else { 0 });
+        let endpoint =
+            |addr: F::Addr, port: Port| SocketAddr::new(addr.into(), if has_ports { port.number() } else { 0 });
         Self {
             packet: any.clone(),
             flow: Flow {
@@ -48,14 +49,16 @@ impl Shot {
                 destination: endpoint(packet.destination, packet.destination_port),
             },
             direction: packet.direction,
-            user: packet.socket.map_or(User::ROOT, |socket| User { uid: socket.uid.number(), gid: socket.gid.number() }),
+            user: packet
+                .socket
+                .map_or(User::ROOT, |socket| User { uid: socket.uid.number(), gid: socket.gid.number() }),
             interface: packet.in_interface.as_ref().map(|interface| interface.as_str().to_owned()),
             tracking: packet.tracking,
         }
     }
 
     /// The same from another port.
-    fn from_port(self, port: u16) -> Self {
+    fn by_port(self, port: u16) -> Self {
         let port = Port::new(port).expect("the ports that are given away are not 0");
         Self::of(&match self.packet {
             AnyPacket::V4(packet) => {
@@ -135,7 +138,7 @@ impl Volley {
                     if self.answers(shot.flow.destination, shot.flow.protocol) {
                         return Err("to a port that another is from");
                     }
-                    shot = shot.from_port(self.next_port);
+                    shot = shot.by_port(self.next_port);
                     self.next_port += 1;
                 }
             }
