@@ -132,6 +132,11 @@ impl Volley {
         if let Some(why) = wire::untakable(shot.flow.source.ip(), destination, outbound) {
             return Err(why);
         }
+        if outbound && shot.flow.protocol == wire::TCP {
+            // No rule asks for it, and a client that a starting process still holds tries again a second later, when another may
+            // have its port.
+            shot = shot.by_port(ANY_PORT);
+        }
         match shot.flow.protocol {
             wire::TCP | wire::UDP => {
                 while shot.flow.source.port() == ANY_PORT || self.clashes(&shot) {
