@@ -188,6 +188,7 @@ impl<'r> Simulator<'r> {
                 let reason =
                     "chains of iptables-nft and iptables-legacy disagree, and which are called first is not known";
                 outcome.verdict = Verdict::Undecided { reason: reason.to_owned() };
+                outcome.decided_by = None;
             }
         }
         outcome
