@@ -50,7 +50,7 @@ impl Source {
                 let target = Target::of(matches, EngineName::Netlink)?;
                 let mut said = Vec::new();
                 let config = config(matches, None, &mut said)?;
-                let facts = target.facts(&config, &*target.engine()?)?;
+                let facts = target.facts_for_a_question(&config)?;
                 Ok(Self::Plan(Box::new(plan(&config, &facts, &mut said)?), target.engine))
             }
         }
@@ -90,7 +90,7 @@ impl Source {
             let state = state(None, namespace.as_ref())?;
             target.engine = state.installations.first().map_or(target.engine, |installation| installation.engine);
         }
-        let facts = target.facts(&config, &*target.engine()?)?;
+        let facts = target.facts_for_a_question(&config)?;
         let plan = plan(&config, &facts, &mut said)?;
         let planned = match target.engine {
             EngineName::Netlink => Self::Native(Box::new(Native::of(&plan))),
