@@ -25,7 +25,9 @@
 //! The hooks in their order, with a second pass by the loopback interface for what is sent to this host; in each hook the chains by
 //! priority; calls and returns, out of built-in chains too; translation only for the first packet of a connection, by the first
 //! chain that decides; conntrack zones, of which the first one counts, and none once the packet has its connection; packets
-//! without a socket, which have no owner. The engines differ on purpose in a few points, which
+//! without a socket, which have no owner. Not followed is what depends on more than rules and packet: routes, marks, and whether the
+//! interface that a redirected packet came in by has an address to redirect it to (an IPv6 one of the destination's scope; Linux
+//! net/netfilter/nf_nat_redirect.c), without which the kernel drops it. The engines differ on purpose in a few points, which
 //! [`nftables`](crate::nftables) lists; the simulator answers for the one that it is asked about.
 
 mod compile;
