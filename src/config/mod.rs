@@ -5,6 +5,8 @@
 
 mod exclusion;
 mod executables;
+pub mod kubernetes;
+mod profile;
 mod wire;
 
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 pub use exclusion::{GidExclusion, UidExclusion, VirtualNetwork};
 pub use executables::{Executables, FamilyExecutables};
+pub use profile::Profile;
 pub use wire::{Format, Key, Layers};
 
 use crate::model::{ChainName, LogLevel};
