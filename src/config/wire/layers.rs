@@ -168,7 +168,7 @@ fn whole(name: &str) -> String {
 }
 
 /// The text with control characters escaped, so that none can disturb a message.
-fn visible(text: &str) -> String {
+pub(in crate::config) fn visible(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut visible, c| {
         match c.is_control() {
             true => visible.extend(c.escape_debug()),
@@ -178,7 +178,7 @@ fn visible(text: &str) -> String {
     })
 }
 
-fn syntax_problem(document: &str, text: &str, error: node::SyntaxError) -> Problem {
+pub(in crate::config) fn syntax_problem(document: &str, text: &str, error: node::SyntaxError) -> Problem {
     let mut lines = text.lines().map(str::trim);
     let (path, line) = match error.place {
         Some((line, column)) => (format!("{document}: line {line} column {column}"), lines.nth(line.saturating_sub(1))),

@@ -13,6 +13,10 @@ mod value;
 
 pub use keys::Key;
 pub use layers::Layers;
+pub(super) use layers::{syntax_problem, visible};
+pub(super) use nearest::nearest;
+pub(super) use node::Node;
+pub(super) use node::parse as parse_node;
 
 use super::Config;
 use crate::error::Error;

@@ -4,7 +4,7 @@
 const LONGEST: usize = 80;
 
 /// The name among `names` that is nearest to `text`, letter case aside, unless all are far from it.
-pub(super) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(in crate::config) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if text.len() > LONGEST {
         return None;
     }

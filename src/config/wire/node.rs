@@ -10,7 +10,7 @@ use super::Format;
 
 /// A value of a document. Numbers are kept as text, so that a message can quote any of them.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(in crate::config) enum Node {
     Null,
     Bool(bool),
     Number(String),
@@ -22,7 +22,7 @@ pub(super) enum Node {
 
 impl Node {
     /// The text of a text or a number.
-    pub(super) fn scalar(&self) -> Option<&str> {
+    pub(in crate::config) fn scalar(&self) -> Option<&str> {
         match self {
             Self::Number(text) | Self::Text(text) => Some(text),
             _ => None,
@@ -30,7 +30,7 @@ impl Node {
     }
 
     /// The value as a message quotes it; long lists and mappings are cut.
-    pub(super) fn quoted(&self) -> String {
+    pub(in crate::config) fn quoted(&self) -> String {
         let mut text = String::new();
         self.quote(&mut text);
         text
@@ -76,19 +76,19 @@ impl Node {
 
 /// Why a document cannot be read at all.
 #[derive(Debug)]
-pub(super) struct SyntaxError {
+pub(in crate::config) struct SyntaxError {
     /// Line and column, from 1, where they are known.
-    pub(super) place: Option<(usize, usize)>,
+    pub(in crate::config) place: Option<(usize, usize)>,
     /// What the parser says.
-    pub(super) message: String,
+    pub(in crate::config) message: String,
     /// What was expected, for example `JSON`.
-    pub(super) language: &'static str,
+    pub(in crate::config) language: &'static str,
 }
 
 /// Reads a document. An empty one is [`Node::Null`].
 ///
 /// Time and memory stay in proportion to the length of the text, whatever it is.
-pub(super) fn parse(text: &str, format: Format) -> Result<Node, SyntaxError> {
+pub(in crate::config) fn parse(text: &str, format: Format) -> Result<Node, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match format {
         Format::Json => json(text),
