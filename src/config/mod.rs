@@ -3,6 +3,7 @@
 //! A [`Config`] is always valid: each field is a type that can hold nothing else. Text in Kuma's
 //! format becomes a `Config` through [`Config::parse`] or [`Layers`], which report every problem at once.
 
+pub mod dataplane;
 mod exclusion;
 mod executables;
 pub mod kubernetes;
