@@ -27,6 +27,9 @@ pub struct Pod {
     pub containers: Vec<Container>,
     /// `spec.initContainers`.
     pub init_containers: Vec<Container>,
+    /// Whether the pod is a zone proxy and nothing else, according to the Services that select it. That is not in its
+    /// document; without a word about it, Kuma 3 lets such a pod reach no backend.
+    pub zone_proxy_only: bool,
 }
 
 /// A container of a [`Pod`].
@@ -120,6 +123,7 @@ impl Reader<'_> {
             annotations: self.texts(node, &["metadata", "annotations"]),
             containers: self.containers(node, "containers", pod_user),
             init_containers: self.containers(node, "initContainers", pod_user),
+            zone_proxy_only: false,
         }
     }
 
