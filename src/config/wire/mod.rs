@@ -15,8 +15,7 @@ pub use keys::Key;
 pub use layers::Layers;
 pub(super) use layers::{syntax_problem, visible};
 pub(super) use nearest::nearest;
-pub(super) use node::Node;
-pub(super) use node::parse as parse_node;
+pub(super) use node::{Node, parse as parse_node, parse_all as parse_nodes};
 
 use super::Config;
 use crate::error::Error;
