@@ -165,11 +165,15 @@ impl<'a> Wanted<'a> {
     /// Which ports of a backend that meets the other conditions are meant.
     pub(super) fn ports(&self, backend: &Backend, profile: Profile) -> Ports {
         let Some(port) = self.port else { return Ports::All };
+        if self.kind == BackendKind::MeshExternalService && profile == Profile::Kuma3 {
+            return Ports::All;
+        }
         let number = |at: &BackendPort| u32::from(at.number.number()) == port;
-        let name = |at: &BackendPort| at.name.as_ref().is_some_and(|name| *name == port.to_string());
+        // Most names are no numbers, so that it is seldom written out.
+        let digits = |name: &String| name.as_bytes().first().is_some_and(u8::is_ascii_digit);
+        let name = |at: &BackendPort| at.name.as_ref().is_some_and(|name| digits(name) && *name == port.to_string());
         let position = |is: &dyn Fn(&BackendPort) -> bool| backend.ports.iter().position(is).map(Ports::One);
         match profile {
-            Profile::Kuma3 if self.kind == BackendKind::MeshExternalService => Ports::All,
             Profile::Kuma3 => position(&|at| number(at) || name(at)).unwrap_or(Ports::AllInstead),
             // The number is first looked up, and taken for a name if no port has it.
             Profile::Kuma29 => position(&number).or_else(|| position(&name)).unwrap_or(Ports::None),
