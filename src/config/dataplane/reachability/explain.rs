@@ -5,7 +5,7 @@ use std::fmt;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::super::BackendRef;
-use super::resolve::{Ports, Wanted};
+use super::wanted::{Ports, Wanted};
 use super::{Backend, BackendPort, Reachability, Rule};
 
 /// Why one destination is reachable or not. `Display` is the answer in words.
