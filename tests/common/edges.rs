@@ -29,21 +29,9 @@ pub(crate) const INTERFACES: [Interface; 5] = [
         addrs: &["10.77.0.1", "10.77.0.11", "fd77::1", "fd77::11"],
         networks: &["0.0.0.0/0", "::/0"],
     },
-    Interface {
-        name: "br0",
-        addrs: &["172.20.0.1", "fd20::1"],
-        networks: &["172.20.0.0/16", "fd20::/64"],
-    },
-    Interface {
-        name: "br-1",
-        addrs: &["172.21.0.1", "fd21::1"],
-        networks: &["172.21.0.0/16", "fd21::/64"],
-    },
-    Interface {
-        name: "docker0",
-        addrs: &["172.17.0.1", "fd17::1"],
-        networks: &["172.17.0.0/16", "fd17::/64"],
-    },
+    Interface { name: "br0", addrs: &["172.20.0.1", "fd20::1"], networks: &["172.20.0.0/16", "fd20::/64"] },
+    Interface { name: "br-1", addrs: &["172.21.0.1", "fd21::1"], networks: &["172.21.0.0/16", "fd21::/64"] },
+    Interface { name: "docker0", addrs: &["172.17.0.1", "fd17::1"], networks: &["172.17.0.0/16", "fd17::/64"] },
 ];
 
 impl Interface {
@@ -83,7 +71,12 @@ fn within(network: &str, addr: IpAddr) -> bool {
 }
 
 /// Packets for a configuration and facts, of both families. The same bytes give the same packets.
-pub(crate) fn packets(config: &Config, facts: &Facts, u: &mut Unstructured<'_>, count: usize) -> Result<Vec<AnyPacket>> {
+pub(crate) fn packets(
+    config: &Config,
+    facts: &Facts,
+    u: &mut Unstructured<'_>,
+    count: usize,
+) -> Result<Vec<AnyPacket>> {
     let edges = Edges::of(config, facts);
     (0..count).map(|_| edges.packet(u)).collect()
 }
@@ -116,7 +109,8 @@ impl Edges {
         let dns = config.redirect.dns.port;
         let listeners = [inbound.port, outbound.port, dns, Port::DNS];
         let listed = [&inbound.include_ports, &inbound.exclude_ports, &outbound.include_ports, &outbound.exclude_ports];
-        let mut ports: Vec<Port> = listeners.into_iter().flat_map(|port| around_ports(&PortRange::from(port).into())).collect();
+        let mut ports: Vec<Port> =
+            listeners.into_iter().flat_map(|port| around_ports(&PortRange::from(port).into())).collect();
         ports.extend(listed.into_iter().flat_map(around_ports));
         let by_uids = outbound.exclude_ports_for_uids.iter().map(|exclusion| Exclusion {
             protocols: exclusion.protocols.clone(),
@@ -138,7 +132,10 @@ impl Edges {
         Self {
             sidecar,
             ports,
-            source_ports: [dns, Port::DNS].into_iter().flat_map(|port| around_ports(&PortRange::from(port).into())).collect(),
+            source_ports: [dns, Port::DNS]
+                .into_iter()
+                .flat_map(|port| around_ports(&PortRange::from(port).into()))
+                .collect(),
             uids,
             gids,
             v4: addresses::<V4>(config, facts),
@@ -258,8 +255,10 @@ fn addresses<F: Family>(config: &Config, facts: &Facts) -> Vec<Vec<F::Addr>> {
     let servers = facts.resolvers.iter().flat_map(|resolvers| resolvers.of::<F>()).map(Cidr::host);
     let always = [F::localhost(), F::passthrough()];
     let mut addrs: Vec<_> = constants.chain(servers).chain(always).map(|cidr| around_prefix(&cidr)).collect();
-    let hosts = ["10.77.0.2", "172.17.0.2", "172.20.0.2", "203.0.113.9", "fd77::2", "fd17::2", "fd20::2", "2001:db8::9"];
-    let hosts: Vec<_> = hosts.iter().filter_map(|addr| F::from_ip(addr.parse().expect("a literal address is valid"))).collect();
+    let hosts =
+        ["10.77.0.2", "172.17.0.2", "172.20.0.2", "203.0.113.9", "fd77::2", "fd17::2", "fd20::2", "2001:db8::9"];
+    let hosts: Vec<_> =
+        hosts.iter().filter_map(|addr| F::from_ip(addr.parse().expect("a literal address is valid"))).collect();
     // As often as all that was named above.
     let ordinary = vec![hosts; addrs.len()];
     addrs.extend(ordinary);

@@ -81,7 +81,11 @@ pub(crate) fn fly(
         shots,
         sidecar: Sidecar::new(config, facts)?,
         clients: HashMap::new(),
-        by_source: shots.iter().enumerate().map(|(number, shot)| ((shot.flow.protocol, shot.flow.source), number)).collect(),
+        by_source: shots
+            .iter()
+            .enumerate()
+            .map(|(number, shot)| ((shot.flow.protocol, shot.flow.source), number))
+            .collect(),
         seen: vec![Sightings::default(); shots.len()],
     };
     for (number, shot) in shots.iter().enumerate() {
@@ -132,7 +136,9 @@ impl Flight<'_> {
                 self.clients.insert(number, client);
             }
             _ => {
-                let raw = owned_by(shot.user, || Ok(socket(family(shot.flow), SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)?))?;
+                let raw = owned_by(shot.user, || {
+                    Ok(socket(family(shot.flow), SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)?)
+                })?;
                 let to = SockaddrStorage::from(SocketAddr::new(shot.flow.destination.ip(), 0));
                 sendto(raw.as_raw_fd(), &bytes(number, shot), &to, MsgFlags::empty())?;
             }
@@ -176,8 +182,9 @@ impl Flight<'_> {
         match seen.flow.protocol {
             wire::TCP => self.by_source.get(&(wire::TCP, seen.flow.source)).copied(),
             // An echo has the number as well, on its way back.
-            _ => numbered(QUERY, &seen.payload)
-                .filter(|number| self.shots.get(*number).is_some_and(|shot| shot.flow.source.ip() == seen.flow.source.ip())),
+            _ => numbered(QUERY, &seen.payload).filter(|number| {
+                self.shots.get(*number).is_some_and(|shot| shot.flow.source.ip() == seen.flow.source.ip())
+            }),
         }
     }
 
@@ -223,7 +230,8 @@ impl Flight<'_> {
         let mut buffer = [0; 64];
         for listener in &self.sidecar.dns {
             while let Some(heard) = hear(listener, &mut buffer)? {
-                let Some(number) = numbered(QUERY, &buffer[..heard.length]).filter(|number| *number < self.shots.len()) else {
+                let Some(number) = numbered(QUERY, &buffer[..heard.length]).filter(|number| *number < self.shots.len())
+                else {
                     continue;
                 };
                 self.seen[number].heard.push(Hearing { port: self.sidecar.dns_port, original: None });

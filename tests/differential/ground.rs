@@ -135,12 +135,10 @@ impl Ground {
             for (source, protocol) in [("203.0.113.1", wire::ICMP), ("2001:db8::1", wire::ICMPV6)] {
                 let source: IpAddr = source.parse().expect("a literal address is valid");
                 let mut own = interface.addrs.iter().map(|addr| addr.parse().expect("a literal address is valid"));
-                let destination: IpAddr = own.find(|own: &IpAddr| own.is_ipv4() == source.is_ipv4()).expect("one of each");
-                let flow = Flow {
-                    protocol,
-                    source: SocketAddr::new(source, 0),
-                    destination: SocketAddr::new(destination, 0),
-                };
+                let destination: IpAddr =
+                    own.find(|own: &IpAddr| own.is_ipv4() == source.is_ipv4()).expect("one of each");
+                let flow =
+                    Flow { protocol, source: SocketAddr::new(source, 0), destination: SocketAddr::new(destination, 0) };
                 let mut tries = 0;
                 while !self.left()?.iter().any(|(_, seen)| seen.flow == flow.reversed()) {
                     tries += 1;
@@ -243,7 +241,9 @@ pub(crate) fn hear(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<Hea
 /// `None` if there is nothing now. That nobody listens at the other end was said by the kernel, and is no failure.
 pub(crate) fn now<T>(result: nix::Result<T>) -> io::Result<Option<T>> {
     match result {
-        Err(Errno::EAGAIN | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ECONNRESET | Errno::ENOPROTOOPT) => Ok(None),
+        Err(Errno::EAGAIN | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ECONNRESET | Errno::ENOPROTOOPT) => {
+            Ok(None)
+        }
         result => Ok(Some(result?)),
     }
 }

@@ -72,7 +72,8 @@ fn wrong_predictions_are_noticed() {
     for backend in [Backend::Netlink, Backend::IptablesNft] {
         trial::on_new_ground(backend, &printed, |bench, _| {
             for (name, installed, believed) in cases::mistakes() {
-                let (installed, believed) = (Trial::without_packets(name, installed), Trial::without_packets(name, believed));
+                let (installed, believed) =
+                    (Trial::without_packets(name, installed), Trial::without_packets(name, believed));
                 let mut noticed = 0;
                 for seed in 0..20 {
                     let installed = installed.with_packets(seed, 150);

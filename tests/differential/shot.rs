@@ -39,7 +39,8 @@ impl Shot {
 
     fn of_family<F: Family>(any: &AnyPacket, packet: &Packet<F>) -> Self {
         let has_ports = matches!(packet.protocol.number(), wire::TCP | wire::UDP);
-        let endpoint = |addr: F::Addr, port: Port| SocketAddr::new(addr.into(), if has_ports { port.number() } else { 0 });
+        let endpoint =
+            |addr: F::Addr, port: Port| SocketAddr::new(addr.into(), if has_ports { port.number() } else { 0 });
         Self {
             packet: any.clone(),
             flow: Flow {
@@ -48,7 +49,9 @@ impl Shot {
                 destination: endpoint(packet.destination, packet.destination_port),
             },
             direction: packet.direction,
-            user: packet.socket.map_or(User::ROOT, |socket| User { uid: socket.uid.number(), gid: socket.gid.number() }),
+            user: packet
+                .socket
+                .map_or(User::ROOT, |socket| User { uid: socket.uid.number(), gid: socket.gid.number() }),
             interface: packet.in_interface.as_ref().map(|interface| interface.as_str().to_owned()),
             tracking: packet.tracking,
         }

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+};
 
 use crate::wire::Flow;
 
@@ -105,7 +107,8 @@ fn flow(tuple: &[u8]) -> Option<Flow> {
         (_, addr) => Some(IpAddr::from(<[u8; 16]>::try_from(addr?).ok()?)),
     };
     // Protocols without ports have none of these.
-    let port = |kind| attribute(transport, kind).map_or(Some(0), |port| Some(u16::from_be_bytes(port.try_into().ok()?)));
+    let port =
+        |kind| attribute(transport, kind).map_or(Some(0), |port| Some(u16::from_be_bytes(port.try_into().ok()?)));
     Some(Flow {
         protocol: *attribute(transport, 1)?.first()?,
         source: SocketAddr::new(addr(1, 3)?, port(2)?),

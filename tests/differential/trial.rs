@@ -154,7 +154,11 @@ impl Bench<'_> {
             return;
         }
         let (name, backend, packet) = (&trial.name, self.backend, &shot.packet);
-        say(&format!("--- {name}, {backend:?}: {packet}\n{}\n{explanation}\n    but: {}\n{seen:?}", explanation.request, wrong.join("; ")));
+        say(&format!(
+            "--- {name}, {backend:?}: {packet}\n{}\n{explanation}\n    but: {}\n{seen:?}",
+            explanation.request,
+            wrong.join("; ")
+        ));
         if std::env::var_os("KUMATP_DIFFERENTIAL_RULES").is_some() {
             let facts = serde_json::to_string(&trial.facts).expect("facts have a JSON form");
             say(&format!("{:?}\n{facts}\n{}", trial.config, iptables::plan(&trial.plan)));
@@ -202,7 +206,10 @@ impl fmt::Display for Tally {
             f,
             "{configurations} configurations, {packets} packets, {disagreements} disagreements, {uninstalled} uninstallations"
         )?;
-        for (what, counts) in [("ends", self.kinds.iter().map(|(a, b)| (a.as_str(), b)).collect::<Vec<_>>()), ("not sent", self.skipped.iter().map(|(a, b)| (*a, b)).collect())] {
+        for (what, counts) in [
+            ("ends", self.kinds.iter().map(|(a, b)| (a.as_str(), b)).collect::<Vec<_>>()),
+            ("not sent", self.skipped.iter().map(|(a, b)| (*a, b)).collect()),
+        ] {
             write!(f, "\n  {what}:")?;
             for (kind, count) in counts {
                 write!(f, " {count} {kind};")?;

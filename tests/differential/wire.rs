@@ -133,8 +133,11 @@ pub(crate) fn read_content(source: IpAddr, destination: IpAddr, protocol: u8, co
         flags = content[13];
         sequence = u32::from_be_bytes(content[4..8].try_into().ok()?);
     }
-    let flow =
-        Flow { protocol, source: SocketAddr::new(source, ports[0]), destination: SocketAddr::new(destination, ports[1]) };
+    let flow = Flow {
+        protocol,
+        source: SocketAddr::new(source, ports[0]),
+        destination: SocketAddr::new(destination, ports[1]),
+    };
     Some(Seen { flow, flags, sequence, payload })
 }
 
