@@ -3,8 +3,11 @@
 //! A [`Config`] is always valid: each field is a type that can hold nothing else. Text in Kuma's
 //! format becomes a `Config` through [`Config::parse`] or [`Layers`], which report every problem at once.
 
+pub mod dataplane;
 mod exclusion;
 mod executables;
+pub mod kubernetes;
+mod profile;
 mod wire;
 
 use std::path::PathBuf;
@@ -12,6 +15,7 @@ use std::time::Duration;
 
 pub use exclusion::{GidExclusion, UidExclusion, VirtualNetwork};
 pub use executables::{Executables, FamilyExecutables};
+pub use profile::Profile;
 pub use wire::{Format, Key, Layers};
 
 use crate::model::{ChainName, LogLevel};

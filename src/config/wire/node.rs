@@ -10,7 +10,7 @@ use super::Format;
 
 /// A value of a document. Numbers are kept as text, so that a message can quote any of them.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(in crate::config) enum Node {
     Null,
     Bool(bool),
     Number(String),
@@ -22,7 +22,7 @@ pub(super) enum Node {
 
 impl Node {
     /// The text of a text or a number.
-    pub(super) fn scalar(&self) -> Option<&str> {
+    pub(in crate::config) fn scalar(&self) -> Option<&str> {
         match self {
             Self::Number(text) | Self::Text(text) => Some(text),
             _ => None,
@@ -30,10 +30,34 @@ impl Node {
     }
 
     /// The value as a message quotes it; long lists and mappings are cut.
-    pub(super) fn quoted(&self) -> String {
+    pub(in crate::config) fn quoted(&self) -> String {
         let mut text = String::new();
         self.quote(&mut text);
         text
+    }
+
+    /// The same value as JSON has it.
+    pub(in crate::config) fn from_json(value: &serde_json::Value) -> Self {
+        use serde_json::Value;
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Number(number) => Self::Number(number.to_string()),
+            Value::String(text) => Self::Text(text.clone()),
+            Value::Array(items) => Self::List(items.iter().map(Self::from_json).collect()),
+            Value::Object(entries) => {
+                Self::Map(entries.iter().map(|(key, value)| (key.clone(), Self::from_json(value))).collect())
+            }
+        }
+    }
+
+    /// The value at a path of keys; of a key that comes twice, the first.
+    pub(in crate::config) fn at(&self, path: &[&str]) -> Option<&Self> {
+        match (path, self) {
+            ([], node) => Some(node),
+            ([key, rest @ ..], Self::Map(entries)) => entries.iter().find(|(name, _)| name == key)?.1.at(rest),
+            _ => None,
+        }
     }
 
     fn quote(&self, text: &mut String) {
@@ -76,19 +100,19 @@ impl Node {
 
 /// Why a document cannot be read at all.
 #[derive(Debug)]
-pub(super) struct SyntaxError {
+pub(in crate::config) struct SyntaxError {
     /// Line and column, from 1, where they are known.
-    pub(super) place: Option<(usize, usize)>,
+    pub(in crate::config) place: Option<(usize, usize)>,
     /// What the parser says.
-    pub(super) message: String,
+    pub(in crate::config) message: String,
     /// What was expected, for example `JSON`.
-    pub(super) language: &'static str,
+    pub(in crate::config) language: &'static str,
 }
 
 /// Reads a document. An empty one is [`Node::Null`].
 ///
 /// Time and memory stay in proportion to the length of the text, whatever it is.
-pub(super) fn parse(text: &str, format: Format) -> Result<Node, SyntaxError> {
+pub(in crate::config) fn parse(text: &str, format: Format) -> Result<Node, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match format {
         Format::Json => json(text),
