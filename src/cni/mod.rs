@@ -12,10 +12,10 @@
 //!
 //! As with Kuma's plugin, a pod is redirected if its annotation `kuma.io/sidecar-injected` is `true`, unless its namespace
 //! is excluded, or the file says that it uses the host's network, has the container `kuma-init`, or has no container
-//! `kuma-sidecar` ([`Pod::decide`]). The configuration is that of the annotation
+//! `kuma-sidecar` ([`Decision::about`]). The configuration is that of the annotation
 //! `traffic.kuma.io/transparent-proxy-config`, and over it that of the ConfigMap that
-//! `traffic.kuma.io/transparent-proxy-configmap-name` names, which Kuma's plugin ignores. Settings that name files or
-//! programs of the host are refused there.
+//! `traffic.kuma.io/transparent-proxy-configmap-name` names, which Kuma's plugin ignores. What a tenant may not
+//! decide is refused there ([`kubernetes`](crate::config::kubernetes)).
 //!
 //! **A pod that should be redirected and cannot be does not start.** That goes for annotations that nobody hands over,
 //! for wrong ones, for a kernel that refuses, and for rules that are not found in force afterwards.
@@ -28,6 +28,8 @@
 //! | `kubernetes.exclude_namespaces` | namespaces whose pods are left alone; the other keys of Kuma's plugin there are for its client, and are ignored |
 //! | `podFile` | path of the file about a pod, instead of the annotations; `{containerID}`, `{namespace}`, `{name}` and `{uid}` may stand in it |
 //! | `configMapFile` | path of the ConfigMap that a pod names, or of its `config.yaml`; `{namespace}` and `{configMap}` may stand in it |
+//! | `systemConfigMapFile` | path of the operator's own ConfigMap: what only repeats its settings is not refused |
+//! | `profile` | the generation of Kuma that writes the annotations: `kuma-3`, the default, or `kuma-2.9`, where each setting may have an annotation of its own |
 //! | `dns.nameservers` | the name servers of pods |
 //!
 //! A file that is not there is answered with code 11, so that the runtime tries again. Namespace, name and uid are
@@ -66,7 +68,7 @@ mod version;
 pub use failure::{Code, Failure};
 pub use network::{ANNOTATIONS, AttachmentId, Network};
 pub use plugin::{Answer, answer};
-pub use pod::{Decision, Pod, Spec};
+pub use pod::Decision;
 pub use request::{Attachment, Request};
 pub use template::Template;
 pub use version::Version;

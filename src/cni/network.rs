@@ -7,6 +7,7 @@ use super::environment::identifier;
 use super::failure::{self, Code};
 use super::template::Template;
 use super::{Failure, Version};
+use crate::config::Profile;
 use crate::error::{InvalidValue, Problem};
 use crate::facts::Resolvers;
 
@@ -14,7 +15,7 @@ use crate::facts::Resolvers;
 pub const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
 /// The keys of the network configuration that are the plugin's own, so that misspelt ones are noticed.
-const OWN_KEYS: [&str; 3] = ["kubernetes", "podFile", "configMapFile"];
+const OWN_KEYS: [&str; 5] = ["kubernetes", "podFile", "configMapFile", "systemConfigMapFile", "profile"];
 
 /// The key of `kubernetes` that is read. Kuma's plugin has others there, for its Kubernetes client.
 const EXCLUDED: &str = "exclude_namespaces";
@@ -38,6 +39,10 @@ pub struct Network {
     pub pod_file: Option<Template>,
     /// Where the ConfigMaps that pods name are: `configMapFile`.
     pub config_map_file: Option<Template>,
+    /// Where the operator's ConfigMap is: `systemConfigMapFile`. Settings that only repeat its own are not refused.
+    pub system_config_map_file: Option<Template>,
+    /// The generation of Kuma that writes the annotations: `profile`.
+    pub profile: Profile,
     /// Namespaces whose pods are left alone: `kubernetes.exclude_namespaces`.
     pub excluded_namespaces: Vec<String>,
     /// Whether the capability [`ANNOTATIONS`] is asked for; unset where the runtime did not pass `capabilities` on,
@@ -83,6 +88,8 @@ impl Network {
         let previous = whole.object("prevResult").cloned();
         let pod_file = whole.template("podFile", &["containerID", "namespace", "name", "uid"]);
         let config_map_file = whole.template("configMapFile", &["namespace", "configMap"]);
+        let system_config_map_file = whole.template("systemConfigMapFile", &[]);
+        let profile = whole.profile();
         let valid_attachments = whole.attachments();
         let asks_for_annotations =
             whole.object("capabilities").map(|all| all.get(ANNOTATIONS) == Some(&Value::Bool(true)));
@@ -120,6 +127,8 @@ impl Network {
             resolvers,
             pod_file,
             config_map_file,
+            system_config_map_file,
+            profile,
             excluded_namespaces,
             asks_for_annotations,
             valid_attachments,
@@ -244,6 +253,13 @@ impl<'a> Reader<'a, '_> {
             }
         }
         text.to_owned()
+    }
+
+    fn profile(&mut self) -> Profile {
+        self.text("profile").map_or(Ok(Profile::default()), str::parse).unwrap_or_else(|why: InvalidValue| {
+            self.problems.push(why.at("profile"));
+            Profile::default()
+        })
     }
 
     fn template(&mut self, key: &str, placeholders: &[&'static str]) -> Option<Template> {

@@ -3,14 +3,16 @@
 use std::ffi::OsString;
 use std::io::Read;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::failure::Code;
 use super::network::{ANNOTATIONS, Network};
-use super::pod::{Decision, Pod};
+use super::pod::{self, Decision};
 use super::request::{Attachment, Request};
-use super::settings::{CONFIG_MAP, ConfigMap, configuration};
+use super::settings::{CONFIG_MAP, ConfigMaps, configuration};
+use super::template::Template;
 use super::{Failure, Version, host};
+use crate::config::kubernetes::Pod;
 use crate::config::{Config, IpFamilyMode};
 use crate::engine::netlink::Netlink;
 use crate::engine::{Engine, EngineName, Status, state};
@@ -84,7 +86,7 @@ fn add(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<String, Fai
 /// The result of the plugin before this one as it is. Where there is none, the plugin stands alone beside other
 /// networks of the pod, and adds nothing that a result could tell.
 fn result(network: &Network) -> String {
-    let mut result = network.previous.clone().unwrap_or_else(Map::new);
+    let mut result = network.previous.clone().unwrap_or_default();
     result.entry("cniVersion").or_insert_with(|| Value::from(network.version.as_str()));
     Value::Object(result).to_string()
 }
@@ -149,7 +151,7 @@ fn wanted(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<Option<C
         (Some(template), _) => {
             let path = attachment.path("podFile", template, None, "")?;
             let text = host::read("podFile", &path)?;
-            Pod::parse(&text).map_err(|error| {
+            pod::read(&text).map_err(|error| {
                 let details = error
                     .to_string()
                     .lines()
@@ -158,7 +160,7 @@ fn wanted(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<Option<C
                 Failure::new(Code::Pod, "the file about the pod is not valid", details.join("\n"))
             })?
         }
-        (None, Some(annotations)) => Pod::of_annotations(annotations.clone()),
+        (None, Some(annotations)) => Pod::with_annotations(annotations.clone()),
         (None, None) => {
             let message = "it is not known whether the pod is to be redirected";
             return Err(Failure::new(Code::Network, message, unknown_pods()));
@@ -166,14 +168,14 @@ fn wanted(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<Option<C
     };
     // What the runtime says comes first: the file may have been written for any namespace.
     pod.namespace = attachment.args.get("K8S_POD_NAMESPACE").cloned().or(pod.namespace);
-    match pod.decide(&attachment.network.excluded_namespaces).map_err(about)? {
+    match Decision::about(&pod, &attachment.network.excluded_namespaces).map_err(about)? {
         Decision::LeaveAlone { reason } => {
             remarks.push(format!("the pod is left alone: {reason}"));
             Ok(None)
         }
         Decision::Redirect => {
-            let map = config_map(attachment, &pod)?;
-            let (config, notes) = configuration(&pod.annotations, map.as_ref()).map_err(about)?;
+            let maps = config_maps(attachment, &pod)?;
+            let (config, notes) = configuration(pod, &maps, attachment.network.profile).map_err(about)?;
             remarks.extend(notes.iter().map(Note::to_string));
             Ok(Some(config))
         }
@@ -187,18 +189,26 @@ fn unknown_pods() -> String {
     )
 }
 
-/// The ConfigMap that the pod names, and what to call it.
-fn config_map(attachment: &Attachment, pod: &Pod) -> Result<Option<ConfigMap>, Failure> {
-    let Some(name) = pod.annotations.get(CONFIG_MAP).filter(|name| !name.is_empty()) else { return Ok(None) };
-    let Some(template) = &attachment.network.config_map_file else {
-        let details = format!(
-            "{CONFIG_MAP}: '{}' is not known here: expected configMapFile in the network configuration",
-            name.escape_debug()
-        );
-        return Err(Failure::new(Code::Network, "the pod names a ConfigMap", details));
+fn config_maps(attachment: &Attachment, pod: &Pod) -> Result<ConfigMaps, Failure> {
+    let network = &attachment.network;
+    let read = |key: &str, template: Option<&Template>, name: &str| {
+        let path =
+            template.map(|template| attachment.path(key, template, pod.namespace.as_deref(), name)).transpose()?;
+        path.map(|path| host::read(key, &path)).transpose()
     };
-    let path = attachment.path("configMapFile", template, pod.namespace.as_deref(), name)?;
-    Ok(Some(ConfigMap { name: name.clone(), text: host::read("configMapFile", &path)? }))
+    let system = read("systemConfigMapFile", network.system_config_map_file.as_ref(), "")?;
+    let custom = match pod.annotations.get(CONFIG_MAP).filter(|name| !name.is_empty()) {
+        None => None,
+        Some(name) if network.config_map_file.is_none() => {
+            let name = name.escape_debug();
+            let details = format!(
+                "{CONFIG_MAP}: '{name}' is not known here: expected configMapFile in the network configuration"
+            );
+            return Err(Failure::new(Code::Network, "the pod names a ConfigMap", details));
+        }
+        Some(name) => read("configMapFile", network.config_map_file.as_ref(), name)?,
+    };
+    Ok(ConfigMaps { system, custom })
 }
 
 /// The pod's namespace, and the engine for it.
@@ -219,7 +229,8 @@ impl Place {
         let servers_needed = needed.resolv_conf.take().is_some();
         let mut facts = facts::probe_in(&self.namespace, &needed, abilities).map_err(about)?;
         facts.resolvers.clone_from(&network.resolvers);
-        if servers_needed && facts.resolvers.is_none() {
+        // Servers that no rule can name are as good as none.
+        if servers_needed && facts.resolvers.as_ref().is_none_or(|resolvers| resolvers.servers.is_empty()) {
             let details = "redirect.dns.enabled: the name servers of the pod are not known: expected \"capabilities\": \
                            {\"dns\": true} or \"dns\": {\"nameservers\": […]} in the configuration of the plugin, name \
                            servers in prevResult, or redirect.dns.captureAll";

@@ -1,10 +1,6 @@
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-use serde_json::Value;
-
-use crate::config::{Config, Executables, Format, Layers};
-use crate::error::{Error, InvalidValue, Problem};
+use crate::config::kubernetes::{Pod, Sources};
+use crate::config::{Config, Format, Profile};
+use crate::error::{Error, InvalidValue};
 use crate::model::Note;
 
 /// The annotation that holds the whole configuration of a pod's transparent proxy. Kuma's injector writes it.
@@ -13,110 +9,60 @@ const CONFIG: &str = "traffic.kuma.io/transparent-proxy-config";
 /// The annotation that names a ConfigMap with more settings.
 pub(super) const CONFIG_MAP: &str = "traffic.kuma.io/transparent-proxy-configmap-name";
 
-/// A ConfigMap that a pod names, as it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ConfigMap {
-    pub(super) name: String,
-    /// The resource, or the configuration that is in it under `config.yaml`.
-    pub(super) text: String,
+/// The ConfigMaps that a configuration is made from besides the pod, as they were read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct ConfigMaps {
+    /// The operator's.
+    pub(super) system: Option<String>,
+    /// The one in the pod's namespace that the pod names.
+    pub(super) custom: Option<String>,
 }
 
-/// The configuration that a pod asks for: that of the annotation, and over it that of the ConfigMap that it names.
-/// Whoever may write the pod wrote both, so they are refused where they name files or programs of the host, or ask for
-/// rules that would not come into force.
-pub(super) fn configuration(
-    annotations: &BTreeMap<String, String>,
-    map: Option<&ConfigMap>,
-) -> Result<(Config, Vec<Note>), Error> {
-    let text = annotations.get(CONFIG).filter(|text| !text.trim().is_empty());
-    let text =
-        text.ok_or_else(|| InvalidValue::new("", "the configuration of the transparent proxy, in YAML").at(CONFIG))?;
-    let mut layers = Layers::new();
-    layers.document(CONFIG, text, Format::Yaml);
-    if let Some(map) = map {
-        layers.document(&format!("ConfigMap {}", map.name), &map.configuration()?, Format::Yaml);
+/// The configuration that a pod asks for.
+///
+/// In Kuma 3, the injector writes all of it to one annotation, so a pod without that is not what it seems. What a tenant
+/// may not decide is refused in [`crate::config::kubernetes`].
+pub(super) fn configuration(pod: Pod, maps: &ConfigMaps, profile: Profile) -> Result<(Config, Vec<Note>), Error> {
+    let mut sources = Sources::new();
+    sources.profile(profile);
+    let written = pod.annotations.get(CONFIG).is_some_and(|text| !text.trim().is_empty());
+    if !written && profile != Profile::Kuma29 {
+        return Err(InvalidValue::new("", "the configuration of the transparent proxy, in YAML").at(CONFIG).into());
     }
-    let (mut config, notes) = layers.finish().map_err(|error| match error {
-        Error::Config(problems) => Error::Config(problems.into_iter().map(in_annotation).collect()),
-        other => other,
-    })?;
-    let problems = refused(&config);
-    if !problems.is_empty() {
-        return Err(Error::Config(problems));
+    sources.pod(pod);
+    if let Some(text) = &maps.system {
+        sources.config_map(text, Format::Yaml);
     }
-    // The users here are those of the host.
-    config.cni_mode = true;
-    Ok((config, notes))
-}
-
-impl ConfigMap {
-    fn configuration(&self) -> Result<Cow<'_, str>, Error> {
-        let wrong = |path: &str, value: String, expected: &'static str| {
-            Error::from(InvalidValue::new(value, expected).at(format!("ConfigMap {}: {path}", self.name)))
-        };
-        // What cannot be read is told about when it is read as configuration.
-        let Ok(Value::Object(whole)) = yaml_serde::from_str(&self.text) else { return Ok(self.text.as_str().into()) };
-        match (whole.get("kind"), whole.get("data")) {
-            (None, None) => Ok(self.text.as_str().into()),
-            (Some(kind), _) if kind != "ConfigMap" => Err(wrong("kind", kind.to_string(), "ConfigMap")),
-            (_, data) => match data.and_then(|data| data.get("config.yaml")) {
-                Some(Value::String(text)) => Ok(text.clone().into()),
-                other => {
-                    let value = other.map(Value::to_string).unwrap_or_default();
-                    Err(wrong("data[config.yaml]", value, "the configuration as text"))
-                }
-            },
-        }
+    if let Some(text) = &maps.custom {
+        sources.custom_config_map(text, Format::Yaml);
     }
-}
-
-fn in_annotation(mut problem: Problem) -> Problem {
-    if !problem.path.starts_with(CONFIG) && !problem.path.starts_with("ConfigMap ") {
-        problem.path = format!("{CONFIG}: {}", problem.path);
-    }
-    problem
-}
-
-fn refused(config: &Config) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut refuse = |key: &str, value: String, expected: &'static str| {
-        problems.push(in_annotation(InvalidValue::new(value, expected).at(key)));
-    };
-    if config.iptables_executables != Executables::default() {
-        refuse("iptablesExecutables", "a path".into(), "no programs: a pod cannot name those of the host");
-    }
-    let default = Config::default().redirect.dns.resolv_conf;
-    if config.redirect.dns.resolv_conf != default {
-        let path = config.redirect.dns.resolv_conf.display().to_string();
-        refuse("redirect.dns.resolvConfigPath", path, "/etc/resolv.conf: a pod cannot name files of the host");
-    }
-    if config.store_firewalld {
-        refuse("storeFirewalld", "true".into(), "false: a pod cannot change files of the host");
-    }
-    if config.dry_run {
-        refuse("dryRun", "true".into(), "false: the pod would start without its rules");
-    }
-    problems
+    let mut resolved = sources.resolve()?;
+    // The users here are those of the host, so none is looked up.
+    resolved.config.cni_mode = true;
+    // Even the operator may not have pods start without their rules.
+    resolved.config.dry_run = false;
+    Ok((resolved.config, resolved.notes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn both(text: &str, map: Option<&str>) -> Result<Config, Error> {
-        let map = map.map(|text| ConfigMap { name: "web".into(), text: text.into() });
-        configuration(&BTreeMap::from([(CONFIG.to_owned(), text.to_owned())]), map.as_ref()).map(|(config, _)| config)
+    fn pod(annotations: &[(&str, &str)]) -> Pod {
+        Pod::with_annotations(annotations.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())))
     }
 
-    fn of(text: &str) -> Result<Config, Error> {
-        both(text, None)
+    fn of(text: &str, custom: Option<&str>) -> Result<Config, Error> {
+        let mut annotations = vec![(CONFIG, text), ("kuma.io/sidecar-injected", "true")];
+        annotations.extend(custom.map(|_| (CONFIG_MAP, "web")));
+        let maps = ConfigMaps { system: None, custom: custom.map(str::to_owned) };
+        configuration(pod(&annotations), &maps, Profile::Kuma3).map(|(config, _)| config)
     }
 
     #[test]
     fn what_the_injector_writes() {
-        let config =
-            of("cniMode: false\nkumaDPUser: '5678'\nredirect:\n  dns:\n    resolvConfigPath: /etc/resolv.conf\n")
-                .unwrap();
+        let text = "cniMode: false\nkumaDPUser: '5678'\nredirect:\n  dns:\n    resolvConfigPath: /etc/resolv.conf\n";
+        let config = of(text, None).unwrap();
         assert!(config.cni_mode);
         assert_eq!(config.kuma_dp_user.as_deref(), Some("5678"));
     }
@@ -128,39 +74,37 @@ mod tests {
             "redirect: {outbound: {port: 3}}",
             "kind: ConfigMap\ndata:\n  config.yaml: |\n    redirect: {outbound: {port: 3}}\n",
         ] {
-            let config = both(ANNOTATION, Some(map)).unwrap();
+            let config = of(ANNOTATION, Some(map)).unwrap();
             assert_eq!((config.redirect.inbound.port.number(), config.redirect.outbound.port.number()), (1, 3));
-        }
-        for (map, path) in [
-            ("redirect: {outbound: {port: x}}", "ConfigMap web: redirect.outbound.port"),
-            ("kind: Secret", "ConfigMap web: kind"),
-            ("data: {config: ''}", "ConfigMap web: data[config.yaml]"),
-            ("dryRun: true", "dryRun"),
-            ("[1]", "ConfigMap web"),
-        ] {
-            let error = both(ANNOTATION, Some(map)).unwrap_err();
-            assert!(error.problems()[0].path.ends_with(path), "{error}");
         }
     }
 
     #[test]
-    fn refusals_name_the_annotation_and_the_key() {
-        for (text, path) in [
-            ("", CONFIG),
-            (" \n", CONFIG),
-            ("[1]", CONFIG),
-            ("redirect: {inbound: {port: x}}", "transparent-proxy-config: redirect.inbound.port"),
-            ("iptablesExecutables: {iptables: /tmp/evil}", "iptablesExecutables"),
-            ("redirect: {dns: {resolvConfigPath: /proc/1/environ}}", "redirect.dns.resolvConfigPath"),
-            ("storeFirewalld: true", "storeFirewalld"),
-            ("dryRun: true", "dryRun"),
+    fn without_the_annotation() {
+        let annotations = [
+            ("kuma.io/sidecar-injected", "true"),
+            ("kuma.io/transparent-proxying", "enabled"),
+            ("kuma.io/transparent-proxying-inbound-port", "16006"),
+            ("kuma.io/transparent-proxying-outbound-port", "16001"),
+        ];
+        let error = configuration(pod(&annotations), &ConfigMaps::default(), Profile::Kuma3).unwrap_err();
+        assert_eq!(error.problems()[0].path, CONFIG);
+        let (config, _) = configuration(pod(&annotations), &ConfigMaps::default(), Profile::Kuma29).unwrap();
+        assert_eq!(config.redirect.inbound.port.number(), 16006);
+        assert_eq!(of(" ", None).unwrap_err().problems()[0].path, CONFIG);
+    }
+
+    #[test]
+    fn what_a_tenant_may_not_decide() {
+        for text in [
+            "iptablesExecutables: {iptables: /tmp/evil}",
+            "redirect: {dns: {resolvConfigPath: /proc/1/environ}}",
+            "storeFirewalld: true",
+            "dryRun: true",
+            "kumaDPUser: root",
         ] {
-            let error = of(text).unwrap_err();
-            assert!(
-                error.problems()[0].path.starts_with(CONFIG) && error.problems()[0].path.ends_with(path),
-                "{error}"
-            );
+            let error = of(text, None).unwrap_err();
+            assert!(error.problems()[0].path.starts_with(CONFIG), "{text}: {error}");
         }
-        assert_eq!(configuration(&BTreeMap::new(), None).unwrap_err().problems()[0].path, CONFIG);
     }
 }

@@ -20,7 +20,10 @@ impl Template {
     /// Reads a template in which these placeholders may stand.
     pub(super) fn parse(text: &str, placeholders: &[&'static str]) -> Result<Self, InvalidValue> {
         let names: Vec<_> = placeholders.iter().map(|name| format!("{{{name}}}")).collect();
-        let refused = || InvalidValue::new(text, format!("an absolute path in which {} may stand", names.join(", ")));
+        let refused = || {
+            let names = if names.is_empty() { "nothing in braces".to_owned() } else { names.join(", ") };
+            InvalidValue::new(text, format!("the absolute path of a file, in which {names} may stand"))
+        };
         if !text.starts_with('/') || text.ends_with('/') || text.contains('\0') {
             return Err(refused());
         }

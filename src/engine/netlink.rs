@@ -64,7 +64,8 @@ impl Netlink {
 
     /// Notes nothing down outside of the network namespace, for one that goes with its workload. `::6` on the loopback
     /// interface then counts as ours where there are IPv6 rules of ours.
-    pub fn without_record(mut self) -> Self {
+    #[cfg(feature = "cni")]
+    pub(crate) fn without_record(mut self) -> Self {
         self.without_record = true;
         self
     }
