@@ -99,18 +99,22 @@ mod annotations;
 mod config_map;
 mod control_plane;
 mod guard;
+mod offers;
 mod order;
 mod origin;
 mod pod;
 mod read;
 mod resolve;
+mod section;
+mod sources;
 mod written;
 
 pub use annotations::Annotation;
 pub use control_plane::Variable;
 pub use origin::{Contribution, Origin, Source};
 pub use pod::{Container, Pod};
-pub use resolve::{Resolved, Sources};
+pub use section::transparent_proxying;
+pub use sources::{Resolved, Sources};
 pub use written::to_annotation;
 
 #[cfg(doc)]

@@ -29,6 +29,9 @@ pub struct Pod {
     pub init_containers: Vec<Container>,
     /// `spec.hostNetwork`: whether it is in the network namespace of its host.
     pub host_network: bool,
+    /// Whether the pod is a zone proxy and nothing else, according to the Services that select it. That is not in its
+    /// document; without a word about it, Kuma 3 lets such a pod reach no backend.
+    pub zone_proxy_only: bool,
 }
 
 /// A container of a [`Pod`].
@@ -123,6 +126,7 @@ impl Reader<'_> {
             containers: self.containers(node, "containers", pod_user),
             init_containers: self.containers(node, "initContainers", pod_user),
             host_network: self.host_network(node),
+            zone_proxy_only: false,
         }
     }
 

@@ -1,173 +1,45 @@
 //! From all sources to one configuration.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
-use super::annotations::{self, of_key};
+use super::annotations;
 use super::config_map::{ConfigMap, EMBEDDED};
 use super::control_plane::{self, ControlPlane};
+use super::offers::{Offer, default_of};
 use super::order::{Rank, Situation, is_operators, order};
 use super::read::Annotations;
-use super::{Contribution, Origin, Pod, Source, guard, pod, to_annotation};
-use crate::config::wire::{Field, Node, ROWS, Reading, Row, ValueSource};
-use crate::config::{Config, Format, Profile};
+use super::section::section;
+use super::{Contribution, Origin, Pod, Resolved, Source, Sources, pod};
+use crate::config::wire::{Field, Node, ROWS, Reading, Row, ValueSource, visible};
+use crate::config::{Config, Profile};
 use crate::error::{Error, InvalidValue, Problem};
 use crate::model::Note;
-use crate::net::{Gid, Port, PortRange, PortSet, Uid};
+use crate::net::{Port, PortRange, PortSet, Uid};
 
 const EXCLUDE_INBOUND_PORTS: &str = "redirect.inbound.excludePorts";
 const INBOUND_ENABLED: &str = "redirect.inbound.enabled";
 
-/// Everything that the configuration of a pod's transparent proxy depends on. Each part is optional, and may be given in
-/// any order; one that is given twice replaces the first, except for the control plane's variables, which add up.
-#[derive(Debug, Default)]
-pub struct Sources {
-    profile: Profile,
-    pod: Pod,
-    control_plane: ControlPlane,
-    config_map: Option<ConfigMap>,
-    custom: Option<ConfigMap>,
-    /// Of the pod's document.
-    problems: Vec<Problem>,
-    notes: Vec<Note>,
-}
-
-/// What comes of [`Sources`].
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Resolved {
-    /// The configuration.
-    pub config: Config,
-    /// Where each of its keys came from, in the order of the reference ([`Key::all`](crate::config::Key::all)).
-    pub origins: Vec<Origin>,
-    /// What to look at: settings without effect, names that are probably misspelt.
-    pub notes: Vec<Note>,
-    /// The user that the sidecar runs as.
-    pub sidecar_uid: Uid,
-    /// The group that the sidecar runs as, according to the control plane.
-    pub sidecar_gid: Gid,
-    /// Whether the pod is a gateway: `kuma.io/gateway`.
-    pub gateway: bool,
-    /// Whether the injector has been at the pod: `kuma.io/sidecar-injected`.
-    pub injected: bool,
-    /// Whether the configuration is that of `traffic.kuma.io/transparent-proxy-config`.
-    pub from_annotation: bool,
-    /// Where the sidecar serves the application's probes, if it does.
-    pub probe_proxy_port: Option<Port>,
-    /// Where Envoy's administration listens; none where that is switched off.
-    pub admin_port: Option<Port>,
-}
-
-impl Resolved {
-    /// Where the value of a key came from.
-    pub fn origin(&self, key: &str) -> Option<&Origin> {
-        self.origins.iter().find(|origin| origin.key == key)
-    }
-
-    /// The annotations about the transparent proxy that the injector writes to the pod.
-    pub fn annotations(&self) -> BTreeMap<&'static str, String> {
-        let port = |port: Option<Port>| port.map_or(0, Port::number).to_string();
-        let mut annotations = BTreeMap::from([
-            (annotations::INJECTED, "true".to_owned()),
-            (annotations::CONFIG, to_annotation(&self.config)),
-            (annotations::PROBE_PROXY_PORT, port(self.probe_proxy_port)),
-            (annotations::ADMIN_PORT, port(self.admin_port)),
-        ]);
-        if self.config.cni_mode {
-            annotations.insert(annotations::NETWORKS, "kuma-cni".to_owned());
-        }
-        annotations
-    }
-}
-
-impl Sources {
-    /// None yet; Kuma's defaults come of it.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Which generation of Kuma the sources are for.
-    pub fn profile(&mut self, profile: Profile) {
-        self.profile = profile;
-    }
-
-    /// The pod.
-    pub fn pod(&mut self, pod: Pod) {
-        self.pod = pod;
-        self.problems.clear();
-        self.notes.clear();
-    }
-
-    /// The pod, as a `Pod` document.
-    pub fn pod_document(&mut self, text: &str, format: Format) {
-        self.problems.clear();
-        self.notes.clear();
-        self.pod = Pod::read(text, format, &mut self.problems, &mut self.notes);
-    }
-
-    /// The environment of the control plane, of which the variables of [`Variable::all`](super::Variable::all) count. An
-    /// empty one counts as not set.
-    pub fn control_plane<I>(&mut self, variables: I)
-    where
-        I: IntoIterator<Item = (String, String)>,
-    {
-        self.control_plane.extend(variables);
-    }
-
-    /// The ConfigMap of the system namespace, which the operator writes: a `ConfigMap` document, or the configuration
-    /// that one holds under `config.yaml`.
-    pub fn config_map(&mut self, text: &str, format: Format) {
-        self.config_map = Some(ConfigMap::read("system ConfigMap", text, format));
-    }
-
-    /// The ConfigMap of the pod's namespace that `traffic.kuma.io/transparent-proxy-configmap-name` names, in the same
-    /// form. Without that annotation it has no effect, which a note says.
-    pub fn custom_config_map(&mut self, text: &str, format: Format) {
-        self.custom = Some(ConfigMap::read("custom ConfigMap", text, format));
-    }
-
-    /// The configuration, and where it came from.
-    ///
-    /// # Errors
-    /// [`Error::Config`] with every problem of every source, also of values that another source replaces. The path is the
-    /// name of the annotation or variable, or the name of the ConfigMap with the path of the key.
-    pub fn resolve(self) -> Result<Resolved, Error> {
-        Resolver::new(self).finish()
-    }
-}
-
-/// What one source says about a key.
-#[derive(Debug, Clone)]
-struct Offer {
-    source: Source,
-    value: Value,
-    /// What messages call the key there.
-    path: String,
-    /// What is wrong if something is redirected to this port, which is 0.
-    zero: Option<Problem>,
-}
-
-struct Resolver {
-    profile: Profile,
-    pod: Pod,
-    situation: Situation,
-    annotations: Annotations,
-    control_plane: ControlPlane,
-    control_plane_reading: Reading,
+/// A configuration in the making.
+pub(super) struct Resolver {
+    pub(super) profile: Profile,
+    pub(super) pod: Pod,
+    pub(super) situation: Situation,
+    pub(super) annotations: Annotations,
+    pub(super) control_plane: ControlPlane,
+    pub(super) control_plane_reading: Reading,
     /// The operator's ConfigMap.
-    system: Option<ConfigMap>,
+    pub(super) system: Option<ConfigMap>,
     /// The tenant's, if it counts.
-    custom: Option<ConfigMap>,
-    written: Option<Reading>,
-    config: Config,
-    origins: Vec<Origin>,
-    problems: Vec<Problem>,
-    notes: Vec<Note>,
+    pub(super) custom: Option<ConfigMap>,
+    pub(super) written: Option<Reading>,
+    pub(super) config: Config,
+    pub(super) origins: Vec<Origin>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) notes: Vec<Note>,
 }
 
 impl Resolver {
-    fn new(sources: Sources) -> Self {
+    pub(super) fn new(sources: Sources) -> Self {
         let Sources { profile, pod, control_plane, config_map, custom, mut problems, mut notes } = sources;
         let annotations = Annotations::read(&pod.annotations, profile, &mut problems);
         annotations::remarks(&pod.annotations, profile, &mut notes);
@@ -242,16 +114,12 @@ impl Resolver {
                 self.custom = None;
             }
             (Some(name), None) => {
-                let text = format!(
-                    "the ConfigMap '{}' was not given, so its settings are missing",
-                    crate::config::wire::visible(name)
-                );
+                let text = format!("the ConfigMap '{}' was not given, so its settings are missing", visible(name));
                 self.notes.push(Note::warning(annotation, text));
             }
             (Some(name), Some(map)) => {
                 if let Some(other) = map.name.as_ref().filter(|other| *other != name) {
-                    let expected =
-                        format!("'{}', the name of the ConfigMap that was given", crate::config::wire::visible(other));
+                    let expected = format!("'{}', the name of the ConfigMap that was given", visible(other));
                     self.problems.push(InvalidValue::new(name, expected).at(annotation));
                 }
             }
@@ -259,7 +127,7 @@ impl Resolver {
         }
     }
 
-    fn finish(mut self) -> Result<Resolved, Error> {
+    pub(super) fn finish(mut self) -> Result<Resolved, Error> {
         self.judge_annotations();
         if !self.situation.written {
             let inbound = ROWS.iter().find(|row| row.path == INBOUND_ENABLED);
@@ -282,6 +150,8 @@ impl Resolver {
         self.judge_users(sidecar_uid);
         let probe_proxy_port = Port::new(self.probe_proxy_port());
         self.judge_probes(probe_proxy_port);
+        let Self { pod, profile, config, problems, notes, .. } = &mut self;
+        let transparent_proxying = section(pod, *profile, Some(config), problems, notes);
         let sidecar_gid = self.control_plane.gid();
         match sidecar_gid {
             Some(sidecar_gid) if self.problems.is_empty() => Ok(Resolved {
@@ -294,6 +164,7 @@ impl Resolver {
                 injected: self.annotations.injected,
                 from_annotation: self.situation.written,
                 probe_proxy_port,
+                transparent_proxying,
                 admin_port: Port::new(
                     self.annotations.admin_port.unwrap_or_else(|| self.control_plane.port(control_plane::ADMIN_PORT)),
                 ),
@@ -327,16 +198,12 @@ impl Resolver {
             !container.name.starts_with("kuma-") && container.run_as_user == Some(sidecar)
         };
         for container in self.pod.containers.iter().filter(is_application) {
-            let path =
-                format!("spec.containers[{}].securityContext.runAsUser", crate::config::wire::visible(&container.name));
+            let path = format!("spec.containers[{}].securityContext.runAsUser", visible(&container.name));
             let expected = "another uid than the sidecar's, whose connections are not redirected";
             self.problems.push(InvalidValue::new(sidecar.to_string(), expected).at(path));
         }
         for container in self.pod.init_containers.iter().filter(is_application) {
-            let path = format!(
-                "spec.initContainers[{}].securityContext.runAsUser",
-                crate::config::wire::visible(&container.name)
-            );
+            let path = format!("spec.initContainers[{}].securityContext.runAsUser", visible(&container.name));
             let text = format!("{sidecar} is the sidecar's uid, so its connections are not redirected");
             self.notes.push(Note::warning(path, text));
         }
@@ -403,93 +270,6 @@ impl Resolver {
         }
     }
 
-    /// The first source in the order of the key, without the ConfigMap of the pod's namespace.
-    fn base(&mut self, row: &'static Row) -> Offer {
-        let default = default_of(row);
-        for rank in order(row.path, self.situation) {
-            let offer = match rank {
-                Rank::Annotation => self.annotation(row),
-                Rank::Written => self.written(row),
-                Rank::ConfigMap | Rank::ConfigMapChanged => self.config_map(row),
-                Rank::ControlPlane | Rank::ControlPlaneChanged => self.control_plane(row),
-            };
-            let changed = matches!(rank, Rank::ConfigMapChanged | Rank::ControlPlaneChanged)
-                // A configuration without a user leaves it to the host; a pod has one.
-                || (row.path == "kumaDPUser" && *rank == Rank::Written);
-            if let Some(offer) = offer.filter(|offer| !changed || offer.value != default) {
-                return offer;
-            }
-        }
-        Offer { source: Source::Default, value: default, path: row.path.to_owned(), zero: None }
-    }
-
-    /// What comes over the rest.
-    fn over(&mut self, row: &'static Row) -> Option<Offer> {
-        if self.profile == Profile::Kuma29 || is_operators(row.path) {
-            return None;
-        }
-        self.custom(row)
-    }
-
-    /// What every source says, whether it counts or not.
-    fn all(&mut self, row: &'static Row) -> Vec<Offer> {
-        let system = self.system(row);
-        [self.custom(row), self.written(row), self.annotation(row), system, self.control_plane(row)]
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-
-    fn written(&mut self, row: &'static Row) -> Option<Offer> {
-        offer(self.written.as_mut()?, row.path, Source::Annotation(annotations::CONFIG))
-    }
-
-    /// In the older way of delivery, one setting stands for two keys.
-    fn spoken_for(&self, key: &'static str) -> &'static str {
-        match key {
-            "redirect.dns.captureAll" if self.situation.legacy => "redirect.dns.enabled",
-            key => key,
-        }
-    }
-
-    fn annotation(&mut self, row: &'static Row) -> Option<Offer> {
-        let key = self.spoken_for(row.path);
-        offer(&mut self.annotations.reading, key, Source::Annotation(of_key(key)?.name()))
-    }
-
-    fn control_plane(&mut self, row: &'static Row) -> Option<Offer> {
-        let key = self.spoken_for(row.path);
-        let variable = control_plane::of_key(key)?.name();
-        let source = Source::ControlPlane { variable, set: self.control_plane.is_set(variable) };
-        offer(&mut self.control_plane_reading, key, source)
-    }
-
-    /// The ConfigMap that counts as such.
-    fn config_map(&mut self, row: &'static Row) -> Option<Offer> {
-        match self.profile == Profile::Kuma29 && self.custom.is_some() {
-            true => self.custom(row),
-            false => self.system(row),
-        }
-    }
-
-    fn system(&mut self, row: &'static Row) -> Option<Offer> {
-        let map = self.system.as_mut()?;
-        offer(&mut map.reading, row.path, Source::ConfigMap(map.label.clone()))
-    }
-
-    fn custom(&mut self, row: &'static Row) -> Option<Offer> {
-        let map = self.custom.as_mut()?;
-        offer(&mut map.reading, row.path, Source::CustomConfigMap(map.label.clone()))
-    }
-
-    /// Refuses what a tenant may not decide.
-    fn guard(&mut self, row: &'static Row) {
-        let operators = self.system(row).map_or_else(|| default_of(row), |offer| offer.value);
-        for offer in [self.written(row), self.custom(row)].into_iter().flatten() {
-            self.problems.extend(guard::check(row.path, &offer.value, &operators, &offer.path));
-        }
-    }
-
     /// Adds the ports that must reach the pod as they are to those that are excluded.
     fn add_ports(&mut self, offer: &mut Offer) -> Vec<Contribution> {
         if self.situation.written || !self.situation.inbound {
@@ -508,8 +288,7 @@ impl Resolver {
             None => {
                 let running = self.pod.init_containers.iter().filter(|container| container.restarts);
                 for container in running.chain(&self.pod.containers).filter(|one| one.name != pod::SIDECAR) {
-                    let source =
-                        Source::Pod(format!("probes of container {}", crate::config::wire::visible(&container.name)));
+                    let source = Source::Pod(format!("probes of container {}", visible(&container.name)));
                     wanted.extend(container.probe_ports.iter().map(|port| (source.clone(), *port)));
                 }
             }
@@ -562,7 +341,7 @@ impl Resolver {
                     "{} = {} has no effect; {} decides, with {}",
                     row.path, offer.value, winner.source, winner.value
                 );
-                self.notes.push(Note::warning(crate::config::wire::visible(&offer.path), text));
+                self.notes.push(Note::warning(visible(&offer.path), text));
             }
         }
     }
@@ -578,19 +357,6 @@ impl Resolver {
             true => Note::warning(offer.path, text),
             false => Note::info(offer.path, text),
         });
-    }
-}
-
-fn offer(reading: &mut Reading, key: &'static str, source: Source) -> Option<Offer> {
-    let (value, zero) = reading.value(key)?;
-    let path = reading.path(key).unwrap_or(key).to_owned();
-    Some(Offer { source, value, path, zero })
-}
-
-fn default_of(row: &'static Row) -> Value {
-    match row.field {
-        Field::Value(at) | Field::Port(at, _) => at(&mut Config::default()).write(),
-        _ => Value::Null,
     }
 }
 
