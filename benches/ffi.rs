@@ -13,9 +13,10 @@ use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
 use kumatp::config::{Config, Format};
-use kumatp::engine::Engine as _;
 use kumatp::engine::netlink::Netlink;
+use kumatp::engine::{Engine as _, EngineName};
 use kumatp::net::Uid;
+use kumatp::simulate::{Packets, Simulator};
 use kumatp::{Facts, policy, render};
 use nix::libc::{RTLD_LOCAL, RTLD_NOW, dlerror, dlopen, dlsym};
 use nix::sched::{CloneFlags, unshare};
@@ -31,6 +32,7 @@ struct Library {
     capable_host: unsafe extern "C" fn(u32, *mut Handle, *mut Handle) -> i32,
     build: unsafe extern "C" fn(Handle, Handle, *mut Handle, *mut Handle) -> i32,
     render: unsafe extern "C" fn(Handle, u32, u32, u32, *mut Handle, *mut Handle) -> i32,
+    explain: unsafe extern "C" fn(Handle, u32, *const c_char, usize, *mut Handle, *mut Handle) -> i32,
     apply: unsafe extern "C" fn(Handle, u32, i32, u32, *mut Handle, *mut Handle) -> i32,
     uninstall: unsafe extern "C" fn(Handle, u32, i32, u32, *mut Handle, *mut Handle) -> i32,
     version: unsafe extern "C" fn() -> u32,
@@ -60,6 +62,7 @@ impl Library {
                 capable_host: symbol(library, c"kumatp_facts_capable_host"),
                 build: symbol(library, c"kumatp_plan_build"),
                 render: symbol(library, c"kumatp_plan_render"),
+                explain: symbol(library, c"kumatp_plan_explain"),
                 apply: symbol(library, c"kumatp_plan_apply"),
                 uninstall: symbol(library, c"kumatp_uninstall"),
                 version: symbol(library, c"kumatp_abi_version"),
@@ -98,6 +101,7 @@ fn main() {
     println!("{}", path().display());
     for (name, exclusions, n) in [("by default", 0, 400), ("with 1,000 exclusions", 1_000, 60)] {
         plan_and_render(&library, name, exclusions, rounds(n));
+        explain(&library, name, exclusions, rounds(n));
     }
     start(rounds(100));
     if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
@@ -156,6 +160,39 @@ fn plan_and_render(library: &Library, name: &str, exclusions: usize, rounds: usi
         },
     );
     assert!(lengths.0.get() > 1000 && lengths.0 == lengths.1, "both have rendered the same");
+}
+
+/// One packet a call, so that each makes a simulator of the plan.
+fn explain(library: &Library, name: &str, exclusions: usize, rounds: usize) {
+    const PACKET: &str = "inbound tcp 10.0.0.5:8080";
+    let text = document(exclusions);
+    let config = Config::parse(&text, Format::Yaml).expect("valid");
+    let plan = policy::plan(&config, &Facts::capable_host(Uid::SIDECAR)).expect("a plan");
+    // SAFETY: as above.
+    let c_plan = unsafe {
+        let config = made(|out, err| (library.config_parse)(text.as_ptr().cast(), text.len(), 2, out, err));
+        let facts = made(|out, err| (library.capable_host)(5678, out, err));
+        made(|out, err| (library.build)(config, facts, out, err))
+    };
+    let lengths = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    compare(
+        &format!("explain a packet {name}"),
+        rounds,
+        || {
+            let packets: Packets = black_box(PACKET).parse().expect("a packet");
+            let simulator = Simulator::of(black_box(&plan), EngineName::Netlink);
+            let answers = packets.answers(|packet| simulator.explain(packet));
+            // The line feed of the library's documents.
+            lengths.0.set(serde_json::to_string_pretty(&answers).expect("JSON").len() + 1);
+        },
+        // SAFETY: as above.
+        || unsafe {
+            let text = made(|out, err| (library.explain)(c_plan, 1, PACKET.as_ptr().cast(), PACKET.len(), out, err));
+            lengths.1.set((library.text_len)(text));
+            (library.text_free)(text);
+        },
+    );
+    assert!(lengths.0.get() > 300 && lengths.0 == lengths.1, "both have explained the same");
 }
 
 fn apply(library: &Library, rounds: usize) {

@@ -707,6 +707,123 @@ kumatp_status kumatp_nft_removal(struct kumatp_text **out,
 void kumatp_plan_free(struct kumatp_plan *plan);
 
 /**
+ * Says what would become of packets with a plan's rules in force, without a kernel: where each ends, and which
+ * rules it meets.
+ *
+ * The packets are a document: one packet as text, or JSON, which is an object or a text for one packet, or a list of
+ * both. What is not said of a packet has an ordinary value.
+ *
+ * As text, a packet is "outbound" (which may be left out), "inbound" or "forwarded"; the protocol; the destination, an
+ * address with a port; and as wanted, in any order: "from" and the source, with or without a port; "uid N"; "gid N"; "no-socket"
+ * (made by the kernel itself); "in" and "out", each with an interface; "new" (by default), "midstream", "established" or
+ * "invalid", its state in connection tracking. Such as "tcp 10.1.2.3:443 uid 1000", and "inbound tcp [fd00::5]:8080".
+ *
+ * As an object, its members are "direction", "protocol", "destination", "destinationPort", "source", "sourcePort", "uid",
+ * "gid", "noSocket", "inInterface", "outInterface" and "tracking", with the same words: ports and ids are numbers, "noSocket" is
+ * true or false, all else is text.
+ *
+ * The result is a JSON document: an object for one packet, and for a list a list of objects in the same order. The
+ * members of an object: "verdict", an object whose member "end" is "delivered", "redirected" (with the number "port"),
+ * "dropped", "established" (it goes where its connection goes) or "undecided" (with "reason"); "zone", the number of the
+ * conntrack zone; "log", its lines in the kernel log, each with "prefix" and "level"; "trace", the rules that matched, in
+ * order, each with "table", "chain", "effect" and, where there are any, "number" (in its chain, from 1), "rule" (its text),
+ * "purpose" and "key" (the configuration key that asked for it); and, where a rule decided, "decidedBy", its
+ * index in "trace".
+ *
+ * @param plan  lent
+ * @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES
+ * @param packets  the document, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if a packet is not valid, with each that is not: the field is
+ *         "packet", or "packets[2]" for the third of a list, and of an object its member ("packets[2].uid")
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_plan_simulate(const struct kumatp_plan *plan,
+                                   uint32_t engine,
+                                   const char *packets,
+                                   size_t len,
+                                   struct kumatp_text **out,
+                                   struct kumatp_error **err);
+
+/**
+ * Says what would become of connections and queries with a plan's rules in force, without a kernel: of their first
+ * packet, and of the answer to it.
+ *
+ * The result is a JSON document: an object for one packet, and for a list a list of objects in the same order. The
+ * members of an object: "summary", a paragraph for people; "packet", the packet as an object; "request", what becomes of it,
+ * as kumatp_plan_simulate() has it; and, where an answer is to be expected, "reply": an object with "packet" and "outcome"
+ * of the answer, and "arrival", which is "asSent", "translatedBack" (it seems to come from where the request was sent) or
+ * "lost" (with "reason").
+ *
+ * @param plan  lent
+ * @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES
+ * @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return as kumatp_plan_simulate()
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_plan_explain(const struct kumatp_plan *plan,
+                                  uint32_t engine,
+                                  const char *packets,
+                                  size_t len,
+                                  struct kumatp_text **out,
+                                  struct kumatp_error **err);
+
+/**
+ * Writes the packets that a plan's rules tell apart, as a JSON document: for each rule packets that it is for, and
+ * packets that differ from those in one thing so that it is not.
+ *
+ * It is a list of texts that kumatp_plan_simulate() takes as it is. The same plan gives the same list.
+ *
+ * @param plan  lent
+ * @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES
+ * @param[out] out  the list; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_plan_edges(const struct kumatp_plan *plan,
+                                uint32_t engine,
+                                struct kumatp_text **out,
+                                struct kumatp_error **err);
+
+/**
+ * Says what is different between the rules of two plans, and whose traffic it concerns, as a JSON document.
+ *
+ * Its members: "removed" and "added", the rules that only the first and only the second plan has: objects with
+ * "family" ("ipv4" or "ipv6"), "table", "chain", "rule" and, where there is one, "key"; "reordered", the chains whose common
+ * rules come in another order; "traffic", the classes of packets that are treated in another way: objects with "example" (a
+ * packet as an object), "tried" (how many of the packets that were tried are of this class), "before" and "after",
+ * each with "verdict" and "zone" as kumatp_plan_simulate() has them, "log" (a number of lines) and, where there is one, "key".
+ * The packets that are tried are those of kumatp_plan_edges() of both.
+ *
+ * @param before  the first plan, lent
+ * @param after  the second plan, lent
+ * @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES
+ * @param[out] out  the difference; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_plan_diff(const struct kumatp_plan *before,
+                               const struct kumatp_plan *after,
+                               uint32_t engine,
+                               struct kumatp_text **out,
+                               struct kumatp_error **err);
+
+/**
  * Asks whether an engine could carry a plan out in a network namespace. Nothing changes; the kernel may load modules.
  *
  * @param plan  lent
@@ -800,6 +917,60 @@ kumatp_status kumatp_resolv_conf_restore(const char *etc,
                                          size_t len,
                                          struct kumatp_text **out,
                                          struct kumatp_error **err);
+
+/**
+ * Says what becomes of connections and queries with all the rules that are in force in a network namespace, ours and those of
+ * others: of their first packet, and of the answer to it. Nothing is sent, and nothing changes.
+ *
+ * Our tables of nf_tables are read from the kernel; what is in tables of iptables, its programs list, which are run only if
+ * there are some. Other tables of nf_tables are not looked into. Where the answer depends on rules that are there and could not
+ * be read, or on a part of a rule that is not known here, the "end" of a "verdict" is "undecided".
+ *
+ * The result is a JSON document: "answers", which is for one packet an object, and for a list a list of objects in the
+ * same order, each as kumatp_plan_explain() has it; and "notes", what is not known of the rules, as kumatp_config_notes() has
+ * them.
+ *
+ * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
+ * @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if a packet is not valid; KUMATP_E_PERMISSION if the caller may not
+ *         look; KUMATP_E_OS; KUMATP_E_UNSUPPORTED if this build of the library reads no host
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_installed_explain(int32_t netns_fd,
+                                       const char *packets,
+                                       size_t len,
+                                       struct kumatp_text **out,
+                                       struct kumatp_error **err);
+
+/**
+ * Says what applying a plan in a network namespace would change: between the rules that are installed there, by any version of
+ * this library, of kumatp or of kumactl, and those of the plan. Nothing changes.
+ *
+ * The rules of others are not compared.
+ *
+ * The result is a JSON document: "diff", as kumatp_plan_diff() has it from what is installed to the plan; "engine", which has
+ * installed what there is ("netlink" or "iptables"; "netlink" if there is nothing), and as which the rules of the plan are
+ * written; and "notes", what could not be read, as kumatp_config_notes() has them.
+ *
+ * @param plan  lent
+ * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
+ * @param[out] out  the difference; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_PERMISSION if the caller may not look; KUMATP_E_OS; KUMATP_E_UNSUPPORTED if
+ *         this build of the library reads no host
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_installed_diff(const struct kumatp_plan *plan,
+                                    int32_t netns_fd,
+                                    struct kumatp_text **out,
+                                    struct kumatp_error **err);
 
 /**
  * Looks at what is installed in a network namespace, by any engine, and how it compares with a plan. Changes nothing.
@@ -944,11 +1115,15 @@ kumatp_status kumatp_firewalld_unstore(const char *path,
 /**
  * Translates iptables-save or iptables-restore text, whoever wrote it, into another syntax.
  *
- * The text may have the headings "### IPv4 ###" and "### IPv6 ###"; without them, it is all IPv4.
+ * The text may have the headings "### IPv4 ###" and "### IPv6 ###", or the lines that iptables-save and ip6tables-save begin
+ * with; without them, it is all IPv4.
  *
  * KUMATP_SYNTAX_NFT is a script for "nft -f" that puts the rules into our own tables; KUMATP_SYNTAX_FIREWALLD is a whole
  * direct.xml; KUMATP_SYNTAX_JSON has the members "ipv4" and "ipv6", as far as the text has them, each with "tables":
- * objects with "name", "chains" and "rules".
+ * objects with "name", "chains" and "rules". A rule has "chain", "placement" ("append", or an object whose member "insert" is a
+ * place from 1), "spec" (its text), and either "rule" or "unknown" (what is not known here) and "parts": "matches", the conditions,
+ * of which those with the "match" "unknown" have "text"; "target", such as "drop", "jump", "goto" (both with "chain"), "unknown" (with
+ * "name" and "text") or "none"; and "goesOn", whether it is certain that the packet goes on to the next rule unchanged.
  *
  * @param text  the rules, lent; at most KUMATP_MAX_TEXT bytes
  * @param len  their length in bytes, or KUMATP_NUL_TERMINATED
@@ -966,6 +1141,56 @@ kumatp_status kumatp_save_translate(const char *text,
                                     uint32_t syntax,
                                     struct kumatp_text **out,
                                     struct kumatp_error **err);
+
+/**
+ * Says what would become of connections and queries with the rules of iptables-save text in force, whoever wrote them, without
+ * a kernel: of their first packet, and of the answer to it.
+ *
+ * A rule with a part that is not known here is judged by what is known of it; where that is not enough, the "end" of a
+ * "verdict" is "undecided".
+ *
+ * @param text  the rules, as kumatp_save_translate() takes them, lent; at most KUMATP_MAX_TEXT bytes
+ * @param text_len  their length in bytes, or KUMATP_NUL_TERMINATED
+ * @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
+ * @param packets_len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  what becomes of them, as kumatp_plan_explain() has it; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the text is not of the syntax, or if packets are not valid or of
+ *         a family that the text has nothing of
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_save_explain(const char *text,
+                                  size_t text_len,
+                                  const char *packets,
+                                  size_t packets_len,
+                                  struct kumatp_text **out,
+                                  struct kumatp_error **err);
+
+/**
+ * Says what would be different if a plan's rules were in force in the place of those in iptables-save text, and whose
+ * traffic it concerns.
+ *
+ * The rules of the text that count are those of any version of this library, of kumatp and of kumactl; the rules of others are
+ * not compared. A family that the text has nothing of has no rules, so give what iptables-save and ip6tables-save print.
+ *
+ * @param plan  the plan, with its rules as KUMATP_ENGINE_IPTABLES installs them, lent
+ * @param text  the rules, as kumatp_save_translate() takes them, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  their length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  the difference, as kumatp_plan_diff() has it from the text to the plan; the caller's, for
+ *         kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the text is not of the syntax
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_save_diff(const struct kumatp_plan *plan,
+                               const char *text,
+                               size_t len,
+                               struct kumatp_text **out,
+                               struct kumatp_error **err);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -13,6 +13,7 @@
 //!  Facts  ──┘                      │
 //!    ▲                             ├─▶ render    iptables-restore text, nft script, firewalld XML, JSON,
 //!    │                             │               pictures as Mermaid and DOT
+//!    │                             ├─▶ simulate  a packet → where it ends, and the rules that decided
 //!    │ facts::probe                └─▶ engine    makes the rules the ones that are in force
 //! ```
 //!
@@ -21,6 +22,7 @@
 //!   `facts::probe` reads the host, and only an engine changes it.
 //! - A [`Plan`] is the product: typed rules of both families, each with the configuration key that
 //!   asked for it.
+//! - [`simulate`] says what the kernel would do with a packet, so that rules can be unit-tested.
 //!
 //! Same inputs, same bytes: there is no clock, no global state, no logger, and no environment read
 //! in the library.

@@ -1,35 +1,10 @@
 //! The command as a user meets it: what it prints where, and its exit status.
 #![cfg(feature = "cli")]
 
-#[path = "common/skip.rs"]
-mod skip;
+#[path = "common/command.rs"]
+mod command;
 
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
-
-/// Runs the command without this process's `KUMA_*` variables.
-fn kumatp(args: &[&str], stdin: &str) -> Output {
-    with_variables(args, stdin, &[])
-}
-
-fn with_variables(args: &[&str], stdin: &str, variables: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kumatp"));
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("KUMA") {
-            command.env_remove(name);
-        }
-    }
-    command.envs(variables.iter().copied());
-    let mut child = command.spawn().unwrap();
-    // A command that reads nothing may be gone by now.
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    child.wait_with_output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
+use self::command::{in_a_namespace, kumatp, refused, text, with_variables};
 
 /// A dry run for IPv4 and root as the sidecar, of which nothing depends on this machine.
 fn rules(args: &[&str], stdin: &str) -> String {
@@ -39,17 +14,6 @@ fn rules(args: &[&str], stdin: &str) -> String {
     assert_eq!(text(&output.stderr), "", "a clean run writes nothing to standard error");
     assert_eq!(output.status.code(), Some(0));
     text(&output.stdout)
-}
-
-/// Refused: the exit status, nothing on standard output, and these words on standard error.
-fn refused(status: i32, args: &[&str], stdin: &str, words: &[&str]) {
-    let output = kumatp(args, stdin);
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{args:?}: {stderr}");
-    assert_eq!(text(&output.stdout), "", "{args:?}");
-    for word in words {
-        assert!(stderr.contains(word), "{args:?} does not say {word}: {stderr}");
-    }
 }
 
 #[test]
@@ -259,7 +223,9 @@ fn completion_scripts() {
 
 #[test]
 fn help_says_what_everything_is_for() {
-    for command in ["install", "uninstall", "render", "translate", "validate", "completion"] {
+    for command in
+        ["install", "uninstall", "status", "explain", "diff", "render", "translate", "validate", "completion"]
+    {
         let output = kumatp(&[command, "--help"], "");
         assert_eq!(output.status.code(), Some(0));
         assert!(text(&output.stdout).contains("Usage: kumatp"), "{command}");
@@ -271,24 +237,6 @@ fn help_says_what_everything_is_for() {
     {
         assert!(help.contains(flag), "{flag}");
     }
-}
-
-/// Runs a script in a network namespace of its own, with `$KUMATP` for the command; `None` where that
-/// is not possible here.
-fn in_a_namespace(script: &str) -> Option<Output> {
-    let possible = Command::new("unshare").args(["-rnm", "mount", "-t", "tmpfs", "run", "/run"]).output();
-    if !possible.as_ref().is_ok_and(|output| output.status.success()) {
-        skip::skipped(&format!("user namespaces and the program unshare are needed: {possible:?}"));
-        return None;
-    }
-    let prepare = "set -eu; mount -t tmpfs run /run; code() { set +e; \"$@\" >/dev/null 2>&1; echo $?; set -e; }\n";
-    let output = Command::new("unshare")
-        .args(["-rnm", "sh", "-c", &format!("{prepare}{script}")])
-        .env("KUMATP", env!("CARGO_BIN_EXE_kumatp"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
-    Some(output)
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The guides and the README say what the code does. `KUMATP_BLESS=1` rewrites the table of keys and the README's picture.
+//! The guides and the README say what the code does. `KUMATP_BLESS=1` rewrites the table of keys,
+//! the README's picture and the quoted files.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -67,4 +68,42 @@ fn the_readme_shows_the_default_rules() {
         return std::fs::write(&path, format!("{head}```mermaid\n{drawn}```\n{tail}")).unwrap();
     }
     assert!(shown == drawn, "the README's picture is stale: run KUMATP_BLESS=1 cargo test --test guide");
+}
+
+/// Replaces the text between two marks.
+fn put(text: &mut String, begin: &str, end: &str, inside: &str) {
+    let from = text.find(begin).unwrap_or_else(|| panic!("no {begin:?}")) + begin.len();
+    let to = from + text[from..].find(end).unwrap_or_else(|| panic!("no {end:?} behind {begin:?}"));
+    text.replace_range(from..to, inside);
+}
+
+/// What the failed expectation of the page says.
+fn failure() -> String {
+    let mut config = Config::default();
+    config.redirect.inbound.exclude_ports = "22".parse().unwrap();
+    config.redirect.outbound.exclude_ports = "9000-9100".parse().unwrap();
+    let plan = kumatp::policy::plan(&config, &kumatp::Facts::capable_host(kumatp::net::Uid::SIDECAR)).unwrap();
+    let rules = kumatp::simulate::Simulator::of(&plan, kumatp::engine::EngineName::Netlink);
+    let expected = std::panic::AssertUnwindSafe(|| rules.expect("tcp 10.1.2.3:9042").redirected_to(15001));
+    let said = std::panic::catch_unwind(expected).unwrap_err();
+    format!("{}\n", said.downcast_ref::<String>().unwrap())
+}
+
+#[test]
+fn the_page_on_testing_quotes_the_examples_and_a_failure() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join("src/guide/testing.md");
+    let written = std::fs::read_to_string(&path).unwrap();
+    let mut expected = written.clone();
+    for (begin, file) in [("\n```go\n", "examples/go/rules_test.go"), ("\n```c\n", "examples/c/rules_test.c")] {
+        assert!(written.contains(&format!("`{file}`")), "{file}");
+        put(&mut expected, begin, "```", &std::fs::read_to_string(root.join(file)).unwrap());
+    }
+    put(&mut expected, "\n```text\n", "```", &failure());
+    if std::env::var_os("KUMATP_BLESS").is_some() {
+        std::fs::write(&path, &expected).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(written == expected, "src/guide/testing.md is stale: run KUMATP_BLESS=1 cargo test --test guide");
+    assert!(written.contains("\n> nat KUMA_MESH_OUTBOUND 1: ") && written.contains("EXPECT_REDIRECTED(plan, "));
 }

@@ -4,7 +4,20 @@
 use std::path::Path;
 
 /// The sources of the C ABI.
-const SOURCES: [&str; 10] = ["mod", "error", "text", "config", "facts", "plan", "engine", "state", "save", "firewalld"];
+const SOURCES: [&str; 12] = [
+    "mod",
+    "error",
+    "text",
+    "config",
+    "facts",
+    "plan",
+    "simulate",
+    "engine",
+    "installed",
+    "state",
+    "save",
+    "firewalld",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -39,6 +39,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "firewalld",
             "engine",
             "netlink",
+            "simulate",
         ],
     ),
 ];

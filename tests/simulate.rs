@@ -77,6 +77,86 @@ fn saved_text_does_what_the_plan_says() {
     assert!(packets > 1000, "{packets} packets");
 }
 
+/// Any text that can be read gives an answer to any packet: total, and in bounded time.
+#[test]
+fn any_rules_and_any_packet_give_an_answer() {
+    const WORDS: [&str; 44] = [
+        "-j",
+        "-j",
+        "-g",
+        "-p",
+        "-m",
+        "!",
+        "-s",
+        "-d",
+        "-i",
+        "-o",
+        "A",
+        "B",
+        "C",
+        "OUTPUT",
+        "tcp",
+        "udp",
+        "icmp",
+        "10.0.0.0/8",
+        "0.0.0.0/0",
+        "127.0.0.1",
+        "lo",
+        "eth+",
+        "--dport",
+        "--sport",
+        "53",
+        "1:65535",
+        "multiport",
+        "--dports",
+        "1,2,3",
+        "owner",
+        "--uid-owner",
+        "1-5",
+        "--gid-owner",
+        "conntrack",
+        "--ctstate",
+        "NEW,INVALID",
+        "SNAT",
+        "RETURN",
+        "DROP",
+        "ACCEPT",
+        "REDIRECT",
+        "--to-ports",
+        "CT",
+        "--zone",
+    ];
+    let (mut read, mut answered) = (0, 0);
+    arbtest(|u| {
+        let mut text = "*nat\n:OUTPUT DROP [0:0]\n:PREROUTING ACCEPT [0:0]\n:A -\n:B -\n:C -\n".to_owned();
+        for _ in 0..u.int_in_range(0..=12)? {
+            let chain = u.choose(&["OUTPUT", "PREROUTING", "A", "B", "C"])?;
+            let words = (0..u.int_in_range(0..=6)?).map(|_| u.choose(&WORDS).copied());
+            let words = words.collect::<Result<Vec<_>, _>>()?.join(" ");
+            let target =
+                u.choose(&["A", "B", "C", "RETURN", "DROP", "MARK --set-mark 1", "REDIRECT --to-ports 15001", "LOG"])?;
+            text += &format!("-A {chain} {words} -j {target}\n");
+        }
+        text += "COMMIT\n";
+        let Ok(saved) = save::parse::<V4>(&text) else { return Ok(()) };
+        let Ok(simulator) = Simulator::of_saved(Some(&saved), None) else { return Ok(()) };
+        read += 1;
+        for packet in simulator.edges().iter().take(60) {
+            let explanation = simulator.explain(packet);
+            let outcome = &explanation.request;
+            assert!(outcome.decided_by.is_none_or(|at| at < outcome.trace.len()), "{text}\n{outcome}");
+            assert_eq!(outcome, &simulator.run(packet), "{text}");
+            assert!(!explanation.to_string().is_empty() && serde_json::to_string(&explanation).is_ok());
+            answered += 1;
+        }
+        Ok(())
+    })
+    .size_min(300)
+    .size_max(3_000)
+    .budget_ms(2_000);
+    assert!(read > 50 && answered > 1_000, "{read} texts, {answered} answers");
+}
+
 /// A plan with one rule changed.
 struct Mutant {
     plan: Plan,

@@ -27,8 +27,10 @@ mod config;
 mod facts;
 
 mod plan;
+mod simulate;
 
 mod engine;
+mod installed;
 mod state;
 
 mod firewalld;
@@ -39,8 +41,10 @@ pub use self::engine::*;
 pub use self::error::*;
 pub use self::facts::*;
 pub use self::firewalld::*;
+pub use self::installed::*;
 pub use self::plan::*;
 pub use self::save::*;
+pub use self::simulate::*;
 pub use self::state::*;
 pub use self::text::*;
 

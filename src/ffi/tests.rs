@@ -6,6 +6,9 @@ use serde_json::Value;
 use super::boundary::{ErrorSlot, NUL_TERMINATED, guard};
 use super::*;
 
+mod rules;
+mod simulate;
+
 /// What a call gave: the handle, or the status with the parts of the error.
 type Given<T> = Result<*mut T, (kumatp_status, String, Option<String>)>;
 
@@ -146,6 +149,17 @@ fn every_pointer_is_checked() {
             ("plan", &|e| kumatp_plan_render(null(), KUMATP_SYNTAX_NFT, KUMATP_FAMILY_ALL, 0, &mut null_mut(), e)),
             ("out", &|e| kumatp_plan_notes(plan, no_text, e)),
             ("plan", &|e| kumatp_plan_notes(null(), &mut null_mut(), e)),
+            ("out", &|e| kumatp_plan_simulate(plan, KUMATP_ENGINE_NETLINK, text, len, no_text, e)),
+            ("plan", &|e| kumatp_plan_simulate(null(), KUMATP_ENGINE_NETLINK, text, len, &mut null_mut(), e)),
+            ("packets", &|e| kumatp_plan_simulate(plan, KUMATP_ENGINE_NETLINK, null(), 1, &mut null_mut(), e)),
+            ("out", &|e| kumatp_plan_explain(plan, KUMATP_ENGINE_NETLINK, text, len, no_text, e)),
+            ("plan", &|e| kumatp_plan_explain(null(), KUMATP_ENGINE_NETLINK, text, len, &mut null_mut(), e)),
+            ("packets", &|e| kumatp_plan_explain(plan, KUMATP_ENGINE_NETLINK, null(), 1, &mut null_mut(), e)),
+            ("out", &|e| kumatp_plan_edges(plan, KUMATP_ENGINE_NETLINK, no_text, e)),
+            ("plan", &|e| kumatp_plan_edges(null(), KUMATP_ENGINE_NETLINK, &mut null_mut(), e)),
+            ("out", &|e| kumatp_plan_diff(plan, plan, KUMATP_ENGINE_NETLINK, no_text, e)),
+            ("before", &|e| kumatp_plan_diff(null(), plan, KUMATP_ENGINE_NETLINK, &mut null_mut(), e)),
+            ("after", &|e| kumatp_plan_diff(plan, null(), KUMATP_ENGINE_NETLINK, &mut null_mut(), e)),
             ("out", &|e| kumatp_plan_apply(plan, KUMATP_ENGINE_NETLINK, -1, 0, no_text, e)),
             ("plan", &|e| kumatp_plan_apply(null(), KUMATP_ENGINE_NETLINK, -1, 0, &mut null_mut(), e)),
             ("out", &|e| kumatp_uninstall(null(), KUMATP_ENGINE_NETLINK, -1, 0, no_text, e)),
@@ -154,6 +168,16 @@ fn every_pointer_is_checked() {
             ("plan", &|e| kumatp_plan_check(null(), KUMATP_ENGINE_NETLINK, -1, 0, e)),
             ("out", &|e| kumatp_state_read(plan, -1, 0, null_mut(), e)),
             ("state", &|e| kumatp_state_to_json(null(), &mut null_mut(), e)),
+            ("out", &|e| kumatp_installed_explain(-1, text, len, no_text, e)),
+            ("packets", &|e| kumatp_installed_explain(-1, null(), 1, &mut null_mut(), e)),
+            ("out", &|e| kumatp_installed_diff(plan, -1, no_text, e)),
+            ("plan", &|e| kumatp_installed_diff(null(), -1, &mut null_mut(), e)),
+            ("out", &|e| kumatp_save_explain(text, len, text, len, no_text, e)),
+            ("text", &|e| kumatp_save_explain(null(), 1, text, len, &mut null_mut(), e)),
+            ("packets", &|e| kumatp_save_explain(text, len, null(), 1, &mut null_mut(), e)),
+            ("out", &|e| kumatp_save_diff(plan, text, len, no_text, e)),
+            ("plan", &|e| kumatp_save_diff(null(), text, len, &mut null_mut(), e)),
+            ("text", &|e| kumatp_save_diff(plan, null(), 1, &mut null_mut(), e)),
             ("out", &|e| kumatp_save_translate(text, len, KUMATP_SYNTAX_NFT, no_text, e)),
             ("out", &|e| kumatp_firewalld_merge(plan, text, 0, no_text, e)),
             ("plan", &|e| kumatp_firewalld_merge(null(), text, 0, &mut null_mut(), e)),
@@ -220,6 +244,10 @@ fn numbers_and_flags_that_are_not_known_are_refused() {
         refused("sidecar_uid", call(|out, err| kumatp_facts_capable_host(u32::MAX, out, err)).map(drop));
         for engine in [0, 3, 4, KUMATP_ENGINE_ALL] {
             refused("engine", text_of(call(|out, err| kumatp_plan_apply(plan, engine, -1, 0, out, err))));
+            refused("engine", text_of(call(|out, err| kumatp_plan_simulate(plan, engine, text, len, out, err))));
+            refused("engine", text_of(call(|out, err| kumatp_plan_explain(plan, engine, text, len, out, err))));
+            refused("engine", text_of(call(|out, err| kumatp_plan_edges(plan, engine, out, err))));
+            refused("engine", text_of(call(|out, err| kumatp_plan_diff(plan, plan, engine, out, err))));
         }
         for engines in [0, 4, KUMATP_ENGINE_ALL - 1] {
             refused("engines", text_of(call(|out, err| kumatp_uninstall(null(), engines, -1, 0, out, err))));
@@ -496,6 +524,8 @@ fn without_a_host_every_function_that_needs_one_says_so() {
             kumatp_plan_apply(plan, engine, -1, 0, &mut null_mut(), null_mut()),
             kumatp_uninstall(null(), engine, -1, 0, &mut null_mut(), null_mut()),
             kumatp_state_read(plan, -1, 0, &mut null_mut(), null_mut()),
+            kumatp_installed_explain(-1, c"icmp 10.1.2.3".as_ptr(), NUL_TERMINATED, &mut null_mut(), null_mut()),
+            kumatp_installed_diff(plan, -1, &mut null_mut(), null_mut()),
             kumatp_resolv_conf_restore(null(), 0, &mut null_mut(), null_mut()),
         ] {
             assert_eq!(status, KUMATP_E_UNSUPPORTED);

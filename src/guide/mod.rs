@@ -1,9 +1,18 @@
-//! Guides: what the rules are for, and every configuration key.
+//! Guides: what the rules are for, how names of the mesh are resolved, every configuration key, and how rules are tested.
 
 pub mod configuration {
     #![doc = include_str!("configuration.md")]
 }
 
+pub mod names {
+    #![doc = include_str!("names.md")]
+}
+
 pub mod rules {
     #![doc = include_str!("rules.md")]
+}
+
+pub mod testing {
+    // Its examples read YAML.
+    #![cfg_attr(any(feature = "yaml", not(doctest)), doc = include_str!("testing.md"))]
 }

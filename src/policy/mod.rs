@@ -179,6 +179,16 @@ fn settings_without_effect(config: &Config) -> Vec<Note> {
     if dns.capture_all && !dns.enabled {
         notes.push(Note::warning("redirect.dns.captureAll", "has no effect, since redirect.dns.enabled is false"));
     }
+    for (index, network) in config.redirect.vnet.iter().enumerate().filter(|(_, network)| network.network.prefix() == 0)
+    {
+        notes.push(Note::warning(
+            format!("redirect.vnet.networks[{index}]"),
+            format!(
+                "{} is all addresses, so no connection of {} leaves it to be redirected",
+                network.network, network.interface
+            ),
+        ));
+    }
     if dns.enabled && outbound.insert {
         notes.push(Note::warning(
             "redirect.outbound.insertRedirectInsteadOfAppend",

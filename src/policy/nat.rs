@@ -38,7 +38,9 @@ fn prerouting<F: Family>(context: &Context<'_, F>, networks: &Networks<F>) -> Ch
                 .comment("redirect DNS queries from this virtual network to the sidecar")
                 .because(interface.origin()),
         );
-        chain.push(interface.tcp_rule(redirect.outbound.port));
+        if let Some(rule) = interface.tcp_rule(redirect.outbound.port) {
+            chain.push(rule);
+        }
     }
     let jump = Rule::new(Target::jump(&redirect.inbound.chains.decide))
         .with(Transport::tcp())
@@ -401,17 +403,21 @@ impl<F: Family> Interface<F> {
     }
 
     /// Sends TCP that leaves the network to the outbound listener. One rule can name only one
-    /// network that is not meant; several need a chain.
-    fn tcp_rule(&self, outbound_port: Port) -> Rule<F> {
+    /// network that is not meant; several need a chain. Nothing leaves a network of all addresses, and iptables-nft refuses
+    /// a rule that says so.
+    fn tcp_rule(&self, outbound_port: Port) -> Option<Rule<F>> {
         let rule = match &self.chain {
+            None if self.networks[0].1.prefix() == 0 => return None,
             None => Rule::new(Target::redirect(outbound_port)).with(Match::not_to(self.networks[0].1.clone())),
             Some(chain) => Rule::new(Target::jump(chain)),
         };
-        rule.inserted()
+        let rule = rule
+            .inserted()
             .with(Match::on(self.pattern.clone()))
             .with(Transport::tcp())
             .comment(Self::WORDS)
-            .because(self.origin())
+            .because(self.origin());
+        Some(rule)
     }
 
     fn chain(&self, outbound_port: Port) -> Option<Chain<F>> {

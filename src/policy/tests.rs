@@ -166,3 +166,14 @@ fn every_rule_has_a_comment_and_an_origin() {
     }
     assert!(plan.v6.unwrap().rules().all(|(_, _, rule)| rule.comment.is_some() && rule.origin.is_some()));
 }
+
+/// iptables-nft refuses a rule for what is not in 0.0.0.0/0, and no packet would match it.
+#[test]
+fn nothing_leaves_a_network_of_all_addresses() {
+    let mut config = Config::default();
+    config.redirect.vnet = vec!["docker0:0.0.0.0/0".parse().unwrap()];
+    let text = text(&config, &facts());
+    assert!(!text.contains("0.0.0.0/0") && text.contains("-i docker0"), "{text}");
+    let warnings = warnings(&config, &facts()).join("\n");
+    assert!(warnings.contains("redirect.vnet.networks[0]: 0.0.0.0/0 is all addresses"), "{warnings}");
+}

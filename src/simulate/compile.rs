@@ -61,7 +61,7 @@ fn line<'r, F: Family>(table: TableName, chain: &'r ChainName, index: usize, rul
     Line { tests: tests(&rule.matches), act, place: Place::rule(F::NAME, table.as_str(), chain.as_str(), index, rule) }
 }
 
-fn act<'r, F: Family>(rule: &'r Rule<F>, places: &HashMap<&ChainName, usize>, engine: EngineName) -> Act {
+fn act<F: Family>(rule: &Rule<F>, places: &HashMap<&ChainName, usize>, engine: EngineName) -> Act {
     match &rule.target {
         Target::Accept => Act::Accept,
         Target::Drop => Act::Drop,

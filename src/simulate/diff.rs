@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::outcome::{Outcome, Place, Verdict};
 use super::packet::{AnyPacket, Direction, IpProtocol};
+use super::program::Line;
 use super::{Program, Simulator};
 use crate::model::Origin;
 use crate::net::FamilyName;
@@ -49,6 +50,13 @@ pub struct Listed<'r> {
     /// The configuration key that it came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<Origin>,
+}
+
+impl Listed<'_> {
+    /// The chain, and the rule.
+    fn place(&self) -> ((FamilyName, &str, &str), Option<&str>) {
+        ((self.family, self.table, self.chain), self.rule.as_deref())
+    }
 }
 
 /// Packets that the two sets treat in different ways, by an example.
@@ -97,19 +105,24 @@ impl Fate {
 
 impl<'r> Simulator<'r> {
     /// What is different in `after`: its rules, and whose traffic it concerns. The packets that are tried are those of
-    /// [`edges`](Self::edges) of both.
+    /// [`edges`](Self::edges) of both, and more of those that rules which only one of them has are for.
     pub fn diff(&self, after: &Simulator<'r>) -> Diff<'r> {
         let mut diff = Diff { removed: Vec::new(), added: Vec::new(), reordered: Vec::new(), traffic: Vec::new() };
         for (a, b) in [(&self.v4, &after.v4), (&self.v6, &after.v6)] {
             diff.compare(a, b);
         }
-        diff.traffic = self.changes(after);
+        diff.traffic = self.changes(after, &diff);
         diff
     }
 
-    fn changes(&self, after: &Simulator<'_>) -> Vec<Change> {
+    fn changes(&self, after: &Simulator<'_>, diff: &Diff<'_>) -> Vec<Change> {
         let mut seen = HashSet::new();
-        let packets = self.edges().into_iter().chain(after.edges());
+        let changed: HashSet<_> = diff.removed.iter().chain(&diff.added).map(Listed::place).collect();
+        let closer = |line: &Line<'_>| {
+            let texts = line.place.listed();
+            texts.iter().any(|text| changed.contains(&(line.place.chain(), Some(text.as_str()))))
+        };
+        let packets = self.edges_closer(&closer).into_iter().chain(after.edges_closer(&closer));
         let mut classes: HashMap<_, usize> = HashMap::new();
         let mut changes: Vec<Change> = Vec::new();
         for packet in packets.filter(|packet| seen.insert(packet.clone())) {

@@ -17,19 +17,27 @@ const SPANS: usize = 4;
 
 impl Simulator<'_> {
     /// Packets that these rules tell apart: for each rule, packets that it is for, and packets that differ from those in one thing
-    /// so that it is not. Each once, in a fixed order. What the first rule of
-    /// each kind is for is combined with every other kind.
+    /// so that it is not. Each once, in a fixed order. What the first rule of each kind is for is combined with every other kind.
     ///
     /// They are good witnesses of a change: what two sets of rules do differently, they do mostly differently with one of these.
     pub fn edges(&self) -> Vec<AnyPacket> {
+        self.edges_closer(&|_| false)
+    }
+
+    /// The same, where what these lines are for is combined with every kind too, as far as they are not too many.
+    pub(super) fn edges_closer(&self, to: &dyn Fn(&Line<'_>) -> bool) -> Vec<AnyPacket> {
         let mut packets: Vec<AnyPacket> = Vec::new();
-        packets.extend(of_program::<V4>(&self.v4, self).into_iter().map(AnyPacket::V4));
-        packets.extend(of_program::<V6>(&self.v6, self).into_iter().map(AnyPacket::V6));
+        packets.extend(of_program::<V4>(&self.v4, self, to).into_iter().map(AnyPacket::V4));
+        packets.extend(of_program::<V6>(&self.v6, self, to).into_iter().map(AnyPacket::V6));
         packets
     }
 }
 
-fn of_program<F: Family>(program: &Program<'_>, simulator: &Simulator<'_>) -> Vec<Packet<F>> {
+fn of_program<F: Family>(
+    program: &Program<'_>,
+    simulator: &Simulator<'_>,
+    closer: &dyn Fn(&Line<'_>) -> bool,
+) -> Vec<Packet<F>> {
     let ordinary = Ordinary::of::<F>(program);
     let mut wanted = vec![Wanted::default(); 4];
     wanted[1].protocol = Some(Protocol::Udp.number());
@@ -37,11 +45,20 @@ fn of_program<F: Family>(program: &Program<'_>, simulator: &Simulator<'_>) -> Ve
     wanted[3].user = Some(simulator.sidecar.number().into());
     let lines: Vec<&Line<'_>> = program.chains.iter().flat_map(|chain| &chain.lines).collect();
     let kinds = kinds(&lines);
+    let mut left = KINDS;
     for line in lines {
         let around = Wanted::around(line, &ordinary);
         // What one rule is for, another may be for as well, by what the first one does not ask for.
         let is_kind = kinds.iter().any(|kind| *kind == around[0]);
-        for packet in if is_kind { &around[..] } else { &[] } {
+        let combined = match is_kind {
+            true => &around[..],
+            false if left > 0 && closer(line) => {
+                left -= 1;
+                &around[..1]
+            }
+            false => &[],
+        };
+        for packet in combined {
             wanted.extend(kinds.iter().map(|kind| packet.clone().or(kind)));
         }
         wanted.extend(around);
@@ -171,11 +188,7 @@ impl Wanted {
         let inside = Self::inside(line);
         let mut all = vec![inside.clone()];
         for test in &line.tests {
-            for change in Self::changes(test, ordinary) {
-                let mut near = inside.clone();
-                change(&mut near);
-                all.push(near);
-            }
+            inside.beside(test, ordinary, &mut all);
         }
         all
     }
@@ -184,7 +197,13 @@ impl Wanted {
         match test {
             Test::Interface { out, pattern, negated: false } => self.set_interface(*out, name_of(pattern)),
             Test::Protocol { number, negated: false } => self.protocol = Some(*number),
-            Test::Protocol { number, negated: true } => self.protocol = Some(if *number == 6 { 17 } else { 6 }),
+            Test::Protocol { number, negated: true } => {
+                self.protocol = Some(if *number == Protocol::Tcp.number() {
+                    Protocol::Udp.number()
+                } else {
+                    Protocol::Tcp.number()
+                })
+            }
             Test::Value { field, spans, negated: false } => self.set(*field, spans.as_slice().first().map(|s| s.first)),
             Test::MidStream => self.tracking = Some(Tracking::MidStream),
             Test::CtState { states, negated } => {
@@ -196,45 +215,46 @@ impl Wanted {
         }
     }
 
-    /// Ways to be at another edge of a condition, or beyond one.
-    fn changes(test: &Test, ordinary: &Ordinary) -> Vec<Box<dyn Fn(&mut Self)>> {
-        let mut changes: Vec<Box<dyn Fn(&mut Self)>> = Vec::new();
+    /// What is at another edge of a condition, or beyond one.
+    fn beside(&self, test: &Test, ordinary: &Ordinary, all: &mut Vec<Self>) {
+        let mut add = |change: &dyn Fn(&mut Self)| {
+            let mut near = self.clone();
+            change(&mut near);
+            all.push(near);
+        };
         match test {
             Test::Interface { out, pattern, .. } => {
                 for name in [name_of(pattern), Some(ordinary.interface.clone())] {
-                    let out = *out;
-                    changes.push(Box::new(move |wanted| wanted.set_interface(out, name.clone())));
+                    add(&|wanted| wanted.set_interface(*out, name.clone()));
                 }
             }
             Test::Protocol { .. } => {
-                for number in [6, 17] {
-                    changes.push(Box::new(move |wanted| wanted.protocol = Some(number)));
+                for number in [Protocol::Tcp.number(), Protocol::Udp.number()] {
+                    add(&|wanted| wanted.protocol = Some(number));
                 }
             }
             Test::Value { field, spans, .. } => {
-                let field = *field;
                 let spans = spans.as_slice();
                 let ends = spans.iter().take(SPANS - 1).chain(spans.iter().skip(SPANS - 1).last());
                 for Span { first, last } in ends {
                     for value in [first.checked_sub(1), Some(*first), Some(*last), last.checked_add(1)] {
-                        changes.push(Box::new(move |wanted| wanted.set(field, value.or(Some(0)))));
+                        add(&|wanted| wanted.set(*field, value.or(Some(0))));
                     }
                 }
                 if matches!(field, Field::User | Field::Group) {
-                    changes.push(Box::new(|wanted| wanted.no_socket = true));
+                    add(&|wanted| wanted.no_socket = true);
                     // Whoever is meant may send anywhere.
-                    changes.push(Box::new(|wanted| (wanted.user, wanted.group) = (None, None)));
+                    add(&|wanted| (wanted.user, wanted.group) = (None, None));
                 }
             }
-            Test::MidStream => changes.push(Box::new(|wanted| wanted.tracking = None)),
+            Test::MidStream => add(&|wanted| wanted.tracking = None),
             Test::CtState { .. } => {
                 for tracking in [Tracking::New, Tracking::Established, Tracking::Invalid] {
-                    changes.push(Box::new(move |wanted| wanted.tracking = Some(tracking)));
+                    add(&|wanted| wanted.tracking = Some(tracking));
                 }
             }
             Test::Unknown(_) => {}
         }
-        changes
     }
 
     fn set(&mut self, field: Field, value: Option<u128>) {

@@ -168,6 +168,7 @@ impl<'r> Matched<'r> {
         let Explanation { packet, request, reply, .. } = &self.explanation;
         let reply = reply.as_ref().map(|reply| match &reply.arrival {
             Arrival::Lost { reason } => format!("\nreply:    {}\nlost:     {reason}\n{}", reply.packet, reply.outcome),
+            Arrival::Undecided { .. } => format!("\nreply:    {}\n{}", reply.packet, reply.outcome),
             _ => String::new(),
         });
         panic!("packet:   {packet}\nexpected: {expected}\ngot:      {request}{}", reply.unwrap_or_default());

@@ -52,6 +52,11 @@ pub enum Arrival {
         /// Why.
         reason: String,
     },
+    /// The rules that it meets have a part that is not known, and the answer depends on it.
+    Undecided {
+        /// What is not known.
+        reason: String,
+    },
 }
 
 impl<'r> Simulator<'r> {
@@ -117,7 +122,7 @@ impl<'r> Simulator<'r> {
         let lost = |reason: String| Arrival::Lost { reason };
         let arrival = match (&outcome.verdict, redirected, found) {
             (Verdict::Dropped, ..) => lost("it is dropped".to_owned()),
-            (Verdict::Undecided { reason }, ..) => lost(reason.clone()),
+            (Verdict::Undecided { reason }, ..) => Arrival::Undecided { reason: reason.clone() },
             (_, Some(_), false) => lost(format!(
                 "it is tracked in zone {} and the request in zone {}, so it is not translated back",
                 outcome.zone, request.zone
@@ -197,7 +202,10 @@ impl Explanation<'_> {
             (Verdict::Undecided { reason }, _) => write!(f, " cannot be decided on: {reason}.")?,
         }
         match self.request.deciding() {
-            Some(step) => write_decision(step, f)?,
+            Some(step) => {
+                let undecided = matches!(self.request.verdict, Verdict::Undecided { .. });
+                write_decision(step, if undecided { "is where it stops" } else { "decides" }, f)?;
+            }
             None if self.request.verdict == Verdict::Delivered => f.write_str(" No rule concerns it.")?,
             None => {}
         }
@@ -213,6 +221,7 @@ impl Explanation<'_> {
                 f.write_char('.')
             }
             Some(Arrival::Lost { reason }) => write!(f, " The answer does not arrive: {reason}."),
+            Some(Arrival::Undecided { reason }) => write!(f, " Whether the answer arrives is not known: {reason}."),
         }
     }
 }
@@ -276,10 +285,10 @@ fn write_end<F: Family>(protocol: IpProtocol, addr: F::Addr, port: Port, f: &mut
     }
 }
 
-fn write_decision(step: &Step<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_decision(step: &Step<'_>, does: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match step.number() {
-        Some(number) => write!(f, " Rule {number} of {} in {} decides", step.chain(), step.table())?,
-        None => write!(f, " {} in {} decides", step.chain(), step.table())?,
+        Some(number) => write!(f, " Rule {number} of {} in {} {does}", step.chain(), step.table())?,
+        None => write!(f, " {} in {} {does}", step.chain(), step.table())?,
     }
     match (step.purpose(), step.key()) {
         (Some(words), Some(key)) => write!(f, ": {words} ({key})."),

@@ -25,11 +25,14 @@
 //! The hooks in their order, with a second pass by the loopback interface for what is sent to this host; in each hook the chains by
 //! priority; calls and returns, out of built-in chains too; translation only for the first packet of a connection, by the first
 //! chain that decides; conntrack zones, of which the first one counts, and none once the packet has its connection; packets
-//! without a socket, which have no owner. The engines differ on purpose in a few points, which
+//! without a socket, which have no owner. Not followed is what depends on more than rules and packet: routes, marks, and whether the
+//! interface that a redirected packet came in by has an address to redirect it to (an IPv6 one of the destination's scope; Linux
+//! net/netfilter/nf_nat_redirect.c), without which the kernel drops it. The engines differ on purpose in a few points, which
 //! [`nftables`](crate::nftables) lists; the simulator answers for the one that it is asked about.
 
 mod compile;
 mod diff;
+mod document;
 mod edges;
 mod expect;
 mod explain;
@@ -38,16 +41,19 @@ mod live;
 mod native;
 mod outcome;
 mod packet;
+mod planned;
 mod program;
 mod saved;
 mod text;
 mod walk;
 
 pub use diff::{Change, Diff, Fate, Listed};
+pub use document::Packets;
 pub use expect::{Expectation, Matched};
 pub use explain::{Arrival, Explanation, Reply};
 pub use outcome::{Effect, LogLine, Outcome, Step, Verdict};
 pub use packet::{AnyPacket, Direction, IpProtocol, Packet, Socket, Tracking};
+pub use planned::Planned;
 
 use crate::engine::EngineName;
 use crate::error::Error;
@@ -74,17 +80,20 @@ pub struct Simulator<'r> {
 impl<'r> Simulator<'r> {
     /// The rules of a plan, as this engine makes them work. A family that the plan leaves out has no rules.
     pub fn of(plan: &'r Plan, engine: EngineName) -> Self {
+        Self::new(Program::of(&plan.v4, engine), plan.v6.as_ref().map(|v6| Program::of(v6, engine))).knowing(plan)
+    }
+
+    /// With what a plan tells besides its rules.
+    fn knowing(mut self, plan: &Plan) -> Self {
         let redirect = &plan.config.redirect;
-        let mut simulator =
-            Self::new(Program::of(&plan.v4, engine), plan.v6.as_ref().map(|v6| Program::of(v6, engine)));
-        simulator.sidecar = plan.sidecar_uid;
-        simulator.loopback = plan.loopback.as_str().parse().unwrap_or(simulator.loopback);
-        simulator.listeners = vec![
+        self.sidecar = plan.sidecar_uid;
+        self.loopback = plan.loopback.as_str().parse().unwrap_or(self.loopback);
+        self.listeners = vec![
             (redirect.outbound.port, "the outbound listener of the sidecar"),
             (redirect.inbound.port, "the inbound listener of the sidecar"),
             (redirect.dns.port, "the DNS listener of the sidecar"),
         ];
-        simulator
+        self
     }
 
     /// The rules of one family, as this engine makes them work. The other family has none.
@@ -139,8 +148,9 @@ impl<'r> Simulator<'r> {
     }
 
     fn new(v4: Program<'r>, v6: Option<Program<'r>>) -> Self {
-        let (loopback, sidecar) = (InterfaceName::lo(), Uid::SIDECAR);
-        Self { v4, v6: v6.unwrap_or_default(), or_else: None, loopback, sidecar, listeners: Vec::new() }
+        let v6 = v6.unwrap_or_default();
+        let sidecar = v4.sidecar().or_else(|| v6.sidecar()).unwrap_or(Uid::SIDECAR);
+        Self { v4, v6, or_else: None, loopback: InterfaceName::lo(), sidecar, listeners: Vec::new() }
     }
 
     fn one(family: FamilyName, program: Program<'r>) -> Self {
@@ -156,8 +166,8 @@ impl<'r> Simulator<'r> {
         self
     }
 
-    /// On a host where the sidecar runs as this user, which it answers redirected connections as. Known from a plan; otherwise
-    /// 5678.
+    /// On a host where the sidecar runs as this user, which it answers redirected connections as. Known from a plan, and from
+    /// rules of ours and kumactl's; otherwise 5678.
     pub fn with_sidecar(mut self, uid: Uid) -> Self {
         self.sidecar = uid;
         self
@@ -185,6 +195,7 @@ impl<'r> Simulator<'r> {
                 let reason =
                     "chains of iptables-nft and iptables-legacy disagree, and which are called first is not known";
                 outcome.verdict = Verdict::Undecided { reason: reason.to_owned() };
+                outcome.decided_by = None;
             }
         }
         outcome

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
-use crate::model::{LogLevel, LogPrefix, Origin, Rule};
+use crate::model::{Comment, LogLevel, LogPrefix, Origin, Rule};
 use crate::net::{Family, FamilyName, Port};
 use crate::nftables;
 use crate::render;
@@ -317,6 +317,11 @@ pub(super) trait Described: fmt::Debug + Sync {
     fn origin(&self) -> Option<Origin>;
 }
 
+/// What a comment says that a rule is for; nothing, if it is the one that kumactl gives to every rule.
+fn purpose(comment: &Comment) -> Option<&str> {
+    Some(comment.words().unwrap_or(comment.as_str())).filter(|words| *words != "rule")
+}
+
 impl<F: Family> Described for Rule<F> {
     fn text(&self, _: FamilyName) -> String {
         let bare = Self { comment: None, ..self.clone() };
@@ -328,7 +333,7 @@ impl<F: Family> Described for Rule<F> {
     }
 
     fn purpose(&self) -> Option<&str> {
-        self.comment.as_ref().map(|comment| comment.words().unwrap_or(comment.as_str()))
+        self.comment.as_ref().and_then(purpose)
     }
 
     fn origin(&self) -> Option<Origin> {
@@ -343,7 +348,7 @@ impl Described for nftables::Rule {
     }
 
     fn purpose(&self) -> Option<&str> {
-        self.comment.as_ref().map(|comment| comment.words().unwrap_or(comment.as_str()))
+        self.comment.as_ref().and_then(purpose)
     }
 
     fn origin(&self) -> Option<Origin> {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::outcome::Place;
+use crate::config::ChainPair;
 use crate::model::{BuiltinChain, LogLevel, LogPrefix};
-use crate::net::{InterfacePattern, Port};
+use crate::net::{InterfacePattern, Port, Uid};
 use crate::nftables::{ChainType, Field, Span};
 use crate::save::CtStates;
 
@@ -40,6 +41,19 @@ impl<'r> Program<'r> {
                 self.call(hook, Base { chain: base.chain + shift, ..base });
             }
         }
+    }
+
+    /// The user whose connections the chains of ours let leave, whatever they are: the sidecar.
+    pub(super) fn sidecar(&self) -> Option<Uid> {
+        let lines = self.chains.iter().flat_map(|chain| &chain.lines);
+        lines.filter(|line| ChainPair::owns(line.place.chain().2)).find_map(|line| match (&line.tests[..], &line.act) {
+            ([Test::Value { field: Field::User, spans: Spans::One(span), negated: false }], Act::Return)
+                if span.first == span.last =>
+            {
+                Uid::new(u32::try_from(span.first).ok()?)
+            }
+            _ => None,
+        })
     }
 
     /// What the hook calls.

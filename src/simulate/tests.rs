@@ -220,6 +220,18 @@ fn differences_by_rule_and_by_traffic() {
     }
 }
 
+/// The sidecar's connections to the workload, too, are let pass by another excluded port.
+#[test]
+fn a_second_rule_of_a_kind_changes_as_much_as_the_first() {
+    let of = |ports: &str| plan(|config, _| config.redirect.outbound.exclude_ports = ports.parse().unwrap());
+    let (before, after) = (of("5432"), of("5432,6379"));
+    for engine in ENGINES {
+        let diff = Simulator::of(&before, engine).diff(&Simulator::of(&after, engine));
+        let verdicts: Vec<_> = diff.traffic.iter().map(|change| change.before.verdict.clone()).collect();
+        assert_eq!(verdicts, [redirected(15001), redirected(15006), redirected(15001), redirected(15006)], "{diff}");
+    }
+}
+
 #[test]
 fn edges_are_of_each_constant_and_its_neighbours() {
     let plan = plan(|config, _| {

@@ -13,7 +13,7 @@ use crate::net::{Family, FamilyName, Gid, InterfaceName, Port, Protocol, Uid, V4
 /// The members of a packet, as text or JSON has them. What is not said is left to [`Packet`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Parts {
+pub(super) struct Parts {
     #[serde(default = "outbound")]
     direction: Direction,
     protocol: IpProtocol,
@@ -66,7 +66,7 @@ mod number {
             type Value = Option<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number")
+                f.write_str("a whole number")
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Option<T>, E> {
@@ -95,7 +95,7 @@ fn outbound() -> Direction {
 }
 
 impl Parts {
-    fn packet(self) -> Result<AnyPacket, InvalidValue> {
+    pub(super) fn packet(self) -> Result<AnyPacket, InvalidValue> {
         Ok(match self.destination {
             IpAddr::V4(_) => AnyPacket::V4(self.of_family::<V4>()?),
             IpAddr::V6(_) => AnyPacket::V6(self.of_family::<V6>()?),

@@ -20,6 +20,7 @@
 
 #include "again.h"
 #include "check.h"
+#include "packets.h"
 
 #define NUL KUMATP_NUL_TERMINATED
 
@@ -299,6 +300,15 @@ static void programs(const char *directory)
     kumatp_plan_free(plan);
 }
 
+static void simulation(size_t size)
+{
+    kumatp_plan *plan = build("");
+    kumatp_plan *other = build("{\"redirect\": {\"inbound\": {\"excludePorts\": [22]}}}");
+    packets(plan, other, size);
+    kumatp_plan_free(plan);
+    kumatp_plan_free(other);
+}
+
 /* The library asks for random numbers once a thread, where it first needs them. A system that refuses is something that
  * nobody has prepared for: it has to end in KUMATP_E_INTERNAL, and not in an abort. */
 static volatile int no_random;
@@ -371,6 +381,7 @@ int main(int argc, char **argv)
     arguments();
     documents(strtoul(argv[2], NULL, 10));
     facts();
+    simulation(strtoul(argv[2], NULL, 10));
     system_errors();
     programs(argv[1]);
     threads();

@@ -21,11 +21,11 @@ fn compile(library: &Library, compiler: &str, standard: &str, program: &str, mor
     let language = if standard.starts_with("c++") { "c++" } else { "c" };
     let mut options = vec![std.as_str(), "-x", language];
     options.extend(more);
-    let again = source("again.c");
+    let (again, packets) = (source("again.c"), source("packets.c"));
     let main = source(&format!("{program}.c"));
     let mut sources: Vec<&Path> = vec![&main];
     if program == "api" {
-        sources.push(&again);
+        sources.extend([again.as_path(), &packets]);
     }
     // What follows the sources is no source.
     let end = ["-x", "none"].map(Path::new);
@@ -184,6 +184,8 @@ fn the_agent_of_the_examples() {
         for part in ["is valid", "-N KUMA_MESH_INBOUND", "installed", "current", "removed", "absent"] {
             assert!(said.contains(part), "nothing of '{part}' in:\n{said}");
         }
+        let tests = tree.with_file_name("rules_test");
+        assert_eq!(succeed(Command::new(&tests).env("LD_LIBRARY_PATH", "/nonexistent")), "");
         if has("pkg-config", "--version") {
             succeed(
                 Command::new(make)
@@ -203,4 +205,56 @@ fn the_agent_of_the_examples() {
         assert_eq!(refused.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&refused.stderr).contains("redirect.inbound.port"));
     });
+}
+
+#[test]
+fn expectations_of_the_examples_show_the_trace() {
+    let Some(cc) = tool("cc", "--version") else { return };
+    let library = Library::new("expect");
+    let examples = root().join("examples/c");
+    let text = std::fs::read_to_string(examples.join("rules_test.c")).unwrap();
+    let include = format!("-I{}", examples.display());
+    let program = |name: &str, text: &str| {
+        let source = library.dir.join(format!("{name}.c"));
+        std::fs::write(&source, text).unwrap();
+        library.compile(cc, name, &[&source], &["-std=c99", &include])
+    };
+    assert_eq!(succeed(&mut Command::new(program("right", &text))), "");
+    for (name, from, to, parts) in [
+        (
+            "verdict",
+            "EXPECT_DELIVERED(plan, \"tcp 10.1.2.3:9042 uid 1000\"",
+            "EXPECT_DROPPED(plan, \"tcp 10.1.2.3:9042 uid 1000\"",
+            &[
+                ": tcp 10.1.2.3:9042 uid 1000: expected: dropped by a rule from redirect.outbound.excludePorts[0]\n",
+                "A TCP connection that uid 1000 opens to 10.1.2.3:9042 goes where it is sent, past the sidecar.",
+                "\n> nat KUMA_MESH_OUTBOUND 1: -p tcp --dport 9000:9100 -j RETURN  # ",
+                "  # redirect.outbound.excludePorts[0]\n",
+            ][..],
+        ),
+        ("port", "15006, NULL", "15001, NULL", &["expected: redirected to port 15001\n", "> nat KUMA_MESH_INBOUND"]),
+        (
+            "key",
+            "\"redirect.outbound.enabled\"",
+            "\"redirect.outbound.enable\"",
+            &["a rule from redirect.outbound.enable\n"],
+        ),
+        ("item", "excludePorts[0]", "excludePorts[1]", &["a rule from redirect.outbound.excludePorts[1]\n"]),
+        (
+            "packet",
+            "tcp [fd00::5]:8080",
+            "tcp fd00::5",
+            &["packet: 'fd00::5' is not valid: expected an address with a port"],
+        ),
+    ] {
+        let wrong = text.replacen(from, to, 1);
+        assert_ne!(wrong, text, "{name}");
+        let output = Command::new(program(name, &wrong)).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        for part in parts {
+            assert!(said.contains(part), "{name}: nothing of '{part}' in:\n{said}");
+        }
+        assert_eq!(said.matches(": expected").count(), 1, "{name}: {said}");
+    }
 }

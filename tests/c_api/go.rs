@@ -72,7 +72,21 @@ fn the_tests_of_the_module() {
         let mut command = Command::new(&tests);
         command.arg("-test.v").env("GODEBUG", "cgocheck=1").env("GOGC", "1").env("LD_LIBRARY_PATH", &library.dir);
         let said = succeed(&mut command);
-        assert!(said.contains("--- PASS: TestNamespaces") && said.contains("--- PASS: TestGoroutines"), "{said}");
+        for name in [
+            "TestNamespaces",
+            "TestGoroutines",
+            "TestSimulate",
+            "TestSaved",
+            "TestInstalled",
+            "TestRules",
+            "TestChange",
+        ] {
+            assert!(said.contains(&format!("--- PASS: {name}")), "{name}: {said}");
+        }
+        succeed(go.command(&module()).args(["test", "-c", "-race", "-o"]).arg(&tests).arg("./kumatptest"));
+        let mut command = Command::new(&tests);
+        let said = succeed(command.arg("-test.v").env("LD_LIBRARY_PATH", &library.dir));
+        assert!(said.contains("--- PASS: TestWhatDoesNotHoldShowsTheTrace"), "{said}");
     });
 }
 

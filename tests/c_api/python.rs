@@ -1,4 +1,4 @@
-//! The example for Python.
+//! The examples for Python.
 
 use std::process::Command;
 
@@ -27,4 +27,24 @@ fn the_example_prints_the_rules() {
     let output = example(&wrong).output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("redirect.inbound.port: '70000'"));
+}
+
+#[test]
+fn the_unit_tests_of_the_examples() {
+    let Some(python) = tool("python3", "--version") else { return };
+    let library = Library::new("python-tests");
+    let source = root().join("examples/python/test_rules.py");
+    let run = |source: &std::path::Path| {
+        let mut command = Command::new(python);
+        command.arg("-B").arg(source).env("KUMATP_LIBRARY", library.shared()).output().unwrap()
+    };
+    let output = run(&source);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("Ran 2 tests"), "{said}");
+
+    let wrong = library.dir.join("test_wrong.py");
+    std::fs::write(&wrong, std::fs::read_to_string(&source).unwrap().replace("15001", "15002")).unwrap();
+    let output = run(&wrong);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("is redirected to port 15001"), "{said}");
 }

@@ -57,7 +57,7 @@ impl Interface {
 /// Whether it is an address of the host itself.
 pub(crate) fn is_own(addr: IpAddr) -> bool {
     let own = |text: &&str| text.parse::<IpAddr>().is_ok_and(|own| own == addr);
-    addr.is_loopback() || INTERFACES.iter().any(|interface| interface.addrs.iter().any(|text| own(&text)))
+    addr.is_loopback() || INTERFACES.iter().any(|interface| interface.addrs.iter().any(own))
 }
 
 fn within(network: &str, addr: IpAddr) -> bool {

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::str::FromStr;
 
-use kumatp::config::Config;
+use kumatp::config::{Config, IpFamilyMode};
 use kumatp::facts::{Facts, Resolvers};
 use kumatp::net::Uid;
 
@@ -28,6 +28,11 @@ pub(crate) struct Expected {
 /// A packet that ends in the same place whatever the engine.
 fn everywhere(packet: &'static str, end: &'static str) -> Expected {
     Expected { packet, with_iptables: end, natively: end }
+}
+
+/// A packet that native rules deliver.
+fn unless_native(packet: &'static str, end: &'static str) -> Expected {
+    Expected { packet, with_iptables: end, natively: DELIVERED }
 }
 
 impl Case {
@@ -78,11 +83,7 @@ pub(crate) fn all() -> Vec<Case> {
                 everywhere("inbound icmpv6 fd77::1 from 2001:db8::9 in eth0", DELIVERED),
                 everywhere("inbound tcp 10.77.0.1:8080 from 203.0.113.10 in eth0 invalid", DELIVERED),
                 everywhere("forwarded tcp 203.0.113.9:443 from 172.20.0.2 in br0 out eth0", INBOUND),
-                Expected {
-                    packet: "tcp 203.0.113.9:443 from 10.77.0.11 uid 1000 out eth0 midstream",
-                    with_iptables: OUTBOUND,
-                    natively: DELIVERED,
-                },
+                unless_native("tcp 203.0.113.9:443 from 10.77.0.11 uid 1000 out eth0 midstream", OUTBOUND),
             ],
         ),
         Case::new(
@@ -108,6 +109,70 @@ pub(crate) fn all() -> Vec<Case> {
                 everywhere("forwarded tcp 172.20.0.9:443 from 172.20.0.2 in br0 out br0", INBOUND),
                 everywhere("udp 203.0.113.53:53 from 10.77.0.1 uid 5678 out eth0", DELIVERED),
                 everywhere("udp 203.0.113.53:53 from 10.77.0.1 uid 1000 out eth0", DNS),
+            ],
+        ),
+        Case::new(
+            "queries of named servers, from ports that rules tell from others",
+            |config, facts| {
+                config.redirect.dns.enabled = true;
+                facts.resolvers = Some(Resolvers::new([parsed("203.0.113.53"), parsed("127.0.0.11"), parsed("::1")]));
+            },
+            vec![
+                everywhere("udp 203.0.113.53:53 from 10.77.0.1 uid 1000 out eth0", DNS),
+                // The answer is lost: it is to port 53, so it is tracked like a query of the sidecar.
+                everywhere("udp 203.0.113.53:53 from 10.77.0.1:53 uid 1000 out eth0", DNS),
+                everywhere("udp 203.0.113.53:53 from 10.77.0.11:15053 uid 1000 out eth0", DNS),
+                everywhere("udp 203.0.113.53:53 from 172.20.0.1:15053 uid 5678 out eth0", DELIVERED),
+                everywhere("udp 203.0.113.54:53 from 172.20.0.1 uid 1000 out eth0", DELIVERED),
+                everywhere("udp 127.0.0.11:53 from 127.0.0.1 uid 1000 out lo", DNS),
+                everywhere("udp 127.0.0.11:53 from 127.0.0.1 uid 5678 out lo", DELIVERED),
+                everywhere("udp [::1]:53 from fd77::1 uid 1000 out lo", DNS),
+                everywhere("tcp 203.0.113.53:53 from 10.77.0.1 uid 1000 out eth0", DELIVERED),
+                everywhere("tcp 203.0.113.53:53 from 10.77.0.1 uid 5678 out eth0", DELIVERED),
+            ],
+        ),
+        Case::new(
+            "IPv4 only, and one listener for both directions",
+            |config, _| {
+                config.ip_family_mode = IpFamilyMode::Ipv4;
+                config.redirect.inbound.port = parsed("15001");
+                config.drop_invalid_packets = true;
+            },
+            vec![
+                everywhere("tcp 203.0.113.9:15001 from 10.77.0.1 uid 1000 out eth0", OUTBOUND),
+                everywhere("inbound tcp 10.77.0.1:15001 from 203.0.113.9 in eth0", OUTBOUND),
+                everywhere("tcp 127.0.0.1:15001 from 127.0.0.1 uid 1000 out lo", DELIVERED),
+                everywhere("tcp [2001:db8::9]:443 from fd77::1 uid 1000 out eth0", DELIVERED),
+                everywhere("inbound tcp [fd77::1]:8080 from 2001:db8::9 in eth0 invalid", DELIVERED),
+            ],
+        ),
+        Case::new(
+            "the highest ids, and all ports",
+            |config, facts| {
+                facts.sidecar_uid = parsed("4294967294");
+                let outbound = &mut config.redirect.outbound;
+                outbound.exclude_ports_for_uids = vec![parsed("4294967292-4294967293")];
+                outbound.exclude_ports_for_gids = vec![parsed("tcp:65535:4294967294")];
+            },
+            vec![
+                everywhere("tcp 203.0.113.9:1 from 10.77.0.1 uid 4294967294 gid 0 out eth0", DELIVERED),
+                everywhere("tcp 203.0.113.9:1 from 10.77.0.1 uid 4294967293 gid 0 out eth0", DELIVERED),
+                everywhere("tcp 203.0.113.9:65535 from 10.77.0.1 uid 4294967292 gid 0 out eth0", DELIVERED),
+                everywhere("tcp 203.0.113.9:1 from 10.77.0.1 uid 4294967291 gid 0 out eth0", OUTBOUND),
+                everywhere("tcp 203.0.113.9:65535 from 10.77.0.1 uid 0 gid 4294967294 out eth0", DELIVERED),
+                everywhere("tcp 203.0.113.9:65535 from 10.77.0.1 uid 0 gid 4294967293 out eth0", OUTBOUND),
+                everywhere("tcp 203.0.113.9:65534 from 10.77.0.1 uid 0 gid 4294967294 out eth0", OUTBOUND),
+            ],
+        ),
+        Case::new(
+            "connections from before",
+            |config, _| config.redirect.vnet = vec![parsed("docker0:172.17.0.0/16")],
+            vec![
+                unless_native("inbound tcp 10.77.0.1:8080 from 203.0.113.9 in eth0 midstream", INBOUND),
+                unless_native("inbound tcp [fd77::1]:8080 from 2001:db8::9 in eth0 midstream", INBOUND),
+                unless_native("forwarded tcp 203.0.113.9:443 from 172.17.0.2 in docker0 out eth0 midstream", OUTBOUND),
+                unless_native("tcp [2001:db8::9]:443 from fd77::1 uid 1000 out eth0 midstream", OUTBOUND),
+                everywhere("tcp 203.0.113.9:443 from 10.77.0.1 uid 5678 out eth0 midstream", DELIVERED),
             ],
         ),
     ]

@@ -1,8 +1,12 @@
 //! The kernel against the simulator: for random configurations, packets from the edges of their constants are really sent, through
-//! the rules of every engine, and end where the simulator says.
+//! the rules of every engine, and end where the simulator says: redirected to a listener that knows where they were going, delivered
+//! or sent on as they are, or nowhere; tracked in the zone that it says; answered or not.
 //!
-//! `KUMATP_DIFFERENTIAL` is how many configurations are tried, `KUMATP_DIFFERENTIAL_SEED` the number that all of them follow from, which is
-//! printed. It takes root, since packets of several users are sent.
+//! The host is a network namespace. All around it is played by this program, which sees whatever leaves and sends whatever
+//! arrives, so any address can be elsewhere; on the host are real sockets of real users.
+//!
+//! `KUMATP_DIFFERENTIAL` is how many configurations are tried, `KUMATP_DIFFERENTIAL_SEED` the number that all of them follow
+//! from, which is printed; with `KUMATP_DIFFERENTIAL_RULES`, rules and facts are printed with a disagreement. It takes root.
 #![cfg(all(feature = "host", target_os = "linux"))]
 
 #[expect(dead_code, reason = "loading rules of others is for other tests")]
@@ -46,7 +50,7 @@ const CONFIGURATIONS: u64 = 300;
 const PACKETS: usize = 40;
 
 #[test]
-fn disagreements_of_the_past() {
+fn fixed_cases() {
     if possible() {
         on_every_backend(|bench, report| {
             for case in cases::all() {

@@ -58,7 +58,7 @@ impl Shot {
     }
 
     /// The same from another port.
-    fn from_port(self, port: u16) -> Self {
+    fn by_port(self, port: u16) -> Self {
         let port = Port::new(port).expect("the ports that are given away are not 0");
         Self::of(&match self.packet {
             AnyPacket::V4(packet) => {
@@ -132,13 +132,18 @@ impl Volley {
         if let Some(why) = wire::untakable(shot.flow.source.ip(), destination, outbound) {
             return Err(why);
         }
+        if outbound && shot.flow.protocol == wire::TCP {
+            // No rule asks for it, and a client that a starting process still holds tries again a second later, when another may
+            // have its port.
+            shot = shot.by_port(ANY_PORT);
+        }
         match shot.flow.protocol {
             wire::TCP | wire::UDP => {
                 while shot.flow.source.port() == ANY_PORT || self.clashes(&shot) {
                     if self.answers(shot.flow.destination, shot.flow.protocol) {
                         return Err("to a port that another is from");
                     }
-                    shot = shot.from_port(self.next_port);
+                    shot = shot.by_port(self.next_port);
                     self.next_port += 1;
                 }
             }

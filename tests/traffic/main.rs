@@ -11,6 +11,7 @@ mod cases;
 mod check;
 mod invalid;
 mod live;
+mod names;
 
 use common::world::Backend;
 
@@ -142,6 +143,11 @@ macro_rules! matrix {
             #[test]
             fn invalid_packets() {
                 invalid::run($backend);
+            }
+
+            #[test]
+            fn names_of_the_mesh() {
+                names::run($backend);
             }
 
             #[test]

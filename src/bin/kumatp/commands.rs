@@ -1,5 +1,7 @@
 //! What each command does.
 
+mod diff;
+mod explain;
 mod install;
 mod rules;
 mod state;
@@ -12,6 +14,8 @@ use kumatp::config::{Format, Layers};
 use kumatp::engine::Report;
 use kumatp::model::{Note, Severity};
 
+pub(crate) use self::diff::diff;
+pub(crate) use self::explain::explain;
 pub(crate) use self::install::{install, uninstall};
 pub(crate) use self::rules::{render, translate};
 pub(crate) use self::state::status;
@@ -47,7 +51,7 @@ pub(crate) fn completion(matches: &ArgMatches, mut command: Command) -> Result<(
 }
 
 /// Warnings always, other notes if asked for, on standard error.
-fn warn(notes: &[Note], verbose: bool) {
+pub(crate) fn warn(notes: &[Note], verbose: bool) {
     for note in notes {
         match note.severity {
             Severity::Warning => eprintln!("warning: {note}"),
@@ -66,6 +70,11 @@ fn tell<'a>(reports: impl IntoIterator<Item = &'a Report>, steps: bool, summary:
     text.push_str(summary);
     text.push('\n');
     print(&text)
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(value).map_err(|error| Failure::Other(error.to_string()))?;
+    print(&format!("{json}\n"))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

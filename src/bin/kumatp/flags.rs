@@ -257,6 +257,12 @@ pub(crate) fn apply(matches: &ArgMatches, layers: &mut Layers) -> Result<(), Str
     Ok(())
 }
 
+/// The first flag that was given and makes a configuration.
+pub(crate) fn given(matches: &ArgMatches) -> Option<&'static str> {
+    let names = ["config", "config-file", OLD_USER].into_iter().chain(FLAGS.iter().map(|flag| flag.name));
+    names.chain(EBPF.iter().copied()).find(|name| values(matches, name).next().is_some())
+}
+
 /// Whether a switch is on, in any of the words that the configuration takes for that. Other words
 /// are refused when the layers are read.
 fn truthy(value: &str) -> bool {

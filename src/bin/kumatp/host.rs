@@ -7,6 +7,7 @@ use kumatp::config::Config;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, EngineName};
+use kumatp::net::Uid;
 use kumatp::netlink::Namespace;
 use kumatp::{Error, Facts, facts, policy};
 
@@ -76,12 +77,45 @@ impl Target {
             let text = input::read(path)?;
             return serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("--facts {path}: {error}")));
         }
-        let abilities = engine.abilities(config)?;
-        let request = policy::facts_needed(config);
-        Ok(match self.namespace()? {
-            Some(namespace) => facts::probe_in(&namespace, &request, abilities)?,
-            None => facts::probe(&request, abilities)?,
-        })
+        Ok(self.probe(&policy::facts_needed(config), engine.abilities(config)?)?)
+    }
+
+    /// The facts for a question, which nothing is installed for: where no user was named and none of the usual ones is there, the
+    /// sidecar is taken to be 5678.
+    pub(crate) fn facts_for_a_question(&self, config: &Config) -> Result<Facts, Failure> {
+        let engine = self.engine()?;
+        match self.facts(config, &*engine) {
+            Err(Failure::Library(Error::Facts { fact, .. }))
+                if fact == "kumaDPUser" && config.kuma_dp_user.is_none() =>
+            {
+                let mut config = config.clone();
+                config.kuma_dp_user = Some(Uid::SIDECAR.to_string());
+                self.facts(&config, &*engine)
+            }
+            facts => facts,
+        }
+    }
+
+    /// Looks at the host.
+    pub(crate) fn probe(&self, request: &facts::Request, abilities: facts::HostAbilities) -> Result<Facts, Error> {
+        match self.namespace()? {
+            Some(namespace) => facts::probe_in(&namespace, request, abilities),
+            None => facts::probe(request, abilities),
+        }
+    }
+
+    /// Whether the facts are not looked for.
+    pub(crate) fn facts_are_given(&self) -> bool {
+        self.facts.is_some()
+    }
+
+    /// The facts for two configurations, which are looked for once if both need the same.
+    pub(crate) fn facts_of_both(&self, a: &Config, b: &Config) -> Result<(Facts, Facts), Failure> {
+        let first = self.facts_for_a_question(a)?;
+        let same = self.facts_are_given()
+            || (policy::facts_needed(a) == policy::facts_needed(b) && a.iptables_executables == b.iptables_executables);
+        let second = if same { first.clone() } else { self.facts_for_a_question(b)? };
+        Ok((first, second))
     }
 
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ArgMatches;
 use kumatp::Error;
@@ -13,11 +14,23 @@ use crate::{Failure, flags};
 /// The configuration from files, environment and flags, and what to say about it.
 pub(crate) fn config(matches: &ArgMatches) -> Result<(Config, Vec<Note>), Failure> {
     no_other_words(matches)?;
+    layered(matches, None)
+}
+
+/// The same where words stand for something else, with another file above those of `--config`.
+pub(crate) fn layered(matches: &ArgMatches, above: Option<&str>) -> Result<(Config, Vec<Note>), Failure> {
     let mut layers = Layers::new();
+    if above.is_some() {
+        // Of several documents, messages name the one that they are about.
+        layers.document("no file", "", Format::Yaml);
+    }
     for value in flags::config_files(matches) {
         for path in split(value) {
             layers.document(path, &read(path)?, Format::Yaml);
         }
+    }
+    if let Some(path) = above {
+        layers.document(path, &read(path)?, Format::Yaml);
     }
     layers.environment(environment());
     flags::apply(matches, &mut layers).map_err(Failure::Usage)?;
@@ -40,12 +53,18 @@ fn split(value: &str) -> Vec<&str> {
     }
 }
 
+/// Whether standard input has been read.
+static STDIN_IS_READ: AtomicBool = AtomicBool::new(false);
+
 /// The text of a file, or of standard input for `-`.
 pub(crate) fn read(path: &str) -> Result<String, Failure> {
     let wrong = |problem: &dyn std::fmt::Display| {
         Failure::Usage(format!("{problem}; give a readable text file, or - for standard input"))
     };
     let action = format!("read '{path}'");
+    if path == "-" && STDIN_IS_READ.swap(true, Ordering::Relaxed) {
+        return Err(Failure::Usage("'-' is given twice, and standard input can be read once: give a file".into()));
+    }
     let mut bytes = Vec::new();
     match path {
         "-" => std::io::stdin().lock().read_to_end(&mut bytes),
@@ -55,17 +74,20 @@ pub(crate) fn read(path: &str) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|error| wrong(&format!("cannot {action}: {error}")))
 }
 
+/// The words that are no flags. `transparent-proxy`, which kumactl's commands have before all others, is left out.
+pub(crate) fn words(matches: &ArgMatches) -> impl Iterator<Item = &str> {
+    let mut words = matches.get_many::<String>("words").into_iter().flatten().map(String::as_str).peekable();
+    words.next_if(|word| *word == "transparent-proxy");
+    words
+}
+
 /// Refuses every word that is no flag but `transparent-proxy`.
 pub(crate) fn no_other_words(matches: &ArgMatches) -> Result<(), Failure> {
-    let mut words = matches.get_many::<String>("words").into_iter().flatten().peekable();
-    words.next_if(|word| *word == "transparent-proxy");
-    match words.next() {
+    match words(matches).next() {
         None => Ok(()),
-        Some(word) if matches!(word.as_str(), "true" | "false" | "yes" | "no" | "0" | "1") => {
-            Err(Failure::Usage(format!(
-                "unexpected '{word}': the value of a switch follows an equals sign, as in --redirect-inbound={word}"
-            )))
-        }
+        Some(word) if matches!(word, "true" | "false" | "yes" | "no" | "0" | "1") => Err(Failure::Usage(format!(
+            "unexpected '{word}': the value of a switch follows an equals sign, as in --redirect-inbound={word}"
+        ))),
         Some(word) => {
             Err(Failure::Usage(format!("unexpected '{word}': the only word that may stand here is transparent-proxy")))
         }

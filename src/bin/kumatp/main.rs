@@ -5,6 +5,8 @@ mod commands;
 mod flags;
 mod host;
 mod input;
+mod packet;
+mod source;
 
 use std::process::ExitCode;
 
@@ -63,6 +65,8 @@ fn main() -> ExitCode {
 fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let done = match matches.subcommand() {
         Some(("status", matches)) => return commands::status(matches),
+        Some(("explain", matches)) => return commands::explain(matches),
+        Some(("diff", matches)) => return commands::diff(matches),
         Some(("install", matches)) => commands::install(matches),
         Some(("uninstall", matches)) => commands::uninstall(matches),
         Some(("render", matches)) => commands::render(matches),
@@ -80,7 +84,8 @@ fn command() -> Command {
         .about("Redirects the traffic of a workload into its Kuma sidecar, and takes that back")
         .after_help(
             "Exit status: 0 success, 1 the operation failed, 2 wrong usage or configuration;\n\
-             of status also 3 drifted, 4 absent, 5 installed but not compared.\n\
+             of status also 3 drifted, 4 absent, 5 installed but not compared; of diff 3 different;\n\
+             of explain 1 not as --expect says, 6 undecided.\n\
              \n\
              Environment: KUMA_TRANSPARENT_PROXY_* sets any configuration key, for example\n\
              KUMA_TRANSPARENT_PROXY_REDIRECT_OUTBOUND_PORT for redirect.outbound.port.",
@@ -92,6 +97,8 @@ fn command() -> Command {
         .subcommand(install())
         .subcommand(uninstall())
         .subcommand(status())
+        .subcommand(explain())
+        .subcommand(diff())
         .subcommand(render())
         .subcommand(
             Command::new("translate")
@@ -219,8 +226,95 @@ fn status() -> Command {
                  the flags beside it). Exit status 0 current, 3 drifted, 4 absent, 5 installed but not compared.",
             )
             .arg(words())
-            .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON"))
+            .arg(json())
             .arg(netns()),
+    )
+}
+
+fn explain() -> Command {
+    let command = Command::new("explain")
+        .override_usage("kumatp explain [DIRECTION] PROTOCOL ADDRESS:PORT [OPTIONS]")
+        .about("Say what becomes of a packet, and which rule decides")
+        .long_about(
+            "Say what the rules do with a packet, which rule decides and which configuration key that came from, and \
+             whether the answer finds its way back. Nothing is sent and nothing is changed. The rules are those that \
+             `install` with the same flags would make; with --live those that are installed now, and with --rules those \
+             of a text. Where the answer depends on a part of a rule that is not known, it is undecided instead of \
+             guessed at, and the rule is named. Exit status 0, 6 undecided, and with --expect 1 another answer.",
+        );
+    flags::define(packet::define(command))
+        .arg(json())
+        .arg(
+            Arg::new("trace")
+                .long("trace")
+                .action(ArgAction::SetTrue)
+                .help("Show every rule that matches, of the request and of its answer, not only the one that decides"),
+        )
+        .arg(
+            Arg::new("expect")
+                .long("expect")
+                .value_name("VERDICT")
+                .help("For tests: fail, and show every rule that matches, unless the packet is delivered, redirected:PORT, dropped or established"),
+        )
+        .arg(
+            Arg::new("rules")
+                .long("rules")
+                .value_name("FILE")
+                .action(ArgAction::Append)
+                .conflicts_with_all(["live", "engine", "netns", "facts"])
+                .help("Ask about the rules in this text of iptables-save or ip6tables-save, kumactl's and others' included; - is standard input. Repeatable"),
+        )
+        .arg(
+            Arg::new("live")
+                .long("live")
+                .action(ArgAction::SetTrue)
+                .conflicts_with_all(["engine", "facts"])
+                .help("Ask about the rules that are installed now, by whomever: in our tables and in those of iptables. Needs CAP_NET_ADMIN, and root where there are rules of iptables"),
+        )
+        .arg(engine_of_rules())
+        .arg(netns())
+        .arg(facts())
+        .after_help(
+            "Example: whether the workload reaches its database without the sidecar, and which key lets it:\n\
+             \n  kumatp explain tcp 10.1.2.3:5432 --uid 1000 --config /etc/kumatp/config.yaml --expect delivered",
+        )
+}
+
+fn diff() -> Command {
+    let command = Command::new("diff")
+        .override_usage("kumatp diff A B [OPTIONS]")
+        .about("Say which rules differ between two configurations, and whose traffic that changes")
+        .long_about(
+            "Say which rules are added and removed from A to B, and whose traffic changes: each class of packets with \
+             another outcome, by an example. A and B are configurations, files in YAML or JSON; for one of them, the \
+             word live stands for what is installed now, without the rules of others. Environment variables and flags \
+             override both files; a file of --config is read below both. Exit status 0 no difference, 3 a difference.",
+        )
+        .arg(
+            Arg::new("words")
+                .value_names(["A", "B"])
+                .num_args(0..)
+                .help("A file with a configuration, or the word live; - is standard input, ./live a file of that name"),
+        );
+    flags::define(command).arg(json()).arg(engine_of_rules()).arg(netns()).arg(facts()).after_help(
+        "Example: what an edit would change for whom:\n\
+         \n  kumatp diff /etc/kumatp/config.yaml edited.yaml\n\
+         \n\
+         Example: what has become of the installed rules:\n\
+         \n  kumatp diff /etc/kumatp/config.yaml live",
+    )
+}
+
+fn json() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON")
+}
+
+/// The engine whose rules are looked at, where none is run.
+fn engine_of_rules() -> Arg {
+    engine("netlink").help(
+        "The engine whose rules are meant: netlink or iptables, which differ in what they do with connections from before \
+         the rules, and in the zone of DNS queries that are forwarded [default: netlink; beside what is live, the engine \
+         that installed it]",
     )
 }
 

@@ -19,7 +19,8 @@ use std::process::Command;
 
 use kumatp::net::FamilyName;
 
-use netns::{feed, sysctl};
+pub(crate) use netns::feed;
+use netns::sysctl;
 
 pub(crate) use backend::Backend;
 pub(crate) use client::{Client, Outcome, Protocol};
@@ -49,7 +50,7 @@ const UDP_PORTS: [u16; 3] = [53, 9000, 45353];
 /// The namespaces and the servers in them. All of it goes when this is dropped.
 pub(crate) struct World {
     // Before the namespaces, so that they are stopped first.
-    _servers: Vec<Server>,
+    servers: Vec<Server>,
     /// Where the workload and the sidecar are, and the rules.
     pub(crate) workload: Netns,
     /// Hosts in other places, all in one namespace.
@@ -61,6 +62,14 @@ pub(crate) struct World {
 impl World {
     /// Makes the namespaces, connects them, and starts the servers.
     pub(crate) fn new() -> io::Result<Self> {
+        let mut world = Self::without_servers()?;
+        world.serve()?;
+        world.await_reachable();
+        Ok(world)
+    }
+
+    /// Makes the namespaces and connects them.
+    pub(crate) fn without_servers() -> io::Result<Self> {
         let (workload, outside, machine) = (Netns::new()?, Netns::new()?, Netns::new()?);
         for (netns, router) in [(&workload, true), (&outside, false), (&machine, false)] {
             netns.enter(|| {
@@ -143,9 +152,13 @@ impl World {
                 ",
             )
         })?;
-        let mut servers = Vec::new();
+        Ok(Self { servers: Vec::new(), workload, outside, machine })
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        let Self { servers, workload, outside, .. } = self;
         for family in FamilyName::ALL {
-            for (netns, user, name) in [(&workload, APP, WORKLOAD), (&outside, User::ROOT, OUTSIDE)] {
+            for (netns, user, name) in [(&*workload, APP, WORKLOAD), (&*outside, User::ROOT, OUTSIDE)] {
                 for port in TCP_PORTS {
                     servers.push(Server::tcp(netns, user, name, family, port)?);
                 }
@@ -153,13 +166,11 @@ impl World {
                     servers.push(Server::udp(netns, user, name, family, port)?);
                 }
             }
-            servers.push(Server::tcp(&workload, SIDECAR, Server::INBOUND, family, 15006)?);
-            servers.push(Server::tcp(&workload, SIDECAR, Server::OUTBOUND, family, 15001)?);
-            servers.push(Server::udp(&workload, SIDECAR, Server::DNS, family, 15053)?);
+            servers.push(Server::tcp(workload, SIDECAR, Server::INBOUND, family, 15006)?);
+            servers.push(Server::tcp(workload, SIDECAR, Server::OUTBOUND, family, 15001)?);
+            servers.push(Server::udp(workload, SIDECAR, Server::DNS, family, 15053)?);
         }
-        let world = Self { _servers: servers, workload, outside, machine };
-        world.await_reachable();
-        Ok(world)
+        Ok(())
     }
 
     /// Waits, with a bound, until each end answers the other by both families. There are no rules yet.

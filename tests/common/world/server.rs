@@ -91,9 +91,24 @@ impl Server {
         })
     }
 
-    /// Answers each datagram with an [`Answer`], from the address that it was sent to. From any other, the kernel
-    /// would not know the answer for one to a translated query.
+    /// Answers each datagram with an [`Answer`].
     pub(crate) fn udp(netns: &Netns, user: User, who: &'static str, family: FamilyName, port: u16) -> io::Result<Self> {
+        Self::datagrams(netns, user, family, port, move |_, peer, asked| {
+            let local = SocketAddr::new(asked, port);
+            let answer = Answer { who: who.to_owned(), original: None, peer, local };
+            Some(answer.to_string().into_bytes())
+        })
+    }
+
+    /// Answers each datagram with what `answer` makes of it, of who sent it and of the address that it was sent to. The answer is
+    /// from that address: from any other, the kernel would not know it for one to a translated query.
+    pub(crate) fn datagrams(
+        netns: &Netns,
+        user: User,
+        family: FamilyName,
+        port: u16,
+        answer: impl Fn(&[u8], SocketAddr, IpAddr) -> Option<Vec<u8>> + Send + 'static,
+    ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         netns.enter_as(user, || {
             let socket = UdpSocket::bind((any(family), port))?;
@@ -106,7 +121,7 @@ impl Server {
             let thread = thread::spawn(move || {
                 while !stopped.load(Ordering::Relaxed) {
                     // A read that timed out, or a complaint about a client that is gone.
-                    let _ = answer_datagram(&socket, who, port);
+                    let _ = answer_datagram(&socket, &answer);
                 }
             });
             Ok(Self { stop, listener: None, thread: Some(thread) })
@@ -168,8 +183,11 @@ fn original_destination(stream: &TcpStream, family: FamilyName) -> Option<Socket
     }
 }
 
-fn answer_datagram(socket: &UdpSocket, who: &str, port: u16) -> io::Result<()> {
-    let mut buffer = [0; 64];
+fn answer_datagram(
+    socket: &UdpSocket,
+    answer: impl Fn(&[u8], SocketAddr, IpAddr) -> Option<Vec<u8>>,
+) -> io::Result<()> {
+    let mut buffer = [0; 512];
     let mut iov = [IoSliceMut::new(&mut buffer)];
     let mut control = nix::cmsg_space!(in6_pktinfo);
     let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut iov, Some(&mut control), MsgFlags::empty())?;
@@ -185,14 +203,10 @@ fn answer_datagram(socket: &UdpSocket, who: &str, port: u16) -> io::Result<()> {
         }
     }
     let asked = asked.ok_or_else(|| io::Error::other("no packet information"))?;
-    let answer = Answer {
-        who: who.to_owned(),
-        original: None,
-        peer: socket_addr(&peer).expect("an internet address"),
-        local: SocketAddr::new(asked, port),
-    };
-    let text = answer.to_string();
-    let iov = [IoSlice::new(text.as_bytes())];
+    let from = socket_addr(&peer).expect("an internet address");
+    let length = message.bytes;
+    let Some(answer) = answer(&buffer[..length], from, asked) else { return Ok(()) };
+    let iov = [IoSlice::new(&answer)];
     match asked {
         IpAddr::V4(ip) => {
             let from = in_addr { s_addr: u32::from(ip).to_be() };

@@ -7,7 +7,7 @@ use clap::ArgMatches;
 use kumatp::engine::{EngineName, State, Status, state};
 use kumatp::policy;
 
-use super::{print, warn};
+use super::{print, print_json, warn};
 use crate::host::Target;
 use crate::{Failure, input};
 
@@ -36,10 +36,7 @@ pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     };
     let found = state(plan.as_ref(), target.namespace()?.as_ref())?;
     match matches.get_flag("json") {
-        true => {
-            let json = serde_json::to_string_pretty(&found).map_err(|error| Failure::Other(error.to_string()))?;
-            print(&format!("{json}\n"))?;
-        }
+        true => print_json(&found)?,
         false => {
             warn(&found.notes, false);
             print(&describe(&found))?;

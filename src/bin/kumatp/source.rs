@@ -1,0 +1,153 @@
+//! The rules that are asked about.
+
+use clap::ArgMatches;
+use kumatp::config::Config;
+use kumatp::engine::{EngineName, Installed, installed};
+use kumatp::model::Note;
+use kumatp::net::FamilyName;
+use kumatp::save::SavedFamilies;
+use kumatp::simulate::{AnyPacket, Planned, Simulator};
+use kumatp::{Facts, Plan, policy};
+
+use crate::commands::warn;
+use crate::host::Target;
+use crate::{Failure, flags, input};
+
+/// The word for what is installed, among files.
+const LIVE: &str = "live";
+
+/// Where rules come from; a [`Simulator`] borrows them.
+pub(crate) enum Source {
+    /// A plan, as an engine would make it work.
+    Plan(Box<Plan>, EngineName),
+    /// A plan as an engine installs it.
+    Planned(Box<Planned>),
+    /// Text of iptables-save.
+    Saved(SavedFamilies),
+    /// What is installed, everybody's.
+    Live(Box<Installed>),
+    /// What is installed, without the rules of others.
+    LiveOurs(Box<Installed>),
+}
+
+impl Source {
+    /// The rules that `explain` asks about.
+    pub(crate) fn of(matches: &ArgMatches, packet: &AnyPacket) -> Result<Self, Failure> {
+        let files = matches.get_many::<String>("rules");
+        let live = matches.get_flag(LIVE);
+        if let (Some(flag), true) = (flags::given(matches), live || files.is_some()) {
+            return Err(Failure::Usage(format!(
+                "--{flag} and --{} exclude each other: the question is what the rules of the configuration would do, or \
+                 what those do that are there",
+                if live { LIVE } else { "rules" }
+            )));
+        }
+        match files {
+            Some(files) => Self::saved(files, packet.family()),
+            None if live => Self::live(&Target::of(matches, EngineName::Netlink)?),
+            None => {
+                let target = Target::of(matches, EngineName::Netlink)?;
+                let mut said = Vec::new();
+                let config = config(matches, None, &mut said)?;
+                let facts = target.facts_for_a_question(&config)?;
+                Ok(Self::Plan(Box::new(plan(&config, &facts, &mut said)?), target.engine))
+            }
+        }
+    }
+
+    /// The rules that `diff` compares.
+    pub(crate) fn two(matches: &ArgMatches, a: &str, b: &str) -> Result<(Self, Self), Failure> {
+        let target = Target::of(matches, EngineName::Netlink)?;
+        match (a, b) {
+            (LIVE, LIVE) => Err(Failure::Usage(
+                "live is given twice: give a configuration to compare it with, or ./live for a file of that name"
+                    .into(),
+            )),
+            (LIVE, file) => Self::live_and_planned(matches, target, file),
+            (file, LIVE) => Self::live_and_planned(matches, target, file).map(|(live, planned)| (planned, live)),
+            _ => {
+                let mut said = Vec::new();
+                let (a, b) = (config(matches, Some(a), &mut said)?, config(matches, Some(b), &mut said)?);
+                if target.facts_are_given() && a.kuma_dp_user != b.kuma_dp_user {
+                    eprintln!("note: kumaDPUser is different, but --facts says who the sidecar is for both");
+                }
+                let (facts, others) = target.facts_of_both(&a, &b)?;
+                let planned = |plan| Self::Plan(Box::new(plan), target.engine);
+                Ok((planned(plan(&a, &facts, &mut said)?), planned(plan(&b, &others, &mut said)?)))
+            }
+        }
+    }
+
+    /// What is installed, and what a file asks for: in the form of what is installed, if no other was asked for.
+    fn live_and_planned(matches: &ArgMatches, mut target: Target, file: &str) -> Result<(Self, Self), Failure> {
+        let mut said = Vec::new();
+        let config = config(matches, Some(file), &mut said)?;
+        let namespace = target.namespace()?;
+        let live = installed(namespace.as_ref())?;
+        warn(&live.notes, config.verbose);
+        if !target.asked {
+            target.engine = live.engine().unwrap_or(target.engine);
+        }
+        let facts = target.facts_for_a_question(&config)?;
+        let plan = plan(&config, &facts, &mut said)?;
+        Ok((Self::LiveOurs(Box::new(live)), Self::Planned(Box::new(Planned::by(target.engine, plan)))))
+    }
+
+    /// What is installed, everybody's.
+    fn live(target: &Target) -> Result<Self, Failure> {
+        let namespace = target.namespace()?;
+        let live = installed(namespace.as_ref())?;
+        warn(&live.unknown(), false);
+        Ok(Self::Live(Box::new(live)))
+    }
+
+    /// The rules that files have for a family.
+    fn saved<'a>(files: impl Iterator<Item = &'a String>, family: FamilyName) -> Result<Self, Failure> {
+        let mut saved = SavedFamilies::default();
+        for file in files {
+            saved.add(&input::read(file)?).map_err(|error| {
+                let lines = error.to_string();
+                let lines: Vec<_> = lines.lines().map(|line| format!("--rules {file}: {line}")).collect();
+                Failure::Usage(lines.join("\n"))
+            })?;
+        }
+        let program = match family {
+            _ if saved.has(family) => return Ok(Self::Saved(saved)),
+            FamilyName::V4 => "iptables-save",
+            FamilyName::V6 => "ip6tables-save",
+        };
+        Err(Failure::Usage(format!(
+            "--rules: there are no rules for {family}, which the packet is of; give what {program} prints as well"
+        )))
+    }
+
+    pub(crate) fn simulator(&self) -> Result<Simulator<'_>, Failure> {
+        Ok(match self {
+            Self::Plan(plan, engine) => Simulator::of(plan, *engine),
+            Self::Planned(planned) => planned.simulator(),
+            Self::Saved(saved) => Simulator::of_saved(saved.v4.as_ref(), saved.v6.as_ref())?,
+            Self::Live(live) => Simulator::of_installed(live)?,
+            Self::LiveOurs(live) => Simulator::of_installed_ours(live)?,
+        })
+    }
+}
+
+/// The configuration of files, environment and flags, of which nothing is installed. Notes are said that have not been.
+fn config(matches: &ArgMatches, file: Option<&str>, said: &mut Vec<Note>) -> Result<Config, Failure> {
+    let (mut config, notes) = input::layered(matches, file)?;
+    say(notes, config.verbose, said);
+    config.dry_run = true;
+    Ok(config)
+}
+
+fn plan(config: &Config, facts: &Facts, said: &mut Vec<Note>) -> Result<Plan, Failure> {
+    let plan = policy::plan(config, facts)?;
+    say(plan.notes.clone(), config.verbose, said);
+    Ok(plan)
+}
+
+fn say(mut notes: Vec<Note>, verbose: bool, said: &mut Vec<Note>) {
+    notes.retain(|note| !said.contains(note));
+    warn(&notes, verbose);
+    said.append(&mut notes);
+}
