@@ -151,3 +151,79 @@ fn version(text: &[u8]) -> Result<Request, Failure> {
     };
     Ok(Request::Version { asked })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn variables(command: &str, args: &str) -> Vec<(OsString, OsString)> {
+        let all = [
+            ("CNI_COMMAND", command),
+            ("CNI_CONTAINERID", "3f0c"),
+            ("CNI_NETNS", "/var/run/netns/pod"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_ARGS", args),
+            ("CNI_PATH", "/opt/cni/bin"),
+            ("HOME", "/root"),
+        ];
+        all.map(|(name, value)| (name.into(), value.into())).to_vec()
+    }
+
+    fn input() -> String {
+        json!({
+            "cniVersion": "1.1.0", "name": "dbnet", "type": "kumatp-cni", "profile": "kuma-3",
+            "kubernetes": {"exclude_namespaces": ["kube-system"], "kubeconfig": "/x"},
+            "podFile": "/run/pods/{namespace}/{name}.yaml", "configMapFile": "/run/maps/{namespace}/{configMap}",
+            "runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"a": "b"}, "dns": {"servers": ["10.0.0.1", "x"]}},
+            "prevResult": {"cniVersion": "1.1.0", "dns": {"nameservers": ["10.0.0.2"]}},
+            "cni.dev/valid-attachments": [{"containerID": "3f0c", "ifname": "eth0"}]
+        })
+        .to_string()
+    }
+
+    #[test]
+    fn everything_is_read() {
+        let args = "K8S_POD_NAME=web;;K8S_POD_NAMESPACE=shop;";
+        let Request::Add(attachment) = Request::read(variables("ADD", args), input().as_bytes()).unwrap() else {
+            panic!("it is no ADD");
+        };
+        assert_eq!((attachment.id.container_id.as_str(), attachment.id.interface.as_str()), ("3f0c", "eth0"));
+        let network = &attachment.network;
+        assert_eq!(network.annotations.as_ref().unwrap()["a"], "b");
+        let resolvers = network.resolvers.as_ref().unwrap();
+        assert_eq!((resolvers.servers.len(), resolvers.skipped.as_slice()), (1, &["x".to_owned()][..]));
+        let path = |key, template: &Option<Template>| attachment.path(key, template.as_ref().unwrap(), None, "map");
+        assert_eq!(path("podFile", &network.pod_file).unwrap(), PathBuf::from("/run/pods/shop/web.yaml"));
+        assert_eq!(path("configMapFile", &network.config_map_file).unwrap(), PathBuf::from("/run/maps/shop/map"));
+        assert_eq!(network.excluded_namespaces, ["kube-system"]);
+        let Request::Gc(network) = Request::read(variables("GC", ""), input().as_bytes()).unwrap() else {
+            panic!("it is no GC");
+        };
+        assert_eq!(network.valid_attachments, [attachment.id]);
+    }
+
+    #[test]
+    fn whatever_comes_there_is_an_answer() {
+        let input = input().into_bytes();
+        arbtest::arbtest(|u| {
+            let mut text = input.clone();
+            for _ in 0..u.int_in_range(1..=4)? {
+                let at = u.choose_index(text.len())?;
+                match u.int_in_range(0..=2)? {
+                    0 => text[at] = u.arbitrary()?,
+                    1 => drop(text.drain(at..(at + u.int_in_range(1..=9)?).min(text.len()))),
+                    _ => text.insert(at, *u.choose(b"{}[]\",:0\\n")?),
+                }
+            }
+            let command = *u.choose(&["ADD", "CHECK", "DEL", "GC", "STATUS", "VERSION", "x"])?;
+            if let Err(failure) = Request::read(variables(command, u.arbitrary()?), text.as_slice()) {
+                let object: Map<String, Value> = serde_json::from_str(&failure.to_json()).unwrap();
+                assert!(object["code"].as_u64().is_some_and(|code| (1..=7).contains(&code)), "{object:?}");
+                assert!(!object["details"].as_str().unwrap().is_empty(), "{object:?}");
+            }
+            Ok(())
+        });
+    }
+}

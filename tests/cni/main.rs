@@ -15,5 +15,6 @@ mod cnitool;
 mod decisions;
 mod pods;
 mod protocol;
+mod readme;
 
 mod runtime;
