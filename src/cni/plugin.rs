@@ -147,6 +147,13 @@ fn existing(attachment: &Attachment) -> Result<Namespace, Failure> {
 
 /// The configuration that the pod asks for; none if it is left alone.
 fn wanted(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<Option<Config>, Failure> {
+    let excluded = &attachment.network.excluded_namespaces;
+    let namespace = attachment.args.get("K8S_POD_NAMESPACE");
+    // Whoever provides the files may itself be a pod of such a namespace, so none is needed for it.
+    if let Some(namespace) = namespace.filter(|name| excluded.contains(name)) {
+        remarks.push(format!("the pod is left alone: the namespace {namespace} is excluded"));
+        return Ok(None);
+    }
     let mut pod = match (&attachment.network.pod_file, &attachment.network.annotations) {
         (Some(template), _) => {
             let path = attachment.path("podFile", template, None, "")?;
@@ -167,8 +174,8 @@ fn wanted(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<Option<C
         }
     };
     // What the runtime says comes first: the file may have been written for any namespace.
-    pod.namespace = attachment.args.get("K8S_POD_NAMESPACE").cloned().or(pod.namespace);
-    match Decision::about(&pod, &attachment.network.excluded_namespaces).map_err(about)? {
+    pod.namespace = namespace.cloned().or(pod.namespace);
+    match Decision::about(&pod, excluded).map_err(about)? {
         Decision::LeaveAlone { reason } => {
             remarks.push(format!("the pod is left alone: {reason}"));
             Ok(None)

@@ -74,6 +74,12 @@ fn pods_that_are_left_alone() {
     let mut pod = Pod::new(netns.path(), &[]);
     pod.capabilities.insert(ANNOTATIONS.into(), Value::Null);
     usual.add(&pod, Some(result("1.1.0"))).done();
+    // In an excluded namespace nothing need be known of a pod.
+    pod.capabilities.clear();
+    excluding(json!(["shop"])).add(&pod, Some(result("1.1.0"))).done();
+    let unknown = json!({"podFile": "/nowhere/{uid}", "kubernetes": {"exclude_namespaces": ["shop"]}});
+    Network::alone(unknown).add(&pod, Some(result("1.1.0"))).done();
+    assert_eq!(tables(&netns), "");
     // In another namespace the same pod is redirected.
     let mut pod = Pod::new(netns.path(), &redirected);
     pod.args = "K8S_POD_NAMESPACE=other".into();
