@@ -1,7 +1,8 @@
 //! What the operator wants: the typed configuration of a transparent proxy.
 //!
 //! A [`Config`] is always valid: each field is a type that can hold nothing else. Text in Kuma's
-//! format becomes a `Config` through [`Config::parse`] or [`Layers`], which report every problem at once.
+//! format becomes a `Config` through [`Config::parse`] or [`Layers`], which report every problem at once; on Kubernetes,
+//! what there is becomes one through [`kubernetes::Sources`].
 
 pub mod dataplane;
 mod exclusion;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Format;
-use crate::config::wire::{Node, nearest, parse_node, syntax_problem, visible};
+use crate::config::wire::{Node, nearest, parse_node, parse_nodes, syntax_problem, visible};
 use crate::error::{Error, InvalidValue, Problem};
 use crate::model::Note;
 
@@ -13,6 +13,8 @@ const ENOUGH: usize = 1_000;
 /// What is wrong with a document so far, and what there is to say about it.
 #[derive(Debug, Default)]
 pub(in crate::config) struct Reader {
+    /// What every path begins with from now on, for example the name of a file.
+    pub(in crate::config) prefix: String,
     problems: Vec<Problem>,
     more_problems: usize,
     notes: Vec<Note>,
@@ -49,8 +51,25 @@ impl Reader {
         parse_node(text, format).map_err(|error| self.problem(syntax_problem(name, text, error))).ok()
     }
 
+    /// The documents of a text as trees. Paths in what follows do not begin with `name`.
+    pub(in crate::config) fn documents(&mut self, name: &str, text: &str, format: Format) -> Vec<Node> {
+        parse_nodes(text, format)
+            .map_err(|error| self.problem(syntax_problem(&visible(name), text, error)))
+            .unwrap_or_default()
+    }
+
+    /// What messages call a path.
+    fn place(&self, path: &str) -> String {
+        match (self.prefix.strip_suffix(": "), path) {
+            (None, "") => "document".to_owned(),
+            (Some(document), "") => document.to_owned(),
+            (_, path) => format!("{}{path}", self.prefix),
+        }
+    }
+
     /// Remembers a problem.
-    pub(in crate::config) fn problem(&mut self, problem: Problem) {
+    pub(in crate::config) fn problem(&mut self, mut problem: Problem) {
+        problem.path = self.place(&problem.path);
         match self.problems.len() < ENOUGH {
             true => self.problems.push(problem),
             false => self.more_problems += 1,
@@ -63,7 +82,8 @@ impl Reader {
     }
 
     /// Remembers something worth knowing.
-    pub(in crate::config) fn note(&mut self, note: Note) {
+    pub(in crate::config) fn note(&mut self, mut note: Note) {
+        note.about = self.place(&note.about);
         match self.notes.len() < ENOUGH {
             true => self.notes.push(note),
             false => self.more_notes += 1,

@@ -21,10 +21,10 @@ const VIOLATIONS_PATH: &str = "networking.transparentProxing.reachableBackends";
 #[non_exhaustive]
 pub struct TransparentProxying {
     /// The sidecar's inbound listener: `redirectPortInbound`. None, written as 0 or left out, is no redirection.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_number")]
     pub redirect_port_inbound: Option<Port>,
     /// The sidecar's outbound listener: `redirectPortOutbound`. None, written as 0 or left out, is no redirection.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_number")]
     pub redirect_port_outbound: Option<Port>,
     /// Which address families: `ipFamilyMode`.
     #[serde(skip_serializing_if = "ResourceFamilyMode::is_unspecified")]
@@ -120,6 +120,11 @@ impl serde::Serialize for ResourceFamilyMode {
     }
 }
 
+#[expect(clippy::ref_option, reason = "serde passes the field so")]
+fn as_number<S: serde::Serializer>(port: &Option<Port>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(port.map_or(0, Port::number))
+}
+
 impl TransparentProxying {
     /// Reads the section as a document of its own.
     ///
@@ -212,6 +217,7 @@ mod tests {
         assert!(notes.is_empty(), "{notes:?}");
         assert_eq!(section.redirect_port_outbound.map(Port::number), Some(15001));
         assert_eq!(section.ip_family_mode, ResourceFamilyMode::Ipv4);
+        assert!(section.to_json().contains("\"redirectPortOutbound\": 15001"), "{}", section.to_json());
         assert_eq!(TransparentProxying::parse(&section.to_json(), Format::Json).unwrap().0, section);
         #[cfg(feature = "yaml")]
         assert_eq!(TransparentProxying::parse(&section.to_yaml(), Format::Yaml).unwrap().0, section);

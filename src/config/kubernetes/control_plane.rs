@@ -71,6 +71,8 @@ enum Kind {
 
 pub(super) const UID: &str = "KUMA_RUNTIME_KUBERNETES_INJECTOR_SIDECAR_CONTAINER_UID";
 pub(super) const GID: &str = "KUMA_RUNTIME_KUBERNETES_INJECTOR_SIDECAR_CONTAINER_GUI";
+/// What everybody would call it.
+const RIGHT_GID: &str = "KUMA_RUNTIME_KUBERNETES_INJECTOR_SIDECAR_CONTAINER_GID";
 pub(super) const PROBE_PROXY_PORT: &str = "KUMA_RUNTIME_KUBERNETES_APPLICATION_PROBE_PROXY_PORT";
 pub(super) const CONFIG_MAP_NAME: &str = "KUMA_RUNTIME_KUBERNETES_INJECTOR_TRANSPARENT_PROXY_CONFIGMAP_NAME";
 pub(super) const ADMIN_PORT: &str = "KUMA_BOOTSTRAP_SERVER_PARAMS_ADMIN_PORT";
@@ -138,7 +140,11 @@ impl ControlPlane {
                 }
                 None if name.starts_with("KUMA_") => {
                     // The control plane has many more variables, so only a slip of the finger counts.
-                    if let Some(near) = within(&name, ROWS.iter().map(|row| row.name), 2) {
+                    let near = match name == RIGHT_GID {
+                        true => Some(GID),
+                        false => within(&name, ROWS.iter().map(|row| row.name), 2),
+                    };
+                    if let Some(near) = near {
                         let text = format!("unknown environment variable; did you mean `{near}`?");
                         self.notes.push(Note::warning(visible(&name), text));
                     }

@@ -11,6 +11,9 @@ use crate::net::{Port, Uid};
 /// The container that the injector adds: the sidecar.
 pub(super) const SIDECAR: &str = "kuma-sidecar";
 
+/// The containers that it can add.
+pub(super) const INJECTED: [&str; 3] = [SIDECAR, "kuma-init", "kuma-validation"];
+
 /// A pod, as far as the transparent proxy depends on it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]

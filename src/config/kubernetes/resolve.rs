@@ -19,6 +19,9 @@ use crate::net::{Port, PortRange, PortSet, Uid};
 const EXCLUDE_INBOUND_PORTS: &str = "redirect.inbound.excludePorts";
 const INBOUND_ENABLED: &str = "redirect.inbound.enabled";
 
+/// A port that is 0, and whether something is redirected there.
+type Zero = (Problem, fn(&Config) -> bool);
+
 /// A configuration in the making.
 pub(super) struct Resolver {
     pub(super) profile: Profile,
@@ -133,12 +136,8 @@ impl Resolver {
             let inbound = ROWS.iter().find(|row| row.path == INBOUND_ENABLED);
             self.situation.inbound = inbound.is_none_or(|row| self.base(row).value == Value::Bool(true));
         }
-        let mut zeros = Vec::new();
-        for row in ROWS.iter().filter(|row| row.in_documents()) {
-            if let Some((zero, used)) = self.decide(row) {
-                zeros.push((zero, used));
-            }
-        }
+        let rows = ROWS.iter().filter(|row| row.in_documents());
+        let zeros: Vec<Zero> = rows.filter_map(|row| self.decide(row)).collect();
         for (zero, used) in zeros {
             if used(&self.config) {
                 self.problems.push(zero);
@@ -195,7 +194,7 @@ impl Resolver {
     /// No process of the application may be taken for the sidecar.
     fn judge_users(&mut self, sidecar: Uid) {
         let is_application = |container: &&pod::Container| {
-            !container.name.starts_with("kuma-") && container.run_as_user == Some(sidecar)
+            !pod::INJECTED.contains(&container.name.as_str()) && container.run_as_user == Some(sidecar)
         };
         for container in self.pod.containers.iter().filter(is_application) {
             let path = format!("spec.containers[{}].securityContext.runAsUser", visible(&container.name));
@@ -233,12 +232,14 @@ impl Resolver {
     }
 
     /// Sets a key of the configuration. A port that is 0 is returned, with when that matters.
-    fn decide(&mut self, row: &'static Row) -> Option<(Problem, fn(&Config) -> bool)> {
+    fn decide(&mut self, row: &'static Row) -> Option<Zero> {
         let (Field::Value(at) | Field::Port(at, _)) = row.field else { return None };
         self.guard(row);
         let mut winner = self.base(row);
-        let added = if row.path == EXCLUDE_INBOUND_PORTS { self.add_ports(&mut winner) } else { Vec::new() };
-        let mut added = added;
+        let mut added = match row.path {
+            EXCLUDE_INBOUND_PORTS => self.add_ports(&mut winner),
+            _ => Vec::new(),
+        };
         if let Some(custom) = self.over(row) {
             winner = custom;
             added.clear();
@@ -333,6 +334,7 @@ impl Resolver {
                 Source::Annotation(_) | Source::ConfigMap(_) if self.situation.written => true,
                 Source::Annotation(_) => order(row.path, self.situation).contains(&Rank::Annotation),
                 Source::ConfigMap(_) => !alone || offer.value == default,
+                Source::CustomConfigMap(_) if self.profile == Profile::Kuma29 => !alone || offer.value == default,
                 Source::CustomConfigMap(_) => !is_operators(row.path) || offer.value == default,
                 _ => true,
             };

@@ -17,8 +17,7 @@ pub(super) use keys::{Field, ROWS, Row};
 pub use layers::Layers;
 pub(super) use layers::{Reading, syntax_problem, visible};
 pub(super) use nearest::{nearest, within};
-pub(super) use node::Node;
-pub(super) use node::parse as parse_node;
+pub(super) use node::{Node, parse as parse_node, parse_all as parse_nodes};
 pub(super) use value::{Source as ValueSource, switch};
 
 use super::Config;

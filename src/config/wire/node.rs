@@ -121,6 +121,18 @@ pub(in crate::config) fn parse(text: &str, format: Format) -> Result<Node, Synta
     }
 }
 
+/// Reads a text of several documents, as YAML separates them by `---`; those that are empty are left out.
+pub(in crate::config) fn parse_all(text: &str, format: Format) -> Result<Vec<Node>, SyntaxError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut nodes = match format {
+        Format::Json => vec![json(text)?],
+        #[cfg(feature = "yaml")]
+        Format::Yaml => yaml_all(text)?,
+    };
+    nodes.retain(|node| *node != Node::Null);
+    Ok(nodes)
+}
+
 fn json(text: &str) -> Result<Node, SyntaxError> {
     if text.trim().is_empty() {
         return Ok(Node::Null);
@@ -135,15 +147,42 @@ fn json(text: &str) -> Result<Node, SyntaxError> {
 
 #[cfg(feature = "yaml")]
 fn yaml(text: &str) -> Result<Node, SyntaxError> {
-    let refused = |message: &str| Err(SyntaxError::new("YAML", None, message.to_owned()));
-    if text.trim_start().starts_with('{') {
-        // What looks like JSON may use escapes that YAML lacks.
-        match json(text) {
-            Err(error) if too_nested(text) => return Err(error),
-            Err(_) => {}
-            node => return node,
-        }
+    if let Some(result) = json_in_yaml(text) {
+        return result;
     }
+    bounded(text)?;
+    let budget = Budget::of(text);
+    Seed { budget: &budget, merge: true }.deserialize(yaml_serde::Deserializer::from_str(text)).map_err(yaml_error)
+}
+
+#[cfg(feature = "yaml")]
+fn yaml_all(text: &str) -> Result<Vec<Node>, SyntaxError> {
+    if let Some(result) = json_in_yaml(text) {
+        return result.map(|node| vec![node]);
+    }
+    bounded(text)?;
+    let budget = Budget::of(text);
+    yaml_serde::Deserializer::from_str(text)
+        .map(|document| Seed { budget: &budget, merge: true }.deserialize(document).map_err(yaml_error))
+        .collect()
+}
+
+/// What looks like JSON may use escapes that YAML lacks, so it is tried first.
+#[cfg(feature = "yaml")]
+fn json_in_yaml(text: &str) -> Option<Result<Node, SyntaxError>> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    match json(text) {
+        Err(error) if too_nested(text) => Some(Err(error)),
+        Err(_) => None,
+        node => Some(node),
+    }
+}
+
+#[cfg(feature = "yaml")]
+fn bounded(text: &str) -> Result<(), SyntaxError> {
+    let refused = |message: &str| Err(SyntaxError::new("YAML", None, message.to_owned()));
     // The time that the parser takes grows with the square of these two, and no configuration comes near.
     if too_nested(text) {
         return refused("more than 10000 '[' and '{' are too many for YAML; write JSON, or lists with one item a line");
@@ -151,11 +190,13 @@ fn yaml(text: &str) -> Result<Node, SyntaxError> {
     if text.lines().filter(|line| line.starts_with('%')).count() > 100 {
         return refused("more than 100 directives (lines that begin with '%')");
     }
-    let budget = Budget::of(text);
-    Seed { budget: &budget, merge: true }.deserialize(yaml_serde::Deserializer::from_str(text)).map_err(|error| {
-        let place = error.location().map(|location| (location.line(), location.column()));
-        SyntaxError::new("YAML", place, error.to_string())
-    })
+    Ok(())
+}
+
+#[cfg(feature = "yaml")]
+fn yaml_error(error: yaml_serde::Error) -> SyntaxError {
+    let place = error.location().map(|location| (location.line(), location.column()));
+    SyntaxError::new("YAML", place, error.to_string())
 }
 
 #[cfg(feature = "yaml")]
