@@ -2,7 +2,7 @@
 #![cfg(feature = "yaml")]
 
 #[path = "common/generate.rs"]
-#[allow(dead_code, reason = "only configurations are generated here")]
+#[expect(dead_code, reason = "only configurations are generated here")]
 mod generate;
 
 use std::collections::BTreeMap;

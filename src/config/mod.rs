@@ -9,6 +9,7 @@ mod exclusion;
 mod executables;
 pub mod kubernetes;
 mod profile;
+mod variables;
 mod wire;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub use exclusion::{GidExclusion, UidExclusion, VirtualNetwork};
 pub use executables::{Executables, FamilyExecutables};
 pub use profile::Profile;
+pub use variables::variables;
 pub use wire::{Format, Key, Layers};
 
 use crate::model::{ChainName, LogLevel};

@@ -1,4 +1,4 @@
-//! Guides: what the rules are for, how names of the mesh are resolved, every configuration key, what is read on Kubernetes,
+//! Guides: what the rules are for, what is read on Kubernetes, how names of the mesh are resolved, every configuration key,
 //! and how rules are tested.
 
 pub mod configuration {

@@ -40,17 +40,6 @@ pub(crate) fn backends(dataplane: &Dataplane, destinations: &Destinations, profi
     }
 }
 
-pub(crate) fn services<'d>(
-    dataplane: &Dataplane,
-    destinations: &'d Destinations,
-    profile: Profile,
-) -> BTreeSet<&'d str> {
-    let list = dataplane.transparent_proxying.as_ref().and_then(|section| section.reachable_services.as_ref());
-    let list = list.filter(|list| !list.is_empty() && profile == Profile::Kuma29);
-    let of_mesh = destinations.services().filter(|service| service.mesh == dataplane.mesh);
-    of_mesh.map(|s| s.name.as_str()).filter(|name| list.is_none_or(|list| list.iter().any(|l| l == name))).collect()
-}
-
 fn one(reference: &BackendRef, dataplane: &Dataplane, destinations: &Destinations, profile: Profile) -> Ports {
     let mut ports = Ports::new();
     for (index, backend) in destinations.backends().iter().enumerate() {

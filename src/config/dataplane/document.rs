@@ -141,15 +141,13 @@ impl Dataplane {
 impl DataplaneInbound {
     fn read(reader: &mut Reader, path: &str, node: &Node) -> Option<Self> {
         let fields = reader.fields(path, node, &["port", "address", "servicePort", "tags"], false)?;
-        let port = reader.number_of(&fields, "port", u16::MAX.into());
-        if matches!(port, None | Some(0)) && !fields.get("port").is_some_and(|_| port.is_none()) {
-            let given = fields.get("port").map(Node::quoted).unwrap_or_default();
-            reader.refuse(&fields.path("port"), &given, "a port from 1 to 65535");
-        }
+        let text = fields.get("port").map(|node| node.scalar().map_or_else(|| node.quoted(), str::to_owned));
+        let port = text.unwrap_or_default().parse::<Port>();
+        let port = port.map_err(|error| reader.problem(error.at(fields.path("port")))).ok();
         let service_port = reader.number_of(&fields, "servicePort", u16::MAX.into());
         let tags = fields.get("tags").map(|tags| reader.map(&fields.path("tags"), tags, "tags")).unwrap_or_default();
         Some(Self {
-            port: port.and_then(to_port)?,
+            port: port?,
             address: non_empty(reader.text_of(&fields, "address")),
             service_port: service_port.and_then(to_port),
             tags,

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use super::{Dataplane, ResourceFamilyMode, TransparentProxying};
+use crate::config::kubernetes::{Origin, Source};
+use crate::config::wire::{Field, ROWS};
 use crate::config::{Config, IpFamilyMode};
 use crate::error::{Error, InvalidValue};
 use crate::model::Note;
@@ -81,6 +83,40 @@ impl Dataplane {
         let mut config = Config::default();
         section.apply_to(&mut config)?;
         Ok(config)
+    }
+
+    /// Where each key of [`to_config`](Self::to_config) came from, in the order of the reference: the field of the
+    /// resource, or Kuma's default.
+    ///
+    /// # Errors
+    /// As with [`to_config`](Self::to_config).
+    pub fn origins(&self) -> Result<Vec<Origin>, Error> {
+        let mut config = self.to_config()?;
+        let section = self.transparent_proxying.clone().unwrap_or_default();
+        let source = |key: &str| {
+            let field = match key {
+                "redirect.inbound.enabled" => "redirectPortInbound",
+                "redirect.inbound.port" if section.redirect_port_inbound.is_some() => "redirectPortInbound",
+                "redirect.outbound.enabled" => "redirectPortOutbound",
+                "redirect.outbound.port" if section.redirect_port_outbound.is_some() => "redirectPortOutbound",
+                "ipFamilyMode" if section.ip_family_mode != ResourceFamilyMode::Unspecified => "ipFamilyMode",
+                _ => return Source::Default,
+            };
+            Source::Dataplane(format!("{SECTION}.{field}"))
+        };
+        let rows = ROWS.iter().filter(|row| row.in_documents()).filter_map(|row| match row.field {
+            Field::Value(at) | Field::Port(at, _) => Some((row.path, at)),
+            _ => None,
+        });
+        Ok(rows
+            .map(|(key, at)| Origin {
+                key,
+                value: at(&mut config).write().to_string(),
+                source: source(key),
+                added: Vec::new(),
+                overridden: Vec::new(),
+            })
+            .collect())
     }
 
     /// Whether Kuma treats the workload as one with a transparent proxy: something is redirected, and the address is
@@ -222,6 +258,29 @@ mod tests {
                 if section.ip_family_mode == ResourceFamilyMode::Ipv4 { &["networking.address"] } else { &[] };
             assert_eq!(disagreements, expected);
         }
+    }
+
+    #[test]
+    fn origins_are_fields_and_defaults() {
+        let origins = dataplane(r#"{"redirectPortInbound": 16006, "ipFamilyMode": "DualStack"}"#).origins().unwrap();
+        let of = |key| origins.iter().find(|origin| origin.key == key).unwrap().to_string();
+        assert_eq!(
+            of("redirect.inbound.port"),
+            "redirect.inbound.port = 16006: networking.transparentProxying.redirectPortInbound"
+        );
+        assert_eq!(
+            of("redirect.outbound.enabled"),
+            "redirect.outbound.enabled = false: networking.transparentProxying.redirectPortOutbound"
+        );
+        assert_eq!(of("redirect.outbound.port"), "redirect.outbound.port = 15001: default");
+        assert!(of("ipFamilyMode").ends_with("networking.transparentProxying.ipFamilyMode"));
+        assert!(
+            dataplane("{}")
+                .origins()
+                .unwrap()
+                .iter()
+                .all(|origin| origin.key != "ipFamilyMode" || !origin.source.is_set())
+        );
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub enum Source {
     CustomConfigMap(String),
     /// The pod itself, with the path of the field.
     Pod(String),
+    /// A `Dataplane`, with the path of the field:
+    /// [`Dataplane::origins`](crate::config::dataplane::Dataplane::origins).
+    Dataplane(String),
 }
 
 impl Source {
@@ -68,7 +71,7 @@ impl fmt::Display for Source {
             Self::ControlPlane { variable, set: false } => write!(f, "control plane's default, {variable}"),
             Self::ConfigMap(label) | Self::CustomConfigMap(label) => f.write_str(label),
             Self::Annotation(name) => write!(f, "annotation {name}"),
-            Self::Pod(path) => f.write_str(path),
+            Self::Pod(path) | Self::Dataplane(path) => f.write_str(path),
         }
     }
 }

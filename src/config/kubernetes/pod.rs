@@ -30,6 +30,8 @@ pub struct Pod {
     pub containers: Vec<Container>,
     /// `spec.initContainers`.
     pub init_containers: Vec<Container>,
+    /// `spec.hostNetwork`: whether it is in the network namespace of its host.
+    pub host_network: bool,
     /// Whether the pod is a zone proxy and nothing else, according to the Services that select it. That is not in its
     /// document; without a word about it, Kuma 3 lets such a pod reach no backend.
     pub zone_proxy_only: bool,
@@ -126,7 +128,19 @@ impl Reader<'_> {
             annotations: self.texts(node, &["metadata", "annotations"]),
             containers: self.containers(node, "containers", pod_user),
             init_containers: self.containers(node, "initContainers", pod_user),
+            host_network: self.host_network(node),
             zone_proxy_only: false,
+        }
+    }
+
+    fn host_network(&mut self, node: &Node) -> bool {
+        match node.at(&["spec", "hostNetwork"]) {
+            None | Some(Node::Null) => false,
+            Some(Node::Bool(on)) => *on,
+            Some(other) => {
+                self.refuse("spec.hostNetwork", other, "true or false");
+                true
+            }
         }
     }
 
@@ -298,7 +312,7 @@ mod tests {
     fn every_wrong_field_is_named() {
         let (_, problems, _) = read(
             r#"{"metadata": {"name": 7, "annotations": {"kuma.io/gateway": true, "a": ["b"]}, "labels": []},
-                "spec": {"securityContext": {"runAsUser": "root"}, "initContainers": {},
+                "spec": {"securityContext": {"runAsUser": "root"}, "initContainers": {}, "hostNetwork": "no",
                          "containers": ["x", {"livenessProbe": {"httpGet": {"port": 70000}}}]}}"#,
         );
         let paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
@@ -312,7 +326,8 @@ mod tests {
                 "a",
                 "spec.containers[0]",
                 "spec.containers[1].livenessProbe.httpGet.port",
-                "spec.initContainers"
+                "spec.initContainers",
+                "spec.hostNetwork"
             ]
         );
         assert!(problems[3].to_string().contains("'true' is not valid: expected text; put the value in quotes"));

@@ -62,6 +62,38 @@ impl Resolved {
         self.origins.iter().find(|origin| origin.key == key)
     }
 
+    /// All of it as JSON: `config`, `origins`, `notes`, `sidecarUid`, `sidecarGid`, `gateway`, `injected`,
+    /// `fromAnnotation`, and where there is one `probeProxyPort`, `adminPort`, `transparentProxying`.
+    ///
+    /// ```
+    /// use kumatp::config::kubernetes::Sources;
+    ///
+    /// let json: serde_json::Value = serde_json::from_str(&Sources::new().resolve()?.to_json())?;
+    /// assert_eq!(json.pointer("/config/redirect/outbound/port"), Some(&15001.into()));
+    /// assert_eq!(json["probeProxyPort"], 9001);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn to_json(&self) -> String {
+        let port = |port: Option<Port>| port.map(Port::number);
+        let mut json = serde_json::json!({
+            "config": serde_json::from_str::<serde_json::Value>(&self.config.to_json()).unwrap_or_default(),
+            "origins": self.origins,
+            "notes": self.notes,
+            "sidecarUid": self.sidecar_uid.number(),
+            "sidecarGid": self.sidecar_gid.number(),
+            "gateway": self.gateway,
+            "injected": self.injected,
+            "fromAnnotation": self.from_annotation,
+            "probeProxyPort": port(self.probe_proxy_port),
+            "adminPort": port(self.admin_port),
+            "transparentProxying": self.transparent_proxying,
+        });
+        if let Some(fields) = json.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
+        serde_json::to_string_pretty(&json).expect("a tree of text and numbers can be written")
+    }
+
     /// The annotations about the transparent proxy that the injector writes to the pod.
     pub fn annotations(&self) -> BTreeMap<&'static str, String> {
         let port = |port: Option<Port>| port.map_or(0, Port::number).to_string();

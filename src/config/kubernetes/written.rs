@@ -22,7 +22,7 @@ use crate::config::Config;
 ///     ("kuma.io/sidecar-injected".to_owned(), "true".to_owned()),
 /// ]));
 /// assert_eq!(sources.resolve()?.config, config);
-/// # Ok::<(), kumatp::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn to_annotation(config: &Config) -> String {
     let mut config = config.clone();

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
 use super::super::BackendRef;
-use super::resolve::{Ports, Wanted};
+use super::wanted::{Ports, Wanted};
 use super::{Backend, BackendPort, Reachability, Rule};
 
 /// Why one destination is reachable or not. `Display` is the answer in words.
@@ -165,6 +167,39 @@ impl<'a> Reachability<'a> {
                 Matched::No(lacks)
             }
         }
+    }
+}
+
+/// `kind` and `namespace` where there is one, `name`, `mesh`, `reachable`, `ports`, `rule`, `references` with `path`,
+/// `reference`, `matches` and `why`, and `why` in words.
+impl Serialize for Explanation<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Explanation", 9)?;
+        if let Some(backend) = self.backend {
+            fields.serialize_field("kind", &backend.kind)?;
+        }
+        fields.serialize_field("name", self.name)?;
+        if let Some(namespace) = self.backend.and_then(Backend::namespace) {
+            fields.serialize_field("namespace", namespace)?;
+        }
+        fields.serialize_field("mesh", self.mesh)?;
+        fields.serialize_field("reachable", &self.reachable)?;
+        fields.serialize_field("ports", &self.ports)?;
+        fields.serialize_field("rule", &self.rule.to_string())?;
+        fields.serialize_field("references", &self.references)?;
+        fields.serialize_field("why", &self.to_string())?;
+        fields.end()
+    }
+}
+
+impl Serialize for ReferenceOutcome<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("ReferenceOutcome", 4)?;
+        fields.serialize_field("path", &self.path)?;
+        fields.serialize_field("reference", self.reference)?;
+        fields.serialize_field("matches", &!matches!(self.matched, Matched::No(_)))?;
+        fields.serialize_field("why", &self.to_string())?;
+        fields.end()
     }
 }
 

@@ -66,6 +66,7 @@
 mod explain;
 mod resolve;
 mod resources;
+mod wanted;
 
 pub use explain::{Explanation, Lack, Matched, ReferenceOutcome};
 pub use resolve::{Reachability, Reached, Rule};
