@@ -537,13 +537,14 @@ void kumatp_config_free(struct kumatp_config *config);
  * Annotations and the custom ConfigMap are the tenant's: keys there that name files or programs of the host, or that would
  * leave the pod without rules, are refused.
  *
- * The report is a JSON document. Its members: "sidecarUid" and "sidecarGid", numbers; "gateway" and "injected" (true or false),
- * whether the pod is a gateway, and whether the injector has been at it; "fromAnnotation" (true or false), whether the
- * configuration is that of the annotation traffic.kuma.io/transparent-proxy-config; "probeProxyPort" and "adminPort", numbers or null,
- * where the sidecar serves the application's probes, and where Envoy's administration listens; "transparentProxying", what the
- * pod's Dataplane has at networking.transparentProxying, or null; "annotations", those that the injector writes to the pod,
- * by name; "origins", for each key of the configuration an object with "key", "value" (JSON, as text), "source" and, where there
- * are any, "added" and "overridden", each a list of objects with "source" and "value"; "notes", as kumatp_config_notes() has them.
+ * The report is a JSON document. Its members: "config", the configuration as kumatp_config_to_json() has it; "sidecarUid" and
+ * "sidecarGid", numbers; "gateway" and "injected" (true or false), whether the pod is a gateway, and whether the injector has
+ * been at it; "fromAnnotation" (true or false), whether the configuration is that of the annotation
+ * traffic.kuma.io/transparent-proxy-config; where there is one, "probeProxyPort", where the sidecar serves the application's
+ * probes, "adminPort", where Envoy's administration listens, and "transparentProxying", what the pod's Dataplane has at
+ * networking.transparentProxying; "annotations", those that the injector writes to the pod, by name; "origins", for each key of
+ * the configuration an object with "key", "value" (JSON, as text), "source" and, where there are any, "added" and "overridden",
+ * each a list of objects with "source" and "value"; "notes", as kumatp_config_notes() has them.
  *
  * @param sources  the document, lent; at most KUMATP_MAX_TEXT bytes
  * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
@@ -637,8 +638,9 @@ kumatp_status kumatp_dataplane_parse(const char *text,
  * Its members: "name"; "mesh"; "labels", with those that Kuma adds when it stores a resource; "address", "namespace" and "zone",
  * text or null; "inbounds", a list of objects with "port", "address", "servicePort" (both may be null) and "tags"; "outbounds", the
  * backends of networking.outbound; "services", the values of kuma.io/service; "transparentProxying", the section, or null;
- * "isTransparent" (true or false), whether Kuma treats the workload as one with a transparent proxy; "notes", as
- * kumatp_config_notes() has them.
+ * "isTransparent" (true or false), whether Kuma treats the workload as one with a transparent proxy; "origins", where each
+ * key of kumatp_config_from_dataplane() comes from if that has no base, as kumatp_config_from_pod() has them, and empty if no
+ * configuration can be made of it; "notes", as kumatp_config_notes() has them.
  *
  * @param dataplane  lent
  * @param[out] out  the document; the caller's, for kumatp_text_free()
@@ -716,12 +718,12 @@ kumatp_status kumatp_dataplane_compare(const struct kumatp_dataplane *dataplane,
  * document or several (in JSON only, if this build of the library reads no YAML). "profile" is the generation of Kuma, "kuma-3" (by
  * default) or "kuma-2.9"; "explain", a list of names that are to be explained.
  *
- * The result is a JSON document. Its members: "profile"; "backendRule" and "serviceRule", what decides, for people; "backends", those
- * that are reachable: objects with "kind", "mesh", "name", "ports" (objects with "port" and, if it has one, "name") and, if it has
- * one, "namespace"; "services", the reachable values of kuma.io/service; "explanations", an object that has for each name
- * of "explain" a list, one item for each backend or service of that name: objects with "kind" and "namespace" (both null for
- * a service), "mesh", "name", "reachable" (true or false), "ports", "text" (the answer in words) and "references", where references
- * decide: objects with "path", "matches" (true or false), "needs" (a list of text: what is missing) and "text"; "notes", as
+ * The result is a JSON document. Its members: "profile"; "backendRule" and "serviceRule", what decides, for people; "backends",
+ * those that are reachable: objects with "kind", "mesh", "name", "ports" (objects with "port" and, if it has one, "name") and, if
+ * it has one, "namespace"; "services", the reachable values of kuma.io/service; "explanations", an object that has for each
+ * name of "explain" a list, one item for each backend or service of that name: objects as those in "backends" (a service has
+ * neither "kind" nor "namespace"), with "reachable" (true or false), "rule" (what decides, for people), "why" (the answer in words)
+ * and "references", where references decide: objects with "path", "reference", "matches" (true or false) and "why"; "notes", as
  * kumatp_config_notes() has them: references that match nothing, ports that no destination has, choices that Kuma leaves
  * to chance.
  *

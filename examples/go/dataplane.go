@@ -63,6 +63,7 @@ type DataplaneContent struct {
 	Services            []string             `json:"services"`
 	TransparentProxying *TransparentProxying `json:"transparentProxying"`
 	IsTransparent       bool                 `json:"isTransparent"`
+	Origins             []Origin             `json:"origins"` // of each key of Config(nil); empty if that fails
 	Notes               []Note               `json:"notes"`
 }
 
@@ -193,16 +194,17 @@ type ReachExplanation struct {
 	Name       string             `json:"name"`
 	Reachable  bool               `json:"reachable"`
 	Ports      []BackendPort      `json:"ports"`
-	Text       string             `json:"text"`       // the answer in words
+	Rule       string             `json:"rule"`       // what decides, for people
+	Why        string             `json:"why"`        // the answer in words
 	References []ReferenceOutcome `json:"references"` // where references decide
 }
 
 // ReferenceOutcome says what one reference has to do with a backend.
 type ReferenceOutcome struct {
-	Path    string   `json:"path"`
-	Matches bool     `json:"matches"`
-	Needs   []string `json:"needs"` // what is missing
-	Text    string   `json:"text"`
+	Path      string     `json:"path"`
+	Reference BackendRef `json:"reference"`
+	Matches   bool       `json:"matches"`
+	Why       string     `json:"why"`
 }
 
 // Reach says which services and backends the workload reaches, on which ports, and why.

@@ -366,7 +366,7 @@ mod tests {
     use std::ptr::null_mut;
 
     use super::*;
-    use crate::ffi::{KUMATP_E_UNSUPPORTED, KUMATP_OK};
+    use crate::ffi::{KUMATP_E_UNSUPPORTED, KUMATP_OK, kumatp_config_from_pod};
 
     #[test]
     fn without_yaml_there_is_json() {
@@ -379,6 +379,14 @@ mod tests {
             );
             assert_eq!(kumatp_config_parse(c"{}".as_ptr(), 2, KUMATP_FORMAT_JSON, &raw mut out, null_mut()), KUMATP_OK);
             assert_eq!(kumatp_config_to_yaml(out, &mut null_mut(), null_mut()), KUMATP_E_UNSUPPORTED);
+            kumatp_config_free(out);
+
+            // Text inside a document of ours is JSON too.
+            let sources = r#"{"annotations": {"traffic.kuma.io/transparent-proxy-config": "{\"wait\": 7}"},
+                "customConfigMap": "{}", "configMap": "{\"retry\": {\"maxRetries\": 3}}"}"#;
+            let (text, len) = (sources.as_ptr().cast(), sources.len());
+            assert_eq!(kumatp_config_from_pod(text, len, &raw mut out, null_mut(), null_mut()), KUMATP_OK);
+            assert_eq!((*out).config.wait.seconds, 7);
             kumatp_config_free(out);
         }
     }

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::ffi::c_char;
 
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::boundary::{ErrorSlot, Handle, Out, Text, free, guard, quietly};
 use super::config::{self, kumatp_config};
 use super::embedded;
 use super::error::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
-use crate::config::dataplane::reachability::{Backend, Explanation, Matched, Reachability, Resources};
+use crate::config::dataplane::reachability::{Reachability, Resources};
 use crate::config::dataplane::{Dataplane, TransparentProxying, compare, fill};
 use crate::model::Note;
 use crate::net::Port;
@@ -102,8 +102,9 @@ pub unsafe extern "C" fn kumatp_dataplane_parse(
 /// Its members: "name"; "mesh"; "labels", with those that Kuma adds when it stores a resource; "address", "namespace" and "zone",
 /// text or null; "inbounds", a list of objects with "port", "address", "servicePort" (both may be null) and "tags"; "outbounds", the
 /// backends of networking.outbound; "services", the values of kuma.io/service; "transparentProxying", the section, or null;
-/// "isTransparent" (true or false), whether Kuma treats the workload as one with a transparent proxy; "notes", as
-/// kumatp_config_notes() has them.
+/// "isTransparent" (true or false), whether Kuma treats the workload as one with a transparent proxy; "origins", where each
+/// key of kumatp_config_from_dataplane() comes from if that has no base, as kumatp_config_from_pod() has them, and empty if no
+/// configuration can be made of it; "notes", as kumatp_config_notes() has them.
 ///
 /// @param dataplane  lent
 /// @param[out] out  the document; the caller's, for kumatp_text_free()
@@ -148,6 +149,7 @@ pub unsafe extern "C" fn kumatp_dataplane_to_json(
             "services": dataplane.services().collect::<Vec<_>>(),
             "transparentProxying": dataplane.transparent_proxying,
             "isTransparent": dataplane.is_transparent(),
+            "origins": dataplane.origins().unwrap_or_default(),
             "notes": notes,
         })));
         Ok(())
@@ -267,12 +269,12 @@ struct Query<'a> {
 /// document or several (in JSON only, if this build of the library reads no YAML). "profile" is the generation of Kuma, "kuma-3" (by
 /// default) or "kuma-2.9"; "explain", a list of names that are to be explained.
 ///
-/// The result is a JSON document. Its members: "profile"; "backendRule" and "serviceRule", what decides, for people; "backends", those
-/// that are reachable: objects with "kind", "mesh", "name", "ports" (objects with "port" and, if it has one, "name") and, if it has
-/// one, "namespace"; "services", the reachable values of kuma.io/service; "explanations", an object that has for each name
-/// of "explain" a list, one item for each backend or service of that name: objects with "kind" and "namespace" (both null for
-/// a service), "mesh", "name", "reachable" (true or false), "ports", "text" (the answer in words) and "references", where references
-/// decide: objects with "path", "matches" (true or false), "needs" (a list of text: what is missing) and "text"; "notes", as
+/// The result is a JSON document. Its members: "profile"; "backendRule" and "serviceRule", what decides, for people; "backends",
+/// those that are reachable: objects with "kind", "mesh", "name", "ports" (objects with "port" and, if it has one, "name") and, if
+/// it has one, "namespace"; "services", the reachable values of kuma.io/service; "explanations", an object that has for each
+/// name of "explain" a list, one item for each backend or service of that name: objects as those in "backends" (a service has
+/// neither "kind" nor "namespace"), with "reachable" (true or false), "rule" (what decides, for people), "why" (the answer in words)
+/// and "references", where references decide: objects with "path", "reference", "matches" (true or false) and "why"; "notes", as
 /// kumatp_config_notes() has them: references that match nothing, ports that no destination has, choices that Kuma leaves
 /// to chance.
 ///
@@ -311,41 +313,12 @@ pub unsafe extern "C" fn kumatp_dataplane_reach(
         let reachability = Reachability::of(dataplane, &destinations, profile);
         notes.extend_from_slice(reachability.notes());
         let mut answer = serde_json::to_value(&reachability).expect("texts and numbers can be written");
-        let explain = |name: &String| reachability.explain(name).iter().map(explanation).collect::<Vec<_>>();
-        let explanations: BTreeMap<_, _> = query.explain.iter().map(|name| (name, explain(name))).collect();
+        let explanations: BTreeMap<_, _> =
+            query.explain.iter().map(|name| (name, reachability.explain(name))).collect();
         answer["explanations"] = json!(explanations);
         answer["notes"] = json!(notes);
         out.give(kumatp_text::json(&answer));
         Ok(())
-    })
-}
-
-fn explanation(explanation: &Explanation<'_>) -> Value {
-    let references: Vec<_> = explanation
-        .references
-        .iter()
-        .map(|outcome| {
-            let needs: Vec<_> = match &outcome.matched {
-                Matched::No(lacks) => lacks.iter().map(ToString::to_string).collect(),
-                _ => Vec::new(),
-            };
-            json!({
-                "path": outcome.path,
-                "matches": !matches!(outcome.matched, Matched::No(_)),
-                "needs": needs,
-                "text": outcome.to_string(),
-            })
-        })
-        .collect();
-    json!({
-        "kind": explanation.backend.map(|backend| backend.kind),
-        "namespace": explanation.backend.and_then(Backend::namespace),
-        "mesh": explanation.mesh,
-        "name": explanation.name,
-        "reachable": explanation.reachable,
-        "ports": explanation.ports,
-        "text": explanation.to_string(),
-        "references": references,
     })
 }
 

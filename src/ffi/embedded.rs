@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::kumatp_error;
-use crate::config::{Format, Profile};
+use crate::config::{self, Format, Profile};
 use crate::error::{Error, InvalidValue};
 
 /// Reads the document that the parameter `name` is. `T` says which members it has.
@@ -36,33 +36,35 @@ const TEXT: Format = Format::Yaml;
 #[cfg(not(feature = "yaml"))]
 const TEXT: Format = Format::Json;
 
-/// Variables by name: an object, a list of "NAME=value", or text with one of these a line. `what` is where they are, for
-/// messages: the parameter and, inside it, the member.
-pub(super) fn variables(
-    (parameter, member): (&str, &str),
-    json: &str,
-) -> Result<BTreeMap<String, String>, kumatp_error> {
-    let at = |rest: &str, problem: &str| {
-        let separator = if member.is_empty() && rest.is_empty() { "" } else { ": " };
-        kumatp_error::argument(parameter, &format!("{member}{rest}{separator}{problem}"))
-    };
-    let wrong = |error: serde_json::Error| at("", &error.to_string());
-    let assignment = |rest: &str, text: &str| match text.split_once('=') {
-        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => Err(at(rest, &format!("expected NAME=value, and was given '{}'", text.escape_debug()))),
-    };
+/// Variables by name: an object, a list of "NAME=value", or text with one of these a line. `what` is where they are: the
+/// parameter and, inside it, the member.
+pub(super) fn variables(what: (&str, &str), json: &str) -> Result<BTreeMap<String, String>, kumatp_error> {
+    let (parameter, member) = what;
+    let separator = if member.is_empty() { "" } else { ": " };
+    let list = if member.is_empty() { parameter } else { member };
+    let wrong = |error: serde_json::Error| kumatp_error::argument(parameter, &format!("{member}{separator}{error}"));
     match json.trim_start().as_bytes().first() {
         Some(b'[') => {
             let items: Vec<String> = serde_json::from_str(json).map_err(wrong)?;
-            items.iter().enumerate().map(|(index, item)| assignment(&format!("[{index}]"), item)).collect()
+            // Values are as they are given: they may have blanks, quotes and lines.
+            let variable = |(index, item): (usize, &String)| {
+                let (name, value) = item
+                    .split_once('=')
+                    .ok_or_else(|| Error::from(InvalidValue::new(item, "NAME=value").at(format!("{list}[{index}]"))))?;
+                Ok((name.to_owned(), value.to_owned()))
+            };
+            items.iter().enumerate().map(variable).collect()
         }
         Some(b'"') => {
             let text: String = serde_json::from_str(json).map_err(wrong)?;
-            let lines = text.lines().enumerate();
-            lines
-                .filter(|(_, line)| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
-                .map(|(index, line)| assignment(&format!(" line {}", index + 1), line))
-                .collect()
+            let variables = config::variables(&text).map_err(|error| match error {
+                Error::Config(mut problems) => {
+                    problems.iter_mut().for_each(|problem| problem.path = format!("{list}: {}", problem.path));
+                    Error::Config(problems)
+                }
+                other => other,
+            });
+            Ok(variables?.into_iter().collect())
         }
         _ => serde_json::from_str(json).map_err(wrong),
     }

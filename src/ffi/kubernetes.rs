@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::c_char;
 
 use serde::Deserialize;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::boundary::{ErrorSlot, Handle, Out, Text, guard};
 use super::config::kumatp_config;
@@ -13,7 +13,6 @@ use super::embedded;
 use super::error::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 use crate::config::kubernetes::{Pod, Resolved, Sources, to_annotation};
-use crate::net::Port;
 
 /// Sources as a document.
 #[derive(Deserialize)]
@@ -49,13 +48,14 @@ struct SourcesDocument<'a> {
 /// Annotations and the custom ConfigMap are the tenant's: keys there that name files or programs of the host, or that would
 /// leave the pod without rules, are refused.
 ///
-/// The report is a JSON document. Its members: "sidecarUid" and "sidecarGid", numbers; "gateway" and "injected" (true or false),
-/// whether the pod is a gateway, and whether the injector has been at it; "fromAnnotation" (true or false), whether the
-/// configuration is that of the annotation traffic.kuma.io/transparent-proxy-config; "probeProxyPort" and "adminPort", numbers or null,
-/// where the sidecar serves the application's probes, and where Envoy's administration listens; "transparentProxying", what the
-/// pod's Dataplane has at networking.transparentProxying, or null; "annotations", those that the injector writes to the pod,
-/// by name; "origins", for each key of the configuration an object with "key", "value" (JSON, as text), "source" and, where there
-/// are any, "added" and "overridden", each a list of objects with "source" and "value"; "notes", as kumatp_config_notes() has them.
+/// The report is a JSON document. Its members: "config", the configuration as kumatp_config_to_json() has it; "sidecarUid" and
+/// "sidecarGid", numbers; "gateway" and "injected" (true or false), whether the pod is a gateway, and whether the injector has
+/// been at it; "fromAnnotation" (true or false), whether the configuration is that of the annotation
+/// traffic.kuma.io/transparent-proxy-config; where there is one, "probeProxyPort", where the sidecar serves the application's
+/// probes, "adminPort", where Envoy's administration listens, and "transparentProxying", what the pod's Dataplane has at
+/// networking.transparentProxying; "annotations", those that the injector writes to the pod, by name; "origins", for each key of
+/// the configuration an object with "key", "value" (JSON, as text), "source" and, where there are any, "added" and "overridden",
+/// each a list of objects with "source" and "value"; "notes", as kumatp_config_notes() has them.
 ///
 /// @param sources  the document, lent; at most KUMATP_MAX_TEXT bytes
 /// @param len  its length in bytes, or KUMATP_NUL_TERMINATED
@@ -123,19 +123,9 @@ fn read(json: &str) -> Result<Sources, kumatp_error> {
 }
 
 fn report(resolved: &Resolved) -> kumatp_text {
-    kumatp_text::json(&json!({
-        "sidecarUid": resolved.sidecar_uid.number(),
-        "sidecarGid": resolved.sidecar_gid.number(),
-        "gateway": resolved.gateway,
-        "injected": resolved.injected,
-        "fromAnnotation": resolved.from_annotation,
-        "probeProxyPort": resolved.probe_proxy_port.map(Port::number),
-        "adminPort": resolved.admin_port.map(Port::number),
-        "transparentProxying": resolved.transparent_proxying,
-        "annotations": resolved.annotations(),
-        "origins": resolved.origins,
-        "notes": resolved.notes,
-    }))
+    let mut report: Value = serde_json::from_str(&resolved.to_json()).expect("it is a document");
+    report["annotations"] = json!(resolved.annotations());
+    kumatp_text::json(&report)
 }
 
 /// Writes a configuration as the value of the annotation traffic.kuma.io/transparent-proxy-config, which

