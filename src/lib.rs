@@ -49,10 +49,13 @@
 //! | `yaml` | yes | configurations in YAML; JSON is always read |
 //! | `host` | yes | probing and changing a Linux host |
 //! | `firewalld` | | reading and merging firewalld's `direct.xml` |
+//! | `cni` | | the CNI plugin `kumatp-cni` |
 //! | `cli` | | the command `kumatp` |
 //!
 //! A feature adds; it never changes what is there.
 
+#[cfg(all(feature = "cni", target_os = "linux"))]
+pub mod cni;
 pub mod config;
 pub mod engine;
 pub mod error;

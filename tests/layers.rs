@@ -23,6 +23,7 @@ const TABLE: &[(&str, &[&str])] = &[
     // The names of chains that older installations left are the configuration's.
     ("netlink", &["error", "net", "model", "config", "nftables"]),
     ("engine", &["error", "net", "model", "config", "facts", "save", "render", "nftables", "netlink"]),
+    ("cni", &["error", "net", "model", "config", "facts", "policy", "netlink", "engine"]),
     (
         "ffi",
         &[

@@ -8,8 +8,8 @@ use crate::library::root;
 const MODULES: [&str; 8] = ["config", "engine", "facts", "firewalld", "policy", "render", "save", "simulate"];
 
 /// Types that documents and numbers carry; what `kumatp_plan_apply` is made of (`netlink`); what `KUMATP_SYNTAX_NATIVE`
-/// shows (`nftables`); pages.
-const OTHERS: [&str; 7] = ["error", "ffi", "guide", "model", "net", "netlink", "nftables"];
+/// shows (`nftables`); pages; what is a program of its own (`cni`).
+const OTHERS: [&str; 8] = ["cni", "error", "ffi", "guide", "model", "net", "netlink", "nftables"];
 
 /// What takes the place of an engine behind the Rust trait, in tests of Rust programs. C has no such place.
 const OF_RUST_ONLY: &str = "src/engine/fake.rs";
