@@ -48,12 +48,15 @@
 //! | `capi` | yes | the C ABI of `libkumatp.so` |
 //! | `yaml` | yes | configurations in YAML; JSON is always read |
 //! | `host` | yes | probing and changing a Linux host |
+//! | `ebpf` | | the engine that steers sockets by eBPF programs |
 //! | `firewalld` | | reading and merging firewalld's `direct.xml` |
 //! | `cli` | | the command `kumatp` |
 //!
 //! A feature adds; it never changes what is there.
 
 pub mod config;
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+mod ebpf;
 pub mod engine;
 pub mod error;
 pub mod facts;

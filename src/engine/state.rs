@@ -86,6 +86,8 @@ fn state_here(plan: Option<&Plan>) -> Result<State, Error> {
     }
     let legacy = netlink::legacy_families(&mut notes);
     installations.extend(by_iptables(plan, Mode::Legacy, legacy));
+    #[cfg(feature = "ebpf")]
+    installations.extend(super::ebpf::found(plan, &mut notes));
     Ok(State { status: overall(&installations), installations, notes })
 }
 
