@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use super::table::{
     Address, BUILD, NETWORK_DNS_SERVER, NETWORK_INBOUND_EXCLUDED, NETWORK_LOCAL, NETWORK_OUTBOUND_EXCLUDED,
-    NETWORK_OUTBOUND_INCLUDED, NetworkKey, OWNER_GROUP, OWNER_USER, OwnerKey, OwnerPortKey, PortBlock,
-    SETTING_DNS_ALL, SETTING_GROUPS, SETTING_INBOUND, SETTING_NETWORKS_INCLUDED, SETTING_OUTBOUND, SETTING_USERS,
-    SETTING_V4, SETTING_V4_DNS, SETTING_V4_DNS_OVER_TCP_PASSES, SETTING_V6, SETTING_V6_DNS,
-    SETTING_V6_DNS_OVER_TCP_PASSES, Settings,
+    NETWORK_OUTBOUND_INCLUDED, NetworkKey, OWNER_GROUP, OWNER_USER, OwnerKey, OwnerPortKey, PortBlock, SETTING_DNS_ALL,
+    SETTING_GROUPS, SETTING_INBOUND, SETTING_NETWORKS_INCLUDED, SETTING_OUTBOUND, SETTING_USERS, SETTING_V4,
+    SETTING_V4_DNS, SETTING_V4_DNS_OVER_TCP_PASSES, SETTING_V6, SETTING_V6_DNS, SETTING_V6_DNS_OVER_TCP_PASSES,
+    Settings,
 };
 use crate::model::Plan;
 use crate::net::{AnyCidr, Cidr, Family, Port, PortRange, PortSet, Protocol, V4, V6};
@@ -318,10 +318,7 @@ mod tests {
         });
         assert_eq!(known(&content, "10.1.1.1"), NETWORK_OUTBOUND_EXCLUDED);
         assert_eq!(known(&content, "10.77.9.9"), NETWORK_OUTBOUND_EXCLUDED | NETWORK_INBOUND_EXCLUDED);
-        assert_eq!(
-            known(&content, "10.77.0.1"),
-            NETWORK_OUTBOUND_EXCLUDED | NETWORK_INBOUND_EXCLUDED | NETWORK_LOCAL
-        );
+        assert_eq!(known(&content, "10.77.0.1"), NETWORK_OUTBOUND_EXCLUDED | NETWORK_INBOUND_EXCLUDED | NETWORK_LOCAL);
         assert_eq!(known(&content, "127.9.9.9"), NETWORK_LOCAL);
         assert_eq!(known(&content, "192.168.1.1"), 0, "no IPv6 network has addresses of IPv4");
         assert_eq!(known(&content, "2001:db8::1"), NETWORK_OUTBOUND_EXCLUDED);

@@ -168,7 +168,9 @@ pub(super) fn permission(action: &str) -> Error {
         .collect();
     let needed = match missing.is_empty() {
         // All are there, so they are those of a user namespace, or a security module has a say.
-        true => "CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON in the first user namespace, and leave of security modules,".into(),
+        true => {
+            "CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON in the first user namespace, and leave of security modules,".into()
+        }
         false => missing.join(", "),
     };
     Error::Permission { action: action.into(), needed }

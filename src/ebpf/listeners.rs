@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
 
@@ -10,32 +9,31 @@ use super::object::Map;
 use super::sys;
 use super::table::{LISTENERS_OF_FAMILY, LISTENERS_V4, LISTENERS_V6};
 
-/// Puts the listeners on a port of the network namespace with this inode, that of the calling thread, into the map. How many
-/// there are, and for each that could not be taken a sentence that says why.
-pub(super) fn register(map: &Map, port: u16, netns: u64) -> (usize, Vec<String>) {
+/// Puts the listeners on a port of the network namespace of the calling thread into the map. For each that could not be taken,
+/// a sentence that says why. Whose they are does not matter: a process may have sockets of several namespaces.
+pub(super) fn register(map: &Map, port: u16) -> Vec<String> {
     let mut wanted = BTreeMap::new();
     for (path, first) in [("/proc/thread-self/net/tcp", LISTENERS_V4), ("/proc/thread-self/net/tcp6", LISTENERS_V6)] {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let slots = (first..first + LISTENERS_OF_FAMILY).cycle();
         wanted.extend(inodes(&text, port).into_iter().zip(slots));
     }
-    let (mut count, mut problems) = (0, Vec::new());
+    let mut problems = Vec::new();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
         if wanted.is_empty() {
             break;
         }
-        if std::fs::metadata(format!("/proc/{process}/ns/net")).is_ok_and(|meta| meta.ino() != netns) {
-            continue;
-        }
         for entry in std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten() {
             let link = std::fs::read_link(entry.path()).ok();
-            let inode = link.as_deref().and_then(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok());
+            let inode = link
+                .as_deref()
+                .and_then(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok());
             let fd = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
             let (Some(inode), Some(fd)) = (inode, fd) else { continue };
             let Some(slot) = wanted.get(&inode) else { continue };
             match take(map, *slot, process, fd) {
-                Ok(()) => count += 1,
+                Ok(()) => {}
                 // It is gone, or was another one's by now; who has it too comes later.
                 Err(Errno::ESRCH | Errno::EBADF | Errno::ENOENT) => continue,
                 Err(errno) => problems.push(format!(
@@ -52,7 +50,7 @@ pub(super) fn register(map: &Map, port: u16, netns: u64) -> (usize, Vec<String>)
             wanted.len()
         ));
     }
-    (count, problems)
+    problems
 }
 
 fn take(map: &Map, slot: u32, process: i32, fd: i32) -> Result<(), Errno> {

@@ -12,7 +12,8 @@ const V6: &str = "/proc/thread-self/net/ipv6_route";
 /// The local networks of both families, loopback included.
 pub(super) fn addresses() -> Result<Vec<AnyCidr>, Error> {
     let read = |path: &str| {
-        std::fs::read_to_string(path).map_err(|error| Error::io(format!("list this host's addresses from {path}"), &error))
+        std::fs::read_to_string(path)
+            .map_err(|error| Error::io(format!("list this host's addresses from {path}"), &error))
     };
     let mut list = of_v4(&read(V4)?);
     // A kernel without IPv6 has no such file.

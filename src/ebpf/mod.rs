@@ -111,7 +111,7 @@ fn replace(
         generation.attach(&place.generation(number), cgroup, netns)?;
         // From now on listeners tell of themselves, so those that are there already are the only ones to look for.
         let port = content.settings.inbound_port;
-        let (_, problems) = listeners::register(state.map(Map::Listeners)?, port, netns.inode);
+        let problems = listeners::register(state.map(Map::Listeners)?, port);
         notes.extend(problems.into_iter().map(|text| Note::warning("redirect.inbound.port", text)));
         state.switch(number)?;
         Ok(())

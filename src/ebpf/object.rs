@@ -92,7 +92,8 @@ impl Map {
     /// Reads an element; the values of all processors one after the other.
     pub(super) fn get(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
         let size = self.definition.value_size as usize;
-        let mut value = vec![0; if self.definition.kind == PERCPU_ARRAY { possible_processors()? * size } else { size }];
+        let mut value =
+            vec![0; if self.definition.kind == PERCPU_ARRAY { possible_processors()? * size } else { size }];
         self.check(key, &value[..size])?;
         sys::map_lookup(self, key, &mut value)?;
         Ok(value)
@@ -166,13 +167,7 @@ pub(super) struct Refused {
 }
 
 /// Loads a program with these maps, of which each is in its place of the list of all.
-pub(super) fn load(
-    code: &Code,
-    kind: u32,
-    attach_type: u32,
-    maps: &[Map],
-    name: &str,
-) -> Result<OwnedFd, Refused> {
+pub(super) fn load(code: &Code, kind: u32, attach_type: u32, maps: &[Map], name: &str) -> Result<OwnedFd, Refused> {
     /// Room for what the verifier says of a program that it goes through in full.
     const LOG: usize = 1 << 22;
     let mut instructions = code.instructions.to_vec();

@@ -143,10 +143,9 @@ impl Place {
     pub(super) fn lock(&self) -> Result<Lock, Error> {
         let all = self.bpffs.join(NAME);
         let cannot = |error: std::io::Error| match error.kind() {
-            ErrorKind::PermissionDenied => Error::Permission {
-                action: format!("lock {}", all.display()),
-                needed: "root".into(),
-            },
+            ErrorKind::PermissionDenied => {
+                Error::Permission { action: format!("lock {}", all.display()), needed: "root".into() }
+            }
             _ => Error::io(format!("lock {}", all.display()), &error),
         };
         let start = Instant::now();

@@ -181,7 +181,8 @@ pub(super) struct LinkInfo {
 #[expect(unsafe_code, reason = "bpf(2) is in no safe crate")]
 unsafe fn bpf<T>(command: Command, attributes: &mut T) -> Result<i32, Errno> {
     // SAFETY: the attributes are a structure of plain numbers of this size; the caller vouches for what they point to.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command as i32, std::ptr::from_mut(attributes), size_of::<T>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command as i32, std::ptr::from_mut(attributes), size_of::<T>()) };
     Errno::result(result).map(|number| number as i32)
 }
 
@@ -214,8 +215,7 @@ pub(super) fn map_create(mut attributes: MapAttributes) -> Result<OwnedFd, Errno
 /// Stores an element. The sizes of key and value are those of the map.
 #[expect(unsafe_code, reason = "bpf(2)")]
 pub(super) fn map_update(map: impl AsFd, key: &[u8], value: &[u8]) -> Result<(), Errno> {
-    let mut attributes =
-        Element { map: number(map), key: address(key), value: address(value), ..Element::default() };
+    let mut attributes = Element { map: number(map), key: address(key), value: address(value), ..Element::default() };
     // SAFETY: the kernel reads a key and a value, which have the sizes of the map: `Map` checks.
     unsafe { bpf(Command::MapUpdate, &mut attributes) }.map(drop)
 }
@@ -283,8 +283,7 @@ pub(super) fn btf_load(content: &[u8]) -> Result<OwnedFd, Errno> {
 /// Attaches a program, until all that refers to the link is gone.
 #[expect(unsafe_code, reason = "bpf(2)")]
 pub(super) fn link_create(program: impl AsFd, target: impl AsFd, attach_type: u32) -> Result<OwnedFd, Errno> {
-    let mut attributes =
-        Link { program: number(program), target: number(target), attach_type, ..Link::default() };
+    let mut attributes = Link { program: number(program), target: number(target), attach_type, ..Link::default() };
     // SAFETY: there are no pointers in it.
     unsafe { bpf(Command::LinkCreate, &mut attributes) }.map(opened)
 }
@@ -322,8 +321,7 @@ pub(super) fn program_by_id(id: u32) -> Result<OwnedFd, Errno> {
 #[expect(unsafe_code, reason = "bpf(2)")]
 fn info<T: Default>(object: impl AsFd) -> Result<T, Errno> {
     let mut info = T::default();
-    let mut attributes =
-        InfoOf { object: number(object), size: size_of::<T>() as u32, info: address_mut(&mut info) };
+    let mut attributes = InfoOf { object: number(object), size: size_of::<T>() as u32, info: address_mut(&mut info) };
     // SAFETY: the kernel writes at most that many bytes; only structures of plain numbers, which any bytes are, are asked for.
     unsafe { bpf(Command::Info, &mut attributes) }?;
     Ok(info)

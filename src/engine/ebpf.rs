@@ -154,7 +154,9 @@ impl Engine for Ebpf {
         }
         match self.run(|| ebpf::probe(&self.options, None)) {
             Err(error @ Error::Permission { .. }) => {
-                abilities.remarks.push(Remark::info("ebpf", format!("the kernel is taken to have all that is needed: {error}")));
+                abilities
+                    .remarks
+                    .push(Remark::info("ebpf", format!("the kernel is taken to have all that is needed: {error}")));
             }
             other => other?,
         }

@@ -26,7 +26,7 @@ use crate::netlink::{Content, Dump, Integrity, Namespace, Socket};
 use crate::nftables::{Marker, Native, SCHEMA};
 
 pub(super) use self::address::Address;
-pub(super) use self::change::{remove_tables, removal};
+pub(super) use self::change::{removal, remove_tables};
 pub(super) use self::older::legacy_families;
 
 /// The kernel's nf_tables, in the caller's network namespace or another one.

@@ -43,7 +43,9 @@ const ENGINES: [(u32, EngineName); 3] = [
 pub(super) fn one_engine(number: u32) -> Result<EngineName, kumatp_error> {
     let found = ENGINES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
     found.ok_or_else(|| {
-        let problem = format!("expected KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES or KUMATP_ENGINE_EBPF, and was given {number}");
+        let problem = format!(
+            "expected KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES or KUMATP_ENGINE_EBPF, and was given {number}"
+        );
         kumatp_error::argument("engine", &problem)
     })
 }
@@ -68,13 +70,7 @@ pub(super) fn number_of(name: EngineName) -> u32 {
 }
 
 /// What a build without a feature says.
-#[cfg(not(all(
-    feature = "yaml",
-    feature = "firewalld",
-    feature = "host",
-    feature = "ebpf",
-    target_os = "linux"
-)))]
+#[cfg(not(all(feature = "yaml", feature = "firewalld", feature = "host", feature = "ebpf", target_os = "linux")))]
 pub(super) fn not_built_in(what: &str, feature: &str) -> Error {
     Error::Unsupported {
         what: format!("{what} by this build of libkumatp"),

@@ -4,10 +4,13 @@
 #![expect(unsafe_code, reason = "namespaces are entered between fork and exec")]
 
 #[path = "../traffic/cases.rs"]
+#[expect(dead_code, reason = "some of them are about rules")]
 mod cases;
 #[path = "../traffic/check.rs"]
+#[expect(dead_code, reason = "it is about rules, too")]
 mod check;
 #[path = "../common/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "it is for the other engines, too")]
 mod common;
 #[path = "../common/netns.rs"]
 mod netns;

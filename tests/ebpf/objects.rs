@@ -39,7 +39,8 @@ impl Objects {
     }
 
     fn now() -> Self {
-        let programs: BTreeSet<u32> = of(PROGRAMS).into_iter().filter_map(|(id, info)| ours(PROGRAMS, &info).then_some(id)).collect();
+        let programs: BTreeSet<u32> =
+            of(PROGRAMS).into_iter().filter_map(|(id, info)| ours(PROGRAMS, &info).then_some(id)).collect();
         let maps = of(MAPS).iter().filter(|(_, info)| ours(MAPS, info)).count();
         let program = |info: &[u8]| u32::from_ne_bytes(info[8..12].try_into().expect("four bytes"));
         let links = of(LINKS).iter().filter(|(_, info)| programs.contains(&program(info))).count();

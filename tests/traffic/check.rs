@@ -121,7 +121,17 @@ pub(crate) struct Check {
 
 /// A check by TCP.
 pub(crate) fn tcp(who: Who, to: Place, port: u16, expect: Expect) -> Check {
-    Check { who, protocol: Protocol::Tcp, to, port, from: None, from_port: 0, expect, natively: expect, by_programs: None }
+    Check {
+        who,
+        protocol: Protocol::Tcp,
+        to,
+        port,
+        from: None,
+        from_port: 0,
+        expect,
+        natively: expect,
+        by_programs: None,
+    }
 }
 
 /// A check by UDP.
