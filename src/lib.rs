@@ -48,6 +48,7 @@
 //! | `capi` | yes | the C ABI of `libkumatp.so` |
 //! | `yaml` | yes | configurations in YAML; JSON is always read |
 //! | `host` | yes | probing and changing a Linux host |
+//! | `ebpf` | | the engine that steers sockets by eBPF programs |
 //! | `firewalld` | | reading and merging firewalld's `direct.xml` |
 //! | `cni` | | the CNI plugin `kumatp-cni` |
 //! | `cli` | | the command `kumatp` |
@@ -57,6 +58,8 @@
 #[cfg(all(feature = "cni", target_os = "linux"))]
 pub mod cni;
 pub mod config;
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+mod ebpf;
 pub mod engine;
 pub mod error;
 pub mod facts;

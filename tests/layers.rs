@@ -22,7 +22,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("simulate", &["error", "net", "model", "config", "nftables", "save", "render", "engine"]),
     // The names of chains that older installations left are the configuration's.
     ("netlink", &["error", "net", "model", "config", "nftables"]),
-    ("engine", &["error", "net", "model", "config", "facts", "save", "render", "nftables", "netlink"]),
+    ("ebpf", &["error", "net", "model", "config"]),
+    ("engine", &["error", "net", "model", "config", "facts", "save", "render", "nftables", "netlink", "ebpf"]),
     ("cni", &["error", "net", "model", "config", "facts", "policy", "netlink", "engine"]),
     (
         "ffi",

@@ -55,6 +55,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod by_ebpf;
 mod by_iptables;
 mod by_netlink;
 mod host;
@@ -183,6 +184,7 @@ impl Fake {
         match self.name {
             EngineName::Iptables => host.status_by_iptables(plan),
             EngineName::Netlink => host.status_by_netlink(plan),
+            EngineName::Ebpf => host.status_by_ebpf(plan),
         }
     }
 
@@ -194,6 +196,7 @@ impl Fake {
                 self.installed_in(Tables::IptablesNft).or_else(|| self.installed_in(Tables::IptablesLegacy))
             }
             EngineName::Netlink => self.installed_in(Tables::KumaMesh),
+            EngineName::Ebpf => self.host().programs.clone(),
         }
     }
 
@@ -209,7 +212,7 @@ impl Fake {
     }
 
     /// The rules that are in force in the tables of this engine, as text: tables in nft's language of
-    /// the netlink engine, otherwise text for iptables-restore under a heading for each family.
+    /// the netlink engine, nothing of the eBPF engine, otherwise text for iptables-restore under a heading for each family.
     pub fn rules(&self) -> String {
         let host = self.host();
         match self.name {
@@ -218,6 +221,7 @@ impl Fake {
                 texts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
             }
             EngineName::Netlink => host.own.text(),
+            EngineName::Ebpf => String::new(),
         }
     }
 
@@ -281,6 +285,7 @@ impl Fake {
         match self.name {
             EngineName::Iptables => host.flush_by_iptables(family, chain),
             EngineName::Netlink => host.own.flush(family, chain),
+            EngineName::Ebpf => Err(host::no_chain(family, chain, [])),
         }
     }
 
@@ -293,6 +298,8 @@ impl Fake {
                 host.legacy.remove(family);
             }
             EngineName::Netlink => host.own.remove(family),
+            // The programs deal with both.
+            EngineName::Ebpf => host.programs = None,
         }
     }
 
@@ -343,6 +350,7 @@ impl Engine for Fake {
         match self.name {
             EngineName::Iptables => host.abilities_by_iptables(config),
             EngineName::Netlink => Ok(host.abilities_by_netlink()),
+            EngineName::Ebpf => Ok(host.abilities_by_ebpf()),
         }
     }
 
@@ -351,6 +359,7 @@ impl Engine for Fake {
         match self.name {
             EngineName::Iptables => host.install_by_iptables(plan),
             EngineName::Netlink => host.install_by_netlink(plan, self.legacy_leftovers_allowed),
+            EngineName::Ebpf => host.install_by_ebpf(plan),
         }
     }
 
@@ -359,6 +368,7 @@ impl Engine for Fake {
         match self.name {
             EngineName::Iptables => host.uninstall_by_iptables(config),
             EngineName::Netlink => host.uninstall_by_netlink(config),
+            EngineName::Ebpf => host.uninstall_by_ebpf(config),
         }
     }
 }

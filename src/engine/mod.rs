@@ -3,11 +3,14 @@
 //! Real ones need Linux and the feature `host`; [`fake`] is for tests, and needs nothing.
 
 mod compare;
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+pub mod ebpf;
 pub mod fake;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod installed;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod iptables;
+mod limits;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod loopback;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -78,6 +81,8 @@ pub enum EngineName {
     Iptables,
     /// The kernel's nf_tables, without any program.
     Netlink,
+    /// eBPF programs that steer sockets; in builds with the feature `ebpf`.
+    Ebpf,
 }
 
 impl fmt::Display for EngineName {
@@ -85,6 +90,7 @@ impl fmt::Display for EngineName {
         f.write_str(match self {
             Self::Iptables => "iptables",
             Self::Netlink => "netlink",
+            Self::Ebpf => "ebpf",
         })
     }
 }
@@ -96,7 +102,8 @@ impl FromStr for EngineName {
         match text {
             "iptables" => Ok(Self::Iptables),
             "netlink" => Ok(Self::Netlink),
-            _ => Err(InvalidValue::new(text, "one of the engines netlink and iptables")),
+            "ebpf" => Ok(Self::Ebpf),
+            _ => Err(InvalidValue::new(text, "one of the engines netlink, iptables and ebpf")),
         }
     }
 }

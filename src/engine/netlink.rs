@@ -12,8 +12,7 @@ mod check;
 mod older;
 mod problem;
 
-use self::address::Address;
-use self::change::{install, removal};
+use self::change::install;
 use self::older::unmarked;
 use super::compare::{Wanted, differences};
 use super::record::Place;
@@ -26,7 +25,8 @@ use crate::model::{Note, Plan};
 use crate::netlink::{Content, Dump, Integrity, Namespace, Socket};
 use crate::nftables::{Marker, Native, SCHEMA};
 
-pub(super) use self::change::remove_tables;
+pub(super) use self::address::Address;
+pub(super) use self::change::{removal, remove_tables};
 pub(super) use self::older::legacy_families;
 
 /// The kernel's nf_tables, in the caller's network namespace or another one.
@@ -163,6 +163,8 @@ impl Engine for Netlink {
                 }
                 return Err(error);
             }
+            #[cfg(feature = "ebpf")]
+            super::ebpf::remove_programs(&mut report)?;
             if native.v6.is_none() {
                 address.remove(&mut report)?;
             }

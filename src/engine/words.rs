@@ -11,6 +11,14 @@ pub(crate) const ADDED_ADDRESS: &str = "added ::6/128 to the loopback interface"
 pub(crate) const REMOVED_ADDRESS: &str = "removed ::6/128 from the loopback interface";
 pub(crate) const WOULD_REMOVE_ADDRESS: &str = "would remove ::6/128 from the loopback interface";
 
+/// What the engine ebpf has installed, and the steps about it.
+pub(crate) const PROGRAMS: &str = "the eBPF programs";
+pub(crate) const INSTALLED_PROGRAMS: &str = "installed the eBPF programs";
+pub(crate) const REPLACED_PROGRAMS: &str = "replaced the eBPF programs";
+
+/// That what the programs are told is not what the plan asks for.
+pub(crate) const OTHER_PROGRAMS: &str = "it was made from another configuration, or by another version";
+
 /// That there are rules for the programs of both modes.
 pub(crate) const BOTH_MODES: &str = "both iptables-nft and iptables-legacy have rules; iptables-nft is used";
 

@@ -19,6 +19,9 @@ use crate::error::{Error, InvalidValue};
 pub const KUMATP_ENGINE_NETLINK: u32 = 1;
 /// The engine that runs the distribution's iptables programs. Needs root. Since 0.1.
 pub const KUMATP_ENGINE_IPTABLES: u32 = 2;
+/// The engine that steers sockets by eBPF programs, in libraries that were built with it. Needs CAP_BPF, CAP_NET_ADMIN and
+/// CAP_PERFMON, or CAP_SYS_ADMIN. Since 0.1.
+pub const KUMATP_ENGINE_EBPF: u32 = 4;
 /// Every engine that the library has, where several are allowed: whatever is installed, by whichever. Since 0.1.
 pub const KUMATP_ENGINE_ALL: u32 = 0xffff_ffff;
 
@@ -30,14 +33,19 @@ pub const KUMATP_APPLY_REPLACE_LEGACY: u32 = 1;
 /// A flag of kumatp_uninstall(): say what would be removed, and change nothing. Since 0.1.
 pub const KUMATP_UNINSTALL_DRY_RUN: u32 = 1;
 
-const ENGINES: [(u32, EngineName); 2] =
-    [(KUMATP_ENGINE_NETLINK, EngineName::Netlink), (KUMATP_ENGINE_IPTABLES, EngineName::Iptables)];
+const ENGINES: [(u32, EngineName); 3] = [
+    (KUMATP_ENGINE_NETLINK, EngineName::Netlink),
+    (KUMATP_ENGINE_IPTABLES, EngineName::Iptables),
+    (KUMATP_ENGINE_EBPF, EngineName::Ebpf),
+];
 
 /// The engine of a number.
 pub(super) fn one_engine(number: u32) -> Result<EngineName, kumatp_error> {
     let found = ENGINES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
     found.ok_or_else(|| {
-        let problem = format!("expected KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES, and was given {number}");
+        let problem = format!(
+            "expected KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES or KUMATP_ENGINE_EBPF, and was given {number}"
+        );
         kumatp_error::argument("engine", &problem)
     })
 }
@@ -47,7 +55,8 @@ fn one_or_all(number: u32) -> Result<Option<EngineName>, kumatp_error> {
     let all = ENGINES.iter().fold(0, |sum, (number, _)| sum | number);
     match ENGINES.iter().find(|(known, _)| *known == number) {
         Some((_, name)) => Ok(Some(*name)),
-        None if number == KUMATP_ENGINE_ALL || number == all => Ok(None),
+        // Those that there were first are still a way to say all.
+        None if [KUMATP_ENGINE_ALL, all, KUMATP_ENGINE_NETLINK | KUMATP_ENGINE_IPTABLES].contains(&number) => Ok(None),
         None => {
             let problem = format!("expected KUMATP_ENGINE_ALL or one of KUMATP_ENGINE_*, and was given {number}");
             Err(kumatp_error::argument("engines", &problem))
@@ -61,7 +70,7 @@ pub(super) fn number_of(name: EngineName) -> u32 {
 }
 
 /// What a build without a feature says.
-#[cfg(not(all(feature = "yaml", feature = "firewalld", feature = "host", target_os = "linux")))]
+#[cfg(not(all(feature = "yaml", feature = "firewalld", feature = "host", feature = "ebpf", target_os = "linux")))]
 pub(super) fn not_built_in(what: &str, feature: &str) -> Error {
     Error::Unsupported {
         what: format!("{what} by this build of libkumatp"),

@@ -9,6 +9,8 @@ use super::error::kumatp_error;
 use super::state::Found;
 use super::text::kumatp_text;
 use crate::config::Config;
+#[cfg(feature = "ebpf")]
+use crate::engine::ebpf::Ebpf;
 use crate::engine::iptables::Iptables;
 use crate::engine::netlink::Netlink;
 use crate::engine::{self, Engine, EngineName, Report, replace_all, resolv_backup, uninstall_all};
@@ -53,21 +55,27 @@ impl Namespace {
     }
 }
 
-fn by_name(name: EngineName) -> Box<dyn Engine> {
-    match name {
+fn by_name(name: EngineName) -> Result<Box<dyn Engine>, Error> {
+    Ok(match name {
         EngineName::Iptables => Box::new(Iptables::default()),
         EngineName::Netlink => Box::new(Netlink::default()),
-    }
+        #[cfg(feature = "ebpf")]
+        EngineName::Ebpf => Box::new(Ebpf::default()),
+        #[cfg(not(feature = "ebpf"))]
+        EngineName::Ebpf => return Err(super::engine::not_built_in("the engine ebpf", "ebpf")),
+    })
 }
 
 pub(super) fn probe(config: &Config, name: EngineName) -> Result<Facts, Error> {
-    facts::probe(&policy::facts_needed(config), by_name(name).abilities(config)?)
+    facts::probe(&policy::facts_needed(config), by_name(name)?.abilities(config)?)
 }
 
 /// Whether the engine could carry the plan out.
 pub(super) fn check(plan: &Plan, name: EngineName) -> Result<(), Error> {
     match name {
         EngineName::Netlink => Netlink::default().check(plan),
+        #[cfg(feature = "ebpf")]
+        EngineName::Ebpf => Ebpf::default().check(plan),
         other => Err(Error::Unsupported {
             what: format!("checking a plan with the engine {other}"),
             remedy: "ask for the engine netlink, or apply the plan: the engine iptables tests all of it first".into(),
@@ -79,14 +87,14 @@ pub(super) fn check(plan: &Plan, name: EngineName) -> Result<(), Error> {
 pub(super) fn apply(plan: &Plan, name: EngineName, replace_legacy: bool) -> Result<Vec<Report>, Error> {
     match name {
         EngineName::Netlink if replace_legacy => replace_all(plan, None),
-        name => Ok(vec![by_name(name).apply(plan)?]),
+        name => Ok(vec![by_name(name)?.apply(plan)?]),
     }
 }
 
 /// Uninstalls with one engine, or whatever is installed.
 pub(super) fn uninstall(config: &Config, name: Option<EngineName>) -> Result<Vec<Report>, Error> {
     match name {
-        Some(name) => Ok(vec![by_name(name).uninstall(config)?]),
+        Some(name) => Ok(vec![by_name(name)?.uninstall(config)?]),
         None => uninstall_all(config, None),
     }
 }

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::net::IpAddr;
 
 use super::Ruleset;
 use crate::config::Config;
@@ -26,6 +27,9 @@ pub struct Plan {
     /// The loopback interface, as the rules name it.
     #[serde(skip)]
     pub loopback: InterfacePattern,
+    /// The servers whose DNS queries are redirected, if only those to some servers are.
+    #[serde(skip)]
+    pub name_servers: Vec<IpAddr>,
 }
 
 impl Plan {

@@ -44,7 +44,10 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Plan, Error> {
         false => None,
     };
     let (sidecar_uid, loopback) = (facts.sidecar_uid, facts.loopback.clone());
-    Ok(Plan { v4, v6, notes, config: config.clone(), sidecar_uid, loopback })
+    let dns = &config.redirect.dns;
+    let servers = facts.resolvers.as_ref().filter(|_| dns.enabled && !dns.capture_all);
+    let name_servers = servers.map(|resolvers| resolvers.servers.clone()).unwrap_or_default();
+    Ok(Plan { v4, v6, notes, config: config.clone(), sidecar_uid, loopback, name_servers })
 }
 
 /// The facts that a plan for this configuration depends on, to be probed.

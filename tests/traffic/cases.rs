@@ -32,7 +32,7 @@ fn defaults_checks() -> Vec<Check> {
         tcp(Remote, Own, 15001, Inbound),
         tcp(Remote, Own, 15006, Inbound),
         tcp(Vm, Bridge, 8080, Inbound),
-        tcp(Vm, Outside, 9000, Inbound), // also what is only passing, as long as it is no virtual network
+        tcp(Vm, Outside, 9000, Inbound).by_programs(Direct), // also what is only passing, as long as it is no virtual network
         udp(Remote, Own, 9000, Direct),
         udp(Remote, Own, 53, Direct),
         // Outbound.

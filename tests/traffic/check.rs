@@ -115,11 +115,23 @@ pub(crate) struct Check {
     from_port: u16,
     expect: Expect,
     natively: Expect,
+    /// By the programs of the eBPF engine, if that is different.
+    by_programs: Option<Expect>,
 }
 
 /// A check by TCP.
 pub(crate) fn tcp(who: Who, to: Place, port: u16, expect: Expect) -> Check {
-    Check { who, protocol: Protocol::Tcp, to, port, from: None, from_port: 0, expect, natively: expect }
+    Check {
+        who,
+        protocol: Protocol::Tcp,
+        to,
+        port,
+        from: None,
+        from_port: 0,
+        expect,
+        natively: expect,
+        by_programs: None,
+    }
 }
 
 /// A check by UDP.
@@ -146,8 +158,18 @@ impl Check {
         self
     }
 
+    /// With programs that steer sockets instead of rules, this is expected instead.
+    pub(crate) fn by_programs(mut self, expect: Expect) -> Self {
+        self.by_programs = Some(expect);
+        self
+    }
+
     fn expected(&self, backend: Backend) -> Expect {
-        if backend.is_native() { self.natively } else { self.expect }
+        match self.by_programs {
+            Some(expect) if backend.is_programs() => expect,
+            _ if backend.is_native() => self.natively,
+            _ => self.expect,
+        }
     }
 
     fn outcome(&self, world: &World, family: FamilyName, own_port: u16) -> Outcome {
@@ -168,7 +190,7 @@ impl Check {
     }
 
     /// What is wrong with an outcome, if anything.
-    fn complaint(&self, expect: Expect, family: FamilyName, outcome: &Outcome) -> Option<String> {
+    fn complaint(&self, backend: Backend, expect: Expect, family: FamilyName, outcome: &Outcome) -> Option<String> {
         let wanted = self.to.socket(family, self.port);
         let reached = match (expect, outcome) {
             (Expect::Refused, Outcome::Refused) | (Expect::Silence, Outcome::Silence) => return None,
@@ -180,7 +202,16 @@ impl Check {
         // Redirection of what was made here goes to the loopback address, of what arrived to one of the interface.
         let local_client = !matches!(self.who, Who::Remote | Who::Vm);
         let listener = |who: &str, port: u16| {
-            answer.who == who && answer.local.port() == port && answer.local.ip().is_loopback() == local_client
+            let local = answer.local;
+            let there = match (backend.is_programs(), local_client) {
+                (false, _) => local.port() == port && local.ip().is_loopback() == local_client,
+                // What arrives is not translated.
+                (true, false) => local == wanted,
+                // Nor is the address of this host that the sidecar calls.
+                (true, true) if expect == Expect::Inbound => local == SocketAddr::new(wanted.ip(), port),
+                (true, true) => local.port() == port && local.ip().is_loopback(),
+            };
+            answer.who == who && there
         };
         let at = |place: Place, local: SocketAddr| answer.who == place.server() && answer.local == local;
         let right = match expect {
@@ -241,7 +272,7 @@ pub(crate) fn run(backend: Backend, case: Case) {
         for (check, own_port) in checks.iter().zip(20000..) {
             let expect = check.expected(backend);
             let outcome = check.outcome(world, family, own_port);
-            if let Some(complaint) = check.complaint(expect, family, &outcome) {
+            if let Some(complaint) = check.complaint(backend, expect, family, &outcome) {
                 wrong.push(format!("{family}: {check}: expected {expect:?}; {outcome}: {complaint}"));
             }
         }

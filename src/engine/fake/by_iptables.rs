@@ -120,6 +120,7 @@ impl Host {
                 report.step(format!("removed {}", tables(&families)));
                 families.into_iter().for_each(|family| self.own.remove(family));
             }
+            self.remove_programs(&mut report);
         }
         if plan.v6.is_none() {
             self.remove_address(&mut report);

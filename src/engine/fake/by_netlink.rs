@@ -69,6 +69,7 @@ impl Host {
         for what in self.remove_nft() {
             report.step(format!("removed {what}"));
         }
+        self.remove_programs(&mut report);
         if plan.v6.is_none() {
             self.remove_address(&mut report);
         }

@@ -23,6 +23,8 @@ pub(super) struct Host {
     pub(super) nft: InIptables,
     /// The tables of iptables-legacy.
     pub(super) legacy: InIptables,
+    /// What the programs of the eBPF engine were made from.
+    pub(super) programs: Option<Plan>,
     pub(super) failures: Vec<(EngineName, Operation, Error)>,
     pub(super) calls: Vec<(EngineName, Call)>,
 }
@@ -33,6 +35,22 @@ impl Host {
         if !self.address {
             self.address = true;
             report.step(words::ADDED_ADDRESS);
+        }
+    }
+
+    /// Removes the rules of all other engines, whose place programs have taken.
+    pub(super) fn remove_rules(&mut self, report: &mut Report) {
+        let families = self.own.families();
+        if !families.is_empty() {
+            report.step(format!("removed {}", words::tables(&families)));
+        }
+        families.into_iter().for_each(|family| self.own.remove(family));
+        for (kind, name) in [(&mut self.nft, "nft"), (&mut self.legacy, "legacy")] {
+            for family in FamilyName::ALL {
+                let items = kind.describe(family).into_iter();
+                items.for_each(|item| report.step(format!("removed {item} ({family}, {name})")));
+                kind.remove(family);
+            }
         }
     }
 

@@ -157,6 +157,8 @@ impl Iptables {
             }
         }
         let removed = leftovers.run(&mut report).and_then(|()| netlink::remove_tables(&mut report));
+        #[cfg(feature = "ebpf")]
+        let removed = removed.and_then(|()| super::ebpf::remove_programs(&mut report));
         if v6.is_none() {
             memory.remove_address(&mut report)?;
         }

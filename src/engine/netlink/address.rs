@@ -8,13 +8,13 @@ use crate::error::Error;
 use crate::model::Note;
 
 /// The sidecar's own IPv6 address on the loopback interface, and whether it was us who added it.
-pub(super) struct Address {
+pub(in crate::engine) struct Address {
     place: Option<Place>,
-    pub(super) record: Record,
+    pub(in crate::engine) record: Record,
 }
 
 impl Address {
-    pub(super) fn recall(report: &mut Report) -> Self {
+    pub(in crate::engine) fn recall(report: &mut Report) -> Self {
         let place = Place::of_this_namespace();
         let record = place.as_ref().map_err(Clone::clone).and_then(Place::load).unwrap_or_else(|error| {
             report
@@ -31,7 +31,7 @@ impl Address {
     }
 
     /// True if it was not there.
-    pub(super) fn add(&mut self, report: &mut Report) -> Result<bool, Error> {
+    pub(in crate::engine) fn add(&mut self, report: &mut Report) -> Result<bool, Error> {
         let added = match loopback::add() {
             // Adding an address that is there needs the privilege as well.
             Err(Error::Os { errno: Some(libc::EPERM), .. }) => return Err(problem::not_permitted()),
@@ -44,7 +44,7 @@ impl Address {
         Ok(added)
     }
 
-    pub(super) fn remove(&mut self, report: &mut Report) -> Result<(), Error> {
+    pub(in crate::engine) fn remove(&mut self, report: &mut Report) -> Result<(), Error> {
         if self.record.loopback_address {
             if loopback::remove()? {
                 report.step(REMOVED_ADDRESS);

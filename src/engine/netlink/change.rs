@@ -79,7 +79,11 @@ pub(super) fn install(socket: &mut Socket, native: &Native, report: &mut Report)
 }
 
 /// Removes all that any installation has in nf_tables, unless only asked to say what that is.
-pub(super) fn removal(socket: &mut Socket, dry_run: bool, report: &mut Report) -> Result<Vec<String>, Error> {
+pub(in crate::engine) fn removal(
+    socket: &mut Socket,
+    dry_run: bool,
+    report: &mut Report,
+) -> Result<Vec<String>, Error> {
     let mut stop = problem::restless();
     for _ in 0..ATTEMPTS {
         let (families, leftovers, generation) = socket.look_for_removal()?;

@@ -23,6 +23,21 @@ pub(crate) enum Backend {
     NftScript,
     /// The netlink engine.
     Netlink,
+    /// The eBPF engine, with the cgroup of the process and a bpffs at these places.
+    #[cfg(feature = "ebpf")]
+    Ebpf,
+}
+
+/// Where the eBPF engine pins, and where cgroups are.
+#[cfg(feature = "ebpf")]
+pub(crate) const BPFFS: &str = "/run/bpf";
+#[cfg(feature = "ebpf")]
+pub(crate) const CGROUPS: &str = "/run/cgroup";
+
+/// The cgroup of this process.
+#[cfg(feature = "ebpf")]
+pub(crate) fn cgroup() -> String {
+    format!("{CGROUPS}/kumatp-test-{}", std::process::id())
 }
 
 impl Backend {
@@ -60,7 +75,18 @@ impl Backend {
         match self {
             Self::IptablesNft | Self::IptablesLegacy => false,
             Self::NftScript | Self::Netlink => true,
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf => false,
         }
+    }
+
+    /// Whether there are no rules for packets at all.
+    pub(crate) fn is_programs(self) -> bool {
+        #[cfg(feature = "ebpf")]
+        if self == Self::Ebpf {
+            return true;
+        }
+        false
     }
 
     fn engine(self) -> Option<Box<dyn Engine>> {
@@ -68,6 +94,8 @@ impl Backend {
             Self::IptablesNft | Self::IptablesLegacy => Some(Box::new(Iptables::default())),
             Self::Netlink => Some(Box::new(Netlink::default())),
             Self::NftScript => None,
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf => Some(Box::new(kumatp::engine::ebpf::Ebpf::default().bpffs(BPFFS).cgroup(cgroup()))),
         }
     }
 
@@ -80,7 +108,7 @@ impl Backend {
             programs.restore = Some(self.program(family, "-restore"));
             programs
         };
-        if !self.is_native() {
+        if !self.is_native() && !self.is_programs() {
             config.iptables_executables.v4 = programs(FamilyName::V4);
             config.iptables_executables.v6 = programs(FamilyName::V6);
         }
@@ -89,7 +117,7 @@ impl Backend {
     fn program(self, family: FamilyName, suffix: &str) -> PathBuf {
         let mode = match self {
             Self::IptablesLegacy => "legacy",
-            Self::IptablesNft | Self::NftScript | Self::Netlink => "nft",
+            _ => "nft",
         };
         let family = match family {
             FamilyName::V4 => "iptables",

@@ -23,6 +23,9 @@ pub(crate) use netns::feed;
 use netns::sysctl;
 
 pub(crate) use backend::Backend;
+#[cfg(feature = "ebpf")]
+#[allow(unused_imports, clippy::allow_attributes, reason = "not every test is about that engine")]
+pub(crate) use backend::{BPFFS, CGROUPS, cgroup};
 pub(crate) use client::{Client, Outcome, Protocol};
 pub(crate) use netns::{Netns, User};
 pub(crate) use place::Place;

@@ -69,10 +69,26 @@ impl User {
     /// thread's own: so one process can be many users.
     pub(crate) fn become_it(self) {
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        self.really_become_it();
         setfsgid(gid);
         setfsuid(uid);
         // These calls never fail; they answer with what was before.
         assert_eq!((setfsuid(uid), setfsgid(gid)), (uid, gid), "root may become any user");
+    }
+
+    /// Makes the calling thread itself belong to this user, as eBPF programs see it. It keeps what it may do, since its
+    /// effective user stays root.
+    #[expect(unsafe_code, reason = "the C library would change all threads of the process")]
+    fn really_become_it(self) {
+        const SAME: u32 = u32::MAX;
+        // SAFETY: numbers only.
+        let results = unsafe {
+            [
+                nix::libc::syscall(nix::libc::SYS_setresgid, self.gid, SAME, SAME),
+                nix::libc::syscall(nix::libc::SYS_setresuid, self.uid, SAME, SAME),
+            ]
+        };
+        assert_eq!(results, [0, 0], "root may become any user");
     }
 }
 

@@ -1,0 +1,138 @@
+//! The cgroup whose processes are dealt with.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
+
+use crate::error::Error;
+
+/// The mounts of the mount namespace of the calling thread.
+const MOUNTS: &str = "/proc/thread-self/mountinfo";
+
+/// A cgroup of version 2.
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    /// Its number, which is the inode of its directory.
+    pub(super) id: u64,
+}
+
+impl Cgroup {
+    /// That at a path, or the one that all processes are in.
+    pub(super) fn open(path: Option<&Path>) -> Result<Self, Error> {
+        let path = match path {
+            Some(path) => path.to_owned(),
+            None => mounted().ok_or_else(|| Error::Unsupported {
+                what: "the engine ebpf without cgroup2, of which no mount is seen here,".into(),
+                remedy: "mount it ('mount -t cgroup2 none DIRECTORY'), name the cgroup (--ebpf-cgroup-path), name the network namespace with --netns instead of running in 'ip netns exec', which hides it, or use the engine netlink".into(),
+            })?,
+        };
+        let cannot = |error: &std::io::Error| Error::io(format!("open the cgroup {}", path.display()), error);
+        let file = File::open(&path).map_err(|error| cannot(&error))?;
+        let kind = fstatfs(&file).map_err(|errno| cannot(&errno.into()))?.filesystem_type();
+        if kind != CGROUP2_SUPER_MAGIC {
+            let other = mounted().map(|path| format!("; cgroup2 is at {}", path.display())).unwrap_or_default();
+            return Err(Error::Unsupported {
+                what: format!("the cgroup {}, which is none of version 2,", path.display()),
+                remedy: format!("name a directory of a cgroup2 hierarchy (--ebpf-cgroup-path){other}"),
+            });
+        }
+        let id = file.metadata().map_err(|error| cannot(&error))?.ino();
+        Ok(Self { file, path, id })
+    }
+
+    /// The cgroup and those that it is in, as far as they can be seen.
+    pub(super) fn and_around(&self) -> Vec<Self> {
+        let paths = self.path.ancestors().filter(|path| !path.as_os_str().is_empty());
+        paths.map_while(|path| Self::open(Some(path)).ok()).collect()
+    }
+
+    /// A process in it that is in another network namespace than the one with this inode.
+    pub(super) fn stranger(&self, netns: u64) -> Option<String> {
+        let mut dirs = vec![self.path.clone()];
+        while let Some(dir) = dirs.pop() {
+            let processes = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+            for process in processes.lines() {
+                let other = std::fs::metadata(format!("/proc/{process}/ns/net"));
+                if other.is_ok_and(|meta| meta.ino() != netns) {
+                    return Some(process.to_owned());
+                }
+            }
+            let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+            dirs.extend(entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()));
+        }
+        None
+    }
+}
+
+/// Where the hierarchy of cgroup2 is mounted.
+fn mounted() -> Option<PathBuf> {
+    mounts("cgroup2").into_iter().next().map(|mount| mount.point)
+}
+
+/// A mounted file system.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mount {
+    pub(super) point: PathBuf,
+    pub(super) source: String,
+}
+
+/// The mounts of a kind of file system.
+pub(super) fn mounts(kind: &str) -> Vec<Mount> {
+    mounts_in(&std::fs::read_to_string(MOUNTS).unwrap_or_default(), kind)
+}
+
+/// One mount a line (proc_pid_mountinfo(5)): the place is the fifth field, the kind and the source follow a lone `-`.
+fn mounts_in(text: &str, kind: &str) -> Vec<Mount> {
+    let mount = |line: &str| {
+        let (before, after) = line.split_once(" - ")?;
+        let mut after = after.split(' ');
+        (after.next()? == kind).then_some(())?;
+        Some(Mount { point: unescaped(before.split(' ').nth(4)?).into(), source: unescaped(after.next()?) })
+    };
+    text.lines().filter_map(mount).collect()
+}
+
+/// Blanks and the like stand as `\040`.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split('\\');
+    let mut all = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.get(..3).and_then(|code| u8::from_str_radix(code, 8).ok()) {
+            Some(code) => {
+                all.push(code.into());
+                all.push_str(&part[3..]);
+            }
+            None => {
+                all.push('\\');
+                all.push_str(part);
+            }
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_read() {
+        let text = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - tmpfs tmpfs rw\n\
+                    30 29 0:27 / /sys/fs/cgroup/a\\040b rw,nosuid shared:10 - cgroup2 none rw,nsdelegate\n\
+                    31 29 0:28 / /sys/fs/bpf rw - bpf kumatp rw\n";
+        let found = mounts_in(text, "cgroup2");
+        assert_eq!(found, [Mount { point: "/sys/fs/cgroup/a b".into(), source: "none".into() }]);
+        assert_eq!(mounts_in(text, "bpf")[0].source, "kumatp");
+        assert!(mounts_in(text, "cgroup").is_empty());
+    }
+
+    #[test]
+    fn other_directories_are_refused() {
+        let error = Cgroup::open(Some(Path::new("/proc"))).unwrap_err();
+        assert!(matches!(&error, Error::Unsupported { what, .. } if what.contains("/proc")), "{error}");
+    }
+}

@@ -1,0 +1,277 @@
+//! Programs in the kernel that steer sockets, and what loads them. The engine is in `engine::ebpf`.
+//!
+//! `connect`, `sendmsg` and `sk_lookup` programs send connections and DNS queries to the sidecar as sockets, before there are
+//! packets: nothing is translated or tracked. What a socket wanted to reach is kept in the socket, for `getpeername` of the
+//! workload and `SO_ORIGINAL_DST` of the sidecar. `programs/` has them in C, `table` as instructions, made by
+//! `programs/build`.
+
+mod cgroup;
+mod content;
+mod generation;
+mod hooks;
+mod listeners;
+mod local;
+mod object;
+mod place;
+mod sys;
+#[rustfmt::skip]
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use self::cgroup::Cgroup;
+use self::content::Content;
+use self::generation::{Generation, State, differences};
+use self::hooks::HOOKS;
+use self::place::{Netns, Place};
+use self::table::{COUNTERS, Map};
+use crate::error::Error;
+use crate::model::{Note, Plan};
+use crate::net::FamilyName;
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) bpffs: PathBuf,
+    /// The one that all processes are in, if not set.
+    pub(crate) cgroup: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { bpffs: "/sys/fs/bpf".into(), cgroup: None }
+    }
+}
+
+/// What an installation did.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) change: Change,
+    pub(crate) cgroup: PathBuf,
+    pub(crate) notes: Vec<Note>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Installed,
+    Replaced,
+    Unchanged,
+}
+
+/// Makes the plan the one that the programs follow, in the network namespace of the calling thread. Whatever the error, what
+/// was in force before is so still.
+pub(crate) fn install(options: &Options, plan: &Plan) -> Result<Done, Error> {
+    let netns = Netns::current()?;
+    let cgroup = Cgroup::open(options.cgroup.as_deref())?;
+    let content = Content::of(plan, &local::addresses()?);
+    let place = Place::new(&options.bpffs, &netns);
+    let mut notes = Vec::new();
+    if place.ensure_bpffs()? {
+        notes.push(Note::info("ebpf.bpffsPath", format!("mounted a bpffs at {}", options.bpffs.display())));
+    }
+    let lock = place.lock()?;
+    match replace(&place, &content, &cgroup, &netns, &mut notes) {
+        Ok(change) => Ok(Done { change, cgroup: cgroup.path, notes }),
+        Err(error) => {
+            place.tidy(lock);
+            Err(error)
+        }
+    }
+}
+
+fn replace(
+    place: &Place,
+    content: &Content,
+    cgroup: &Cgroup,
+    netns: &Netns,
+    notes: &mut Vec<Note>,
+) -> Result<Change, Error> {
+    let before = match place.is_there()? {
+        true => State::open(&place.state())?,
+        false => None,
+    };
+    let in_force = before.as_ref().map(State::in_force).transpose()?.unwrap_or(0);
+    let older = if before.is_some() { place.generations()? } else { Vec::new() };
+    if in_force != 0 && differences(place, in_force, Some(content), Some(cgroup), netns)?.is_empty() {
+        // What an installer left that was killed.
+        older.iter().filter(|number| **number != in_force).try_for_each(|n| generation::remove(place, *n))?;
+        return Ok(Change::Unchanged);
+    }
+    elsewhere(place, netns)?;
+    let number = older.last().copied().unwrap_or(0).max(in_force).saturating_add(1);
+    let fresh = before.is_none();
+    let made = match before {
+        Some(state) => Ok(state),
+        None => place.remove(place.dir()).and_then(|()| State::create()),
+    };
+    let made = made.and_then(|state| {
+        let generation = Generation::load(content, number, &state, netns, cgroup)?;
+        if fresh {
+            place.make(&place.state())?;
+            state.pin(&place.state())?;
+        }
+        place.make(&place.generation(number))?;
+        generation.attach(&place.generation(number), cgroup, netns)?;
+        // From now on listeners tell of themselves, so those that are there already are the only ones to look for.
+        let port = content.settings.inbound_port;
+        let problems = listeners::register(state.map(Map::Listeners)?, port);
+        notes.extend(problems.into_iter().map(|text| Note::warning("redirect.inbound.port", text)));
+        state.switch(number)?;
+        Ok(())
+    });
+    if let Err(error) = made {
+        let undone = match generation::remove(place, number) {
+            Ok(()) if fresh => place.remove(place.dir()),
+            other => other,
+        };
+        return Err(match undone {
+            Ok(()) => error,
+            Err(more) => Error::Conflict {
+                problem: format!("{error}; what is left has no effect, but {more}"),
+                remedy: "uninstall".into(),
+            },
+        });
+    }
+    for old in older {
+        generation::remove(place, old).map_err(|error| Error::Conflict {
+            problem: format!("the new programs are in force, and older ones without effect stay attached: {error}"),
+            remedy: "uninstall and install again".into(),
+        })?;
+    }
+    Ok(if in_force == 0 { Change::Installed } else { Change::Replaced })
+}
+
+/// Refuses to install beside an installation in the same network namespace that is pinned in another bpffs.
+fn elsewhere(place: &Place, netns: &Netns) -> Result<(), Error> {
+    let Some(hook) = HOOKS.iter().find(|hook| hook.is_of_netns()) else { return Ok(()) };
+    let numbers = if place.is_there()? { place.generations()? } else { Vec::new() };
+    let link = |number: u64| sys::get(&place.generation(number).join(hook.link())).and_then(sys::link_info);
+    let own: Vec<_> = numbers.into_iter().filter_map(|number| Some(link(number).ok()?.program)).collect();
+    let other = || hook.attached(&netns.file).into_iter().find(|id| !own.contains(id));
+    // What was pinned and is no more goes in the background.
+    let mut found = other();
+    for _ in 0..50 {
+        if found.is_none() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        found = other();
+    }
+    match found {
+        None => Ok(()),
+        Some(id) => Err(Error::Conflict {
+            problem: format!(
+                "an installation of ours is in force in this network namespace whose pins are not in {} (program {id})",
+                place.dir().display()
+            ),
+            remedy: "uninstall it with the bpffs that it was installed with (--ebpf-bpffs-path)".into(),
+        }),
+    }
+}
+
+/// Removes an installation from the network namespace of the calling thread. Whether there is, or
+/// was, one.
+pub(crate) fn uninstall(options: &Options, dry_run: bool) -> Result<bool, Error> {
+    let netns = Netns::current()?;
+    let place = Place::new(&options.bpffs, &netns);
+    let is_there = place.is_there()?;
+    if !dry_run && place.is_any_there() {
+        let lock = place.lock()?;
+        // One of another version, or of which only a part is left, ends with its links.
+        if let Ok(Some(state)) = State::open(&place.state()) {
+            state.switch(0)?;
+        }
+        if place.is_there()? {
+            place.generations()?.into_iter().try_for_each(|number| generation::remove(&place, number))?;
+            place.remove(place.dir())?;
+        }
+        place.tidy(lock);
+    }
+    Ok(is_there)
+}
+
+/// An installation as it is found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// What differs from the plan, if one was given, and otherwise from what was installed.
+    pub(crate) differences: Vec<String>,
+    pub(crate) programs: Vec<FoundProgram>,
+    pub(crate) counters: Vec<(&'static str, u64)>,
+    pub(crate) generation: u64,
+    /// The families that are dealt with; none if nothing is in force.
+    pub(crate) families: Vec<FamilyName>,
+    pub(crate) dir: PathBuf,
+}
+
+/// A program that is pinned by its link.
+#[derive(Debug)]
+pub(crate) struct FoundProgram {
+    pub(crate) hook: &'static str,
+    pub(crate) program: u32,
+    pub(crate) link: u32,
+    /// The number of the cgroup, or the inode of the network namespace; 0 if it is gone.
+    pub(crate) target: u64,
+}
+
+/// Looks at what is installed in the network namespace of the calling thread.
+pub(crate) fn look(options: &Options, plan: Option<&Plan>) -> Result<Option<Found>, Error> {
+    let netns = Netns::current()?;
+    let place = Place::new(&options.bpffs, &netns);
+    if !place.is_there()? {
+        return Ok(None);
+    }
+    let mut found = Found {
+        differences: Vec::new(),
+        programs: Vec::new(),
+        counters: Vec::new(),
+        generation: 0,
+        families: Vec::new(),
+        dir: place.dir().to_owned(),
+    };
+    let Some(state) = State::open(&place.state())? else {
+        found.differences.push("an installation did not come to its end; nothing of it is in force".to_owned());
+        return Ok(Some(found));
+    };
+    found.generation = state.in_force()?;
+    found.counters = counters(&state)?;
+    if found.generation == 0 {
+        found.differences.push("the programs are switched off".to_owned());
+        return Ok(Some(found));
+    }
+    let content = plan.map(|plan| local::addresses().map(|local| Content::of(plan, &local))).transpose()?;
+    let cgroup = plan.map(|_| Cgroup::open(options.cgroup.as_deref())).transpose()?;
+    found.differences = differences(&place, found.generation, content.as_ref(), cgroup.as_ref(), &netns)?;
+    found.programs = programs(&place.generation(found.generation));
+    found.families = generation::families(&place.generation(found.generation));
+    Ok(Some(found))
+}
+
+fn programs(dir: &Path) -> Vec<FoundProgram> {
+    let found = |hook: &'static hooks::Hook| {
+        let link = sys::get(&dir.join(hook.link())).and_then(sys::link_info).ok()?;
+        let target = if hook.is_of_netns() { link.target & u64::from(u32::MAX) } else { link.target };
+        Some(FoundProgram { hook: hook.title, program: link.program, link: link.id, target })
+    };
+    HOOKS.iter().filter_map(found).collect()
+}
+
+fn counters(state: &State) -> Result<Vec<(&'static str, u64)>, Error> {
+    let map = state.map(Map::Counters)?;
+    let read = |(index, name): (u32, &'static str)| {
+        let values = map.get(&index.to_ne_bytes())?;
+        let of_processors = values.chunks_exact(8).filter_map(|value| Some(u64::from_ne_bytes(value.try_into().ok()?)));
+        Ok((name, of_processors.sum()))
+    };
+    let list: Result<Vec<_>, nix::errno::Errno> = (0..).zip(COUNTERS).map(read).collect();
+    list.map_err(|errno| Error::io("read the counters of the programs", &errno.into()))
+}
+
+/// Loads the programs without attaching them, to see if the kernel takes them.
+pub(crate) fn probe(options: &Options, plan: Option<&Plan>) -> Result<(), Error> {
+    let (netns, cgroup) = (Netns::current()?, Cgroup::open(options.cgroup.as_deref())?);
+    let content = match plan {
+        Some(plan) => Content::of(plan, &local::addresses()?),
+        None => Content::of_everything(),
+    };
+    Generation::load(&content, 1, &State::create()?, &netns, &cgroup).map(drop)
+}

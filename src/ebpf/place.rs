@@ -1,0 +1,233 @@
+//! Where an installation is pinned: `<bpffs>/kumatp/<cookie of the network namespace>/`, or `ns-<inode>` on kernels that have
+//! no cookies, with `state` for what all generations share and `gen-<number>` for each of them.
+
+use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MsFlags, mount, umount};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::unistd::geteuid;
+
+use super::sys;
+use crate::error::Error;
+
+/// The directory of all our installations in a bpffs, and the source that we mount one with.
+const NAME: &str = "kumatp";
+
+/// What the kernel itself puts into a bpffs (linux kernel/bpf/preload).
+const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
+
+/// How long to wait for another installer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The network namespace of the calling thread.
+#[derive(Debug)]
+pub(super) struct Netns {
+    pub(super) file: File,
+    pub(super) inode: u64,
+    /// Its cookie, on kernels that have them.
+    pub(super) cookie: Option<u64>,
+}
+
+impl Netns {
+    pub(super) fn current() -> Result<Self, Error> {
+        let path = "/proc/thread-self/ns/net";
+        let cannot = |error: std::io::Error| Error::io(format!("open {path}"), &error);
+        let file = File::open(path).map_err(cannot)?;
+        let inode = file.metadata().map_err(cannot)?.ino();
+        let cookie = match sys::netns_cookie() {
+            Ok(cookie) => Some(cookie),
+            Err(error) if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => None,
+            Err(error) => return Err(Error::io("ask for the cookie of the network namespace", &error)),
+        };
+        Ok(Self { file, inode, cookie })
+    }
+
+    fn directory(&self) -> String {
+        match self.cookie {
+            Some(cookie) => cookie.to_string(),
+            None => format!("ns-{}", self.inode),
+        }
+    }
+}
+
+/// The directory of an installation.
+#[derive(Debug)]
+pub(super) struct Place {
+    bpffs: PathBuf,
+    dir: PathBuf,
+}
+
+/// Held while an installation is changed.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not read")] Flock<File>);
+
+impl Place {
+    pub(super) fn new(bpffs: &Path, netns: &Netns) -> Self {
+        Self { bpffs: bpffs.to_owned(), dir: bpffs.join(NAME).join(netns.directory()) }
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn state(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    pub(super) fn generation(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("gen-{number}"))
+    }
+
+    /// Whether something is pinned there.
+    ///
+    /// # Errors
+    /// If nobody may look.
+    pub(super) fn is_there(&self) -> Result<bool, Error> {
+        match std::fs::symlink_metadata(&self.dir) {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Error::Permission {
+                action: format!("look into {}", self.bpffs.join(NAME).display()),
+                needed: "root, who installed it,".into(),
+            }),
+            Err(error) => Err(Error::io(format!("look at {}", self.dir.display()), &error)),
+        }
+    }
+
+    /// The numbers of the generations that are pinned, whether complete or not.
+    pub(super) fn generations(&self) -> Result<Vec<u64>, Error> {
+        let cannot = |error: std::io::Error| Error::io(format!("list {}", self.dir.display()), &error);
+        let mut list = Vec::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(cannot)? {
+            let name = entry.map_err(cannot)?.file_name();
+            list.extend(name.to_str().and_then(|name| name.strip_prefix("gen-")).and_then(|n| n.parse::<u64>().ok()));
+        }
+        list.sort_unstable();
+        Ok(list)
+    }
+
+    /// Makes sure that there is a bpffs, in the mount namespace of the calling thread. True if it was mounted for this.
+    pub(super) fn ensure_bpffs(&self) -> Result<bool, Error> {
+        let path = self.bpffs.display();
+        let found = statfs(&self.bpffs).map_err(|errno| Error::io(format!("look at {path}"), &errno.into()))?;
+        if found.filesystem_type() == BPF_FS_MAGIC {
+            return Ok(false);
+        }
+        let mut content = std::fs::read_dir(&self.bpffs).map_err(|error| Error::io(format!("list {path}"), &error))?;
+        if content.next().is_some() {
+            return Err(Error::Conflict {
+                problem: format!("{path} is no bpffs, and there are files in it"),
+                remedy: "name a bpffs, or an empty directory to mount one at (--ebpf-bpffs-path)".into(),
+            });
+        }
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        match mount(Some(NAME), &self.bpffs, Some("bpf"), flags, Some("mode=0700")) {
+            Ok(()) => Ok(true),
+            Err(Errno::EPERM) => Err(Error::Permission {
+                action: format!("mount a bpffs at {path}"),
+                needed: "CAP_SYS_ADMIN, or a bpffs that is there,".into(),
+            }),
+            Err(Errno::ENODEV) => Err(Error::Unsupported {
+                what: "bpffs in this kernel".into(),
+                remedy: "use a kernel that has it (CONFIG_BPF_SYSCALL), or the engine netlink".into(),
+            }),
+            Err(errno) => Err(Error::io(format!("mount a bpffs at {path}"), &errno.into())),
+        }
+    }
+
+    /// Waits until no other installer is at work in this bpffs, and keeps others away.
+    pub(super) fn lock(&self) -> Result<Lock, Error> {
+        let all = self.bpffs.join(NAME);
+        let cannot = |error: std::io::Error| match error.kind() {
+            ErrorKind::PermissionDenied => {
+                Error::Permission { action: format!("lock {}", all.display()), needed: "root".into() }
+            }
+            _ => Error::io(format!("lock {}", all.display()), &error),
+        };
+        let start = Instant::now();
+        loop {
+            match DirBuilder::new().mode(0o700).create(&all) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(cannot(error)),
+                _ => {}
+            }
+            let meta = match std::fs::symlink_metadata(&all) {
+                // Another one has just removed it.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                other => other.map_err(cannot)?,
+            };
+            if !meta.is_dir() || meta.uid() != geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+                return Err(Error::Conflict {
+                    problem: format!("another user can write to {}", all.display()),
+                    remedy: "remove it".into(),
+                });
+            }
+            let file = match File::open(&all) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                other => other.map_err(cannot)?,
+            };
+            let opened = file.metadata().map_err(cannot)?.ino();
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => match std::fs::symlink_metadata(&all) {
+                    Ok(meta) if meta.ino() == opened => return Ok(Lock(lock)),
+                    // It was removed, and perhaps made again, while we waited.
+                    _ => continue,
+                },
+                Err((_, Errno::EWOULDBLOCK)) if start.elapsed() < PATIENCE => sleep(Duration::from_millis(10)),
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    return Err(Error::Conflict {
+                        problem: format!("another process holds the lock of {}", all.display()),
+                        remedy: "wait until it is done".into(),
+                    });
+                }
+                Err((_, errno)) => return Err(cannot(errno.into())),
+            }
+        }
+    }
+
+    /// Makes a directory of the installation, and those around it.
+    pub(super) fn make(&self, dir: &Path) -> Result<(), Error> {
+        DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(dir)
+            .map_err(|error| Error::io(format!("make {}", dir.display()), &error))
+    }
+
+    /// Removes what is pinned in a directory, and the directory.
+    pub(super) fn remove(&self, dir: &Path) -> Result<(), Error> {
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io(format!("remove {}", dir.display()), &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there are installations, of whatever network namespace, or only the directory for them.
+    pub(super) fn is_any_there(&self) -> bool {
+        self.bpffs.join(NAME).exists()
+    }
+
+    /// Removes the directory that all installations are in, unless there are others; and, once nobody is kept away any more, the
+    /// bpffs if it was mounted for it.
+    pub(super) fn tidy(&self, lock: Lock) {
+        let removed = std::fs::remove_dir(self.bpffs.join(NAME)).is_ok();
+        drop(lock);
+        if !removed {
+            return;
+        }
+        let mut content = std::fs::read_dir(&self.bpffs).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let empty = content.all(|name| PRELOADED.iter().any(|known| name == *known));
+        if empty && super::cgroup::mounts("bpf").iter().any(|mount| mount.source == NAME && mount.point == self.bpffs) {
+            // Somebody may have come meanwhile; then it stays.
+            let _ = umount(&self.bpffs);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What the eBPF engine does to the host in memory.
+
+use super::host::Host;
+use crate::config::Config;
+use crate::engine::{EngineName, Report, Status, limits, words};
+use crate::error::Error;
+use crate::facts::{HostAbilities, Remark};
+use crate::model::Plan;
+
+impl Host {
+    pub(super) fn abilities_by_ebpf(&self) -> HostAbilities {
+        if !self.unprivileged {
+            return HostAbilities::default();
+        }
+        let text = format!("the kernel is taken to have all that is needed: {}", no_programs());
+        HostAbilities { remarks: vec![Remark::info("ebpf", text)], ..HostAbilities::default() }
+    }
+
+    pub(super) fn status_by_ebpf(&self, plan: &Plan) -> Result<Status, Error> {
+        match &self.programs {
+            _ if self.unprivileged => Err(no_programs()),
+            None => Ok(Status::Absent),
+            Some(installed) if is_same(installed, plan) => Ok(Status::Current),
+            Some(_) => Ok(Status::of(vec![words::OTHER_PROGRAMS.to_owned()])),
+        }
+    }
+
+    pub(super) fn install_by_ebpf(&mut self, plan: &Plan) -> Result<Report, Error> {
+        limits::refuse(plan)?;
+        let mut report = Report::new(EngineName::Ebpf);
+        if self.unprivileged {
+            return Err(no_programs());
+        }
+        if plan.v6.is_some() {
+            self.add_address(&mut report);
+        }
+        match &self.programs {
+            None => report.step(words::INSTALLED_PROGRAMS),
+            Some(installed) if is_same(installed, plan) => {}
+            Some(_) => report.step(words::REPLACED_PROGRAMS),
+        }
+        self.programs = Some(plan.clone());
+        if plan.v6.is_none() {
+            self.remove_address(&mut report);
+        }
+        self.remove_rules(&mut report);
+        Ok(report)
+    }
+
+    pub(super) fn uninstall_by_ebpf(&mut self, config: &Config) -> Result<Report, Error> {
+        let mut report = Report::new(EngineName::Ebpf);
+        if self.unprivileged {
+            return Err(no_programs());
+        }
+        if config.dry_run {
+            if self.programs.is_some() {
+                report.steps.push(format!("would remove {}", words::PROGRAMS));
+            }
+            if self.address {
+                report.steps.push(words::WOULD_REMOVE_ADDRESS.to_owned());
+            }
+            return Ok(report);
+        }
+        self.remove_programs(&mut report);
+        self.remove_address(&mut report);
+        Ok(report)
+    }
+
+    /// Removes the programs, whose place the rules of another engine have taken.
+    pub(super) fn remove_programs(&mut self, report: &mut Report) {
+        if self.programs.take().is_some() {
+            report.step(format!("removed {}", words::PROGRAMS));
+        }
+    }
+}
+
+/// Whether the programs are told the same.
+fn is_same(installed: &Plan, plan: &Plan) -> bool {
+    let told = |plan: &Plan| {
+        let mut config = plan.config.clone();
+        // What concerns the rules or the operation has no part in it.
+        config.dry_run = false;
+        config.verbose = false;
+        (config, plan.sidecar_uid, plan.name_servers.clone(), plan.v6.is_some())
+    };
+    told(installed) == told(plan)
+}
+
+fn no_programs() -> Error {
+    Error::Permission {
+        action: "load programs into the kernel".to_owned(),
+        needed: "CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON".to_owned(),
+    }
+}
