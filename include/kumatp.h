@@ -8,7 +8,8 @@
  * Status      Most functions return a kumatp_status: KUMATP_OK, or why nothing was done. The others cannot fail.
  * Errors      The last argument, `err`, is NULL or points to a kumatp_error pointer of the caller's. It is written only by a
  *             call that fails: set it to NULL before, and free what it then holds with kumatp_error_free().
- * Outputs     An output (`out`) is written only by a call that succeeds, and stays as it was otherwise. None may be NULL.
+ * Outputs     An output (`out`) is written only by a call that succeeds, and stays as it was otherwise. None may be NULL,
+ *             except where its documentation allows it.
  * Handles     What a function gives out belongs to the caller, and only the function kumatp_<type>_free() of its type frees
  *             it, once; giving NULL to that is fine. Handles never change, so a handle may be used by any number of threads
  *             at once, as long as none of them frees it.
@@ -180,6 +181,12 @@
  * A configuration: always valid, and never changed. Free it with kumatp_config_free().
  */
 typedef struct kumatp_config kumatp_config;
+
+/**
+ * A Dataplane, as far as it matters to the transparent proxy: always valid, and never changed. Free it with
+ * kumatp_dataplane_free().
+ */
+typedef struct kumatp_dataplane kumatp_dataplane;
 
 /**
  * Why a call failed. Made by a failing call whose last argument is not NULL; free it with kumatp_error_free().
@@ -493,7 +500,8 @@ kumatp_status kumatp_config_notes(const struct kumatp_config *config,
  * Writes every key that a configuration can have, as a JSON document.
  *
  * It is a list of objects with "path" (such as "redirect.dns.port"), "inDocuments" (whether documents can hold it),
- * "environment" (the variable that sets it, or null) and "flag" (the flag that sets it, or null).
+ * "environment" (the variable that sets it, or null) and "flag" (the flag that sets it, or null); and of a pod on Kubernetes
+ * "annotations" and "controlPlane", the lists of the annotations that set it and of the control plane's variables.
  *
  * @param[out] out  the list; the caller's, for kumatp_text_free()
  * @param[out] err  may be NULL
@@ -511,6 +519,237 @@ kumatp_status kumatp_config_keys(struct kumatp_text **out,
  * Since 0.1.
  */
 void kumatp_config_free(struct kumatp_config *config);
+
+/**
+ * Makes the configuration of a pod on Kubernetes from its annotations, ConfigMaps and the control plane's settings.
+ *
+ * Nothing is read but what is given, so any agent can ask: no cluster, no file, no environment.
+ *
+ * The sources are given as one JSON document, with members that are all optional: "pod", the Pod; or, in its place,
+ * "annotations", an object of its annotations by name, if no more is known of it; "controlPlane", the environment of the control
+ * plane, of which the variables that matter count: an object of variables by name, a list of "NAME=value", or text with
+ * one of these a line; "configMap", the ConfigMap of the system namespace, which the operator writes; "customConfigMap", the
+ * one of the pod's namespace that the annotation traffic.kuma.io/transparent-proxy-configmap-name names; "profile", the generation
+ * of Kuma, "kuma-3" (by default) or "kuma-2.9"; "zoneProxyOnly", true if the pod is a zone proxy and nothing else, according to the
+ * Services that select it. A Pod or ConfigMap is an object, or text in YAML or JSON (in JSON only, if this build of
+ * the library reads no YAML); in the place of a ConfigMap, the configuration that it holds will do.
+ *
+ * Annotations and the custom ConfigMap are the tenant's: keys there that name files or programs of the host, or that would
+ * leave the pod without rules, are refused.
+ *
+ * The report is a JSON document. Its members: "config", the configuration as kumatp_config_to_json() has it; "sidecarUid" and
+ * "sidecarGid", numbers; "gateway" and "injected" (true or false), whether the pod is a gateway, and whether the injector has
+ * been at it; "fromAnnotation" (true or false), whether the configuration is that of the annotation
+ * traffic.kuma.io/transparent-proxy-config; where there is one, "probeProxyPort", where the sidecar serves the application's
+ * probes, "adminPort", where Envoy's administration listens, and "transparentProxying", what the pod's Dataplane has at
+ * networking.transparentProxying; "annotations", those that the injector writes to the pod, by name; "origins", for each key of
+ * the configuration an object with "key", "value" (JSON, as text), "source" and, where there are any, "added" and "overridden",
+ * each a list of objects with "source" and "value"; "notes", as kumatp_config_notes() has them.
+ *
+ * @param sources  the document, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  the configuration; the caller's, for kumatp_config_free()
+ * @param[out] report  the report; the caller's, for kumatp_text_free(). May be NULL: then none is made
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT, also if `sources` is not such a document; KUMATP_E_CONFIG if one of the sources is
+ *         not valid, with all problems of all of them: the field is the name of an annotation or variable, a path in
+ *         the Pod, or the name of a ConfigMap with the path of a key
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_config_from_pod(const char *sources,
+                                     size_t len,
+                                     struct kumatp_config **out,
+                                     struct kumatp_text **report,
+                                     struct kumatp_error **err);
+
+/**
+ * Writes a configuration as the value of the annotation traffic.kuma.io/transparent-proxy-config, which
+ * kumatp_config_from_pod() reads back.
+ *
+ * It is YAML (JSON, if this build of the library writes no YAML). As in Kuma's own, lists, switches and groups that
+ * say nothing are left out.
+ *
+ * @param config  lent
+ * @param[out] out  the value; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_config_to_annotation(const struct kumatp_config *config,
+                                          struct kumatp_text **out,
+                                          struct kumatp_error **err);
+
+/**
+ * Fills the placeholders of a Dataplane's template, such as "{{ address }}", as `kuma-dp run --dataplane-var` does before it
+ * reads the resource.
+ *
+ * Only values are accepted that cannot change the structure of the resource. A placeholder that has no variable is an error.
+ *
+ * @param template  the text, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param variables  a JSON document, lent: an object of variables by name, or a list of "name=value"; at most
+ *         KUMATP_MAX_TEXT bytes
+ * @param variables_len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  the resource, for kumatp_dataplane_parse(); the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT, also if `variables` is not such a document; KUMATP_E_CONFIG with every placeholder
+ *         that cannot be filled, whose field is "line 3", and every value that is not accepted ("variable address")
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_dataplane_fill(const char *template_,
+                                    size_t len,
+                                    const char *variables,
+                                    size_t variables_len,
+                                    struct kumatp_text **out,
+                                    struct kumatp_error **err);
+
+/**
+ * Reads a Dataplane in the form of Universal ("type: Dataplane") or of Kubernetes ("kind: Dataplane").
+ *
+ * Parsing is validating, of what the transparent proxy depends on. Fields that are not known are no error; see "notes" of
+ * kumatp_dataplane_to_json().
+ *
+ * @param text  the resource, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param format  one of KUMATP_FORMAT_*
+ * @param[out] out  the Dataplane; the caller's, for kumatp_dataplane_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the resource is not valid, with all of its violations, whose paths
+ *         are as Kuma gives them; KUMATP_E_UNSUPPORTED if this build of the library reads no YAML
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_dataplane_parse(const char *text,
+                                     size_t len,
+                                     uint32_t format,
+                                     struct kumatp_dataplane **out,
+                                     struct kumatp_error **err);
+
+/**
+ * Writes what was read of a Dataplane, as a JSON document.
+ *
+ * Its members: "name"; "mesh"; "labels", with those that Kuma adds when it stores a resource; "address", "namespace" and "zone",
+ * text or null; "inbounds", a list of objects with "port", "address", "servicePort" (both may be null) and "tags"; "outbounds", the
+ * backends of networking.outbound; "services", the values of kuma.io/service; "transparentProxying", the section, or null;
+ * "isTransparent" (true or false), whether Kuma treats the workload as one with a transparent proxy; "origins", where each
+ * key of kumatp_config_from_dataplane() comes from if that has no base, as kumatp_config_from_pod() has them, and empty if no
+ * configuration can be made of it; "notes", as kumatp_config_notes() has them.
+ *
+ * @param dataplane  lent
+ * @param[out] out  the document; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_dataplane_to_json(const struct kumatp_dataplane *dataplane,
+                                       struct kumatp_text **out,
+                                       struct kumatp_error **err);
+
+/**
+ * Makes the configuration of the host that a Dataplane's workload runs on: which directions are redirected and to which ports,
+ * and the address families.
+ *
+ * @param dataplane  lent
+ * @param base  what the configuration says of all else, lent; NULL stands for Kuma's defaults
+ * @param[out] out  the configuration, with the notes of both; the caller's, for kumatp_config_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the Dataplane has no section networking.transparentProxying, or one
+ *         that no transparent proxy can do
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_config_from_dataplane(const struct kumatp_dataplane *dataplane,
+                                           const struct kumatp_config *base,
+                                           struct kumatp_config **out,
+                                           struct kumatp_error **err);
+
+/**
+ * Writes the section networking.transparentProxying for the Dataplane of a workload whose host is configured so, as a JSON
+ * document: "redirectPortInbound", "redirectPortOutbound" (both left out where nothing is redirected) and "ipFamilyMode".
+ *
+ * @param config  lent
+ * @param[out] out  the section; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_config_to_transparent_proxying(const struct kumatp_config *config,
+                                                    struct kumatp_text **out,
+                                                    struct kumatp_error **err);
+
+/**
+ * Says where a Dataplane and the configuration of the host that its workload runs on disagree, as a JSON document: directions,
+ * redirect ports, address families, and offered ports that connections reach without the sidecar.
+ *
+ * It is a list of notes, as kumatp_config_notes() has them, and empty if both describe the same transparent proxy.
+ *
+ * @param dataplane  lent
+ * @param config  lent
+ * @param[out] out  the list; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_dataplane_compare(const struct kumatp_dataplane *dataplane,
+                                       const struct kumatp_config *config,
+                                       struct kumatp_text **out,
+                                       struct kumatp_error **err);
+
+/**
+ * Says which services and backends a Dataplane's workload reaches, on which ports, and why.
+ *
+ * What is asked is one JSON document, with members that are all optional: "resources", a list of the resources of the mesh:
+ * MeshService, MeshExternalService, MeshMultiZoneService, Dataplane (for the values of kuma.io/service) and Mesh; other kinds are
+ * passed over. An item is an object: a resource, or a list of them as its "items"; or a text in YAML or JSON, with one
+ * document or several (in JSON only, if this build of the library reads no YAML). "profile" is the generation of Kuma, "kuma-3" (by
+ * default) or "kuma-2.9"; "explain", a list of names that are to be explained.
+ *
+ * The result is a JSON document. Its members: "profile"; "backendRule" and "serviceRule", what decides, for people; "backends",
+ * those that are reachable: objects with "kind", "mesh", "name", "ports" (objects with "port" and, if it has one, "name") and, if
+ * it has one, "namespace"; "services", the reachable values of kuma.io/service; "explanations", an object that has for each
+ * name of "explain" a list, one item for each backend or service of that name: objects as those in "backends" (a service has
+ * neither "kind" nor "namespace"), with "reachable" (true or false), "rule" (what decides, for people), "why" (the answer in words)
+ * and "references", where references decide: objects with "path", "reference", "matches" (true or false) and "why"; "notes", as
+ * kumatp_config_notes() has them: references that match nothing, ports that no destination has, choices that Kuma leaves
+ * to chance.
+ *
+ * @param dataplane  lent
+ * @param query  the document, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  the answer; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT, also if `query` is not such a document; KUMATP_E_CONFIG if a resource is not valid, with
+ *         all problems of all of them, whose fields begin with "resources[2]: " for the third item
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_dataplane_reach(const struct kumatp_dataplane *dataplane,
+                                     const char *query,
+                                     size_t len,
+                                     struct kumatp_text **out,
+                                     struct kumatp_error **err);
+
+/**
+ * Frees a Dataplane. NULL is fine. What was made from it stays valid.
+ *
+ * Since 0.1.
+ */
+void kumatp_dataplane_free(struct kumatp_dataplane *dataplane);
 
 /**
  * Looks at the host for the facts that a plan for a configuration needs. Reads, and changes nothing.

@@ -4,11 +4,13 @@
 use std::path::Path;
 
 /// The sources of the C ABI.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 14] = [
     "mod",
     "error",
     "text",
     "config",
+    "kubernetes",
+    "dataplane",
     "facts",
     "plan",
     "simulate",

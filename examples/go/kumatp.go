@@ -179,7 +179,11 @@ func ParseConfig(document string, format Format) (*Config, error) {
 	var out *C.kumatp_config
 	var err *C.kumatp_error
 	status := C.config_parse(document, C.uint32_t(format), &out, &err)
-	if err := take(status, err); err != nil {
+	return newConfig(out, take(status, err))
+}
+
+func newConfig(out *C.kumatp_config, err error) (*Config, error) {
+	if err != nil {
 		return nil, err
 	}
 	config := &Config{}

@@ -74,6 +74,11 @@ impl<T> Out<T> {
         check(self.name, self.slot)?;
         Ok(Slot(self.slot))
     }
+
+    /// The same, where NULL says that nobody wants the result.
+    pub(super) fn optional(self) -> Result<Option<Slot<T>>, kumatp_error> {
+        if self.slot.is_null() { Ok(None) } else { self.check().map(Some) }
+    }
 }
 
 /// A checked [`Out`].

@@ -7,8 +7,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::boundary::{ErrorSlot, Handle, Out, Text, free, guard, quietly};
+use super::embedded;
 use super::error::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
+use crate::config::kubernetes::{Annotation, Variable};
 use crate::config::{Config, Format, Key, Layers};
 use crate::error::Error;
 use crate::model::Note;
@@ -30,14 +32,22 @@ impl kumatp_config {
         &self.config
     }
 
+    pub(super) fn new(config: Config, notes: Vec<Note>) -> Self {
+        Self { config, notes }
+    }
+
+    pub(super) fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
     fn finish(layers: Layers) -> Result<Self, Error> {
         let (config, notes) = layers.finish()?;
-        Ok(Self { config, notes })
+        Ok(Self::new(config, notes))
     }
 }
 
 /// Numbers, not Rust's enums, come from C: an unknown one must be seen before it is an enum.
-fn format(number: u32) -> Result<Format, kumatp_error> {
+pub(super) fn format(number: u32) -> Result<Format, kumatp_error> {
     match number {
         KUMATP_FORMAT_JSON => Ok(Format::Json),
         KUMATP_FORMAT_YAML => yaml().map_err(Into::into),
@@ -145,8 +155,7 @@ pub unsafe extern "C" fn kumatp_config_from_layers(
     let (json, out, err) = unsafe { (Text::new("json", json, len), Out::new("out", out), ErrorSlot::new(err)) };
     guard(err, || {
         let (out, json) = (out.check()?, json.utf8()?);
-        let given: LayersDocument =
-            serde_json::from_str(json).map_err(|error| kumatp_error::argument("json", &error.to_string()))?;
+        let given: LayersDocument = embedded::read("json", json)?;
         let mut layers = Layers::new();
         for document in given.documents {
             let format = match document.format {
@@ -305,7 +314,8 @@ pub unsafe extern "C" fn kumatp_config_notes(
 /// Writes every key that a configuration can have, as a JSON document.
 ///
 /// It is a list of objects with "path" (such as "redirect.dns.port"), "inDocuments" (whether documents can hold it),
-/// "environment" (the variable that sets it, or null) and "flag" (the flag that sets it, or null).
+/// "environment" (the variable that sets it, or null) and "flag" (the flag that sets it, or null); and of a pod on Kubernetes
+/// "annotations" and "controlPlane", the lists of the annotations that set it and of the control plane's variables.
 ///
 /// @param[out] out  the list; the caller's, for kumatp_text_free()
 /// @param[out] err  may be NULL
@@ -326,6 +336,14 @@ pub unsafe extern "C" fn kumatp_config_keys(out: *mut *mut kumatp_text, err: *mu
                     "inDocuments": key.in_documents(),
                     "environment": key.environment(),
                     "flag": key.flag(),
+                    "annotations": Annotation::all()
+                        .filter(|annotation| annotation.key() == Some(key.path()))
+                        .map(Annotation::name)
+                        .collect::<Vec<_>>(),
+                    "controlPlane": Variable::all()
+                        .filter(|variable| variable.key() == Some(key.path()))
+                        .map(Variable::name)
+                        .collect::<Vec<_>>(),
                 })
             })
             .collect();
@@ -348,7 +366,7 @@ mod tests {
     use std::ptr::null_mut;
 
     use super::*;
-    use crate::ffi::{KUMATP_E_UNSUPPORTED, KUMATP_OK};
+    use crate::ffi::{KUMATP_E_UNSUPPORTED, KUMATP_OK, kumatp_config_from_pod};
 
     #[test]
     fn without_yaml_there_is_json() {
@@ -361,6 +379,14 @@ mod tests {
             );
             assert_eq!(kumatp_config_parse(c"{}".as_ptr(), 2, KUMATP_FORMAT_JSON, &raw mut out, null_mut()), KUMATP_OK);
             assert_eq!(kumatp_config_to_yaml(out, &mut null_mut(), null_mut()), KUMATP_E_UNSUPPORTED);
+            kumatp_config_free(out);
+
+            // Text inside a document of ours is JSON too.
+            let sources = r#"{"annotations": {"traffic.kuma.io/transparent-proxy-config": "{\"wait\": 7}"},
+                "customConfigMap": "{}", "configMap": "{\"retry\": {\"maxRetries\": 3}}"}"#;
+            let (text, len) = (sources.as_ptr().cast(), sources.len());
+            assert_eq!(kumatp_config_from_pod(text, len, &raw mut out, null_mut(), null_mut()), KUMATP_OK);
+            assert_eq!((*out).config.wait.seconds, 7);
             kumatp_config_free(out);
         }
     }

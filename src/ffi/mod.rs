@@ -13,6 +13,7 @@
 #![expect(clippy::missing_safety_doc, reason = "the header's preamble says what every pointer must be")]
 
 mod boundary;
+mod embedded;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod host;
 #[cfg(not(all(feature = "host", target_os = "linux")))]
@@ -24,6 +25,10 @@ mod error;
 mod text;
 
 mod config;
+mod kubernetes;
+
+mod dataplane;
+
 mod facts;
 
 mod plan;
@@ -37,11 +42,13 @@ mod firewalld;
 mod save;
 
 pub use self::config::*;
+pub use self::dataplane::*;
 pub use self::engine::*;
 pub use self::error::*;
 pub use self::facts::*;
 pub use self::firewalld::*;
 pub use self::installed::*;
+pub use self::kubernetes::*;
 pub use self::plan::*;
 pub use self::save::*;
 pub use self::simulate::*;
@@ -81,6 +88,7 @@ pub extern "C" fn kumatp_version() -> *const c_char {
 const _: () = {
     const fn shared<T: Send + Sync>() {}
     shared::<kumatp_config>();
+    shared::<kumatp_dataplane>();
     shared::<kumatp_error>();
     shared::<kumatp_facts>();
     shared::<kumatp_plan>();

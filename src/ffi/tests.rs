@@ -6,6 +6,8 @@ use serde_json::Value;
 use super::boundary::{ErrorSlot, NUL_TERMINATED, guard};
 use super::*;
 
+mod dataplanes;
+mod pods;
 mod rules;
 mod simulate;
 
@@ -123,6 +125,9 @@ fn every_pointer_is_checked() {
         let config = parse("").unwrap();
         let facts = call(|out, err| kumatp_facts_capable_host(5678, out, err)).unwrap();
         let plan = plan("");
+        let (resource, resource_len) = data(r#"{"type": "Dataplane", "name": "a"}"#);
+        let dataplane =
+            call(|out, err| kumatp_dataplane_parse(resource, resource_len, KUMATP_FORMAT_JSON, out, err)).unwrap();
         let no_text = null_mut::<*mut kumatp_text>();
         let calls: &[(&str, &dyn Fn(*mut *mut kumatp_error) -> kumatp_status)] = &[
             ("out", &|e| kumatp_config_parse(text, len, KUMATP_FORMAT_JSON, null_mut(), e)),
@@ -135,6 +140,27 @@ fn every_pointer_is_checked() {
             ("out", &|e| kumatp_config_notes(config, no_text, e)),
             ("config", &|e| kumatp_config_notes(null(), &mut null_mut(), e)),
             ("out", &|e| kumatp_config_keys(no_text, e)),
+            ("out", &|e| kumatp_config_from_pod(text, len, null_mut(), null_mut(), e)),
+            ("sources", &|e| kumatp_config_from_pod(null(), 1, &mut null_mut(), null_mut(), e)),
+            ("out", &|e| kumatp_config_to_annotation(config, no_text, e)),
+            ("config", &|e| kumatp_config_to_annotation(null(), &mut null_mut(), e)),
+            ("out", &|e| kumatp_config_from_dataplane(dataplane, config, null_mut(), e)),
+            ("dataplane", &|e| kumatp_config_from_dataplane(null(), config, &mut null_mut(), e)),
+            ("out", &|e| kumatp_config_to_transparent_proxying(config, no_text, e)),
+            ("config", &|e| kumatp_config_to_transparent_proxying(null(), &mut null_mut(), e)),
+            ("out", &|e| kumatp_dataplane_fill(text, len, text, len, no_text, e)),
+            ("template", &|e| kumatp_dataplane_fill(null(), 1, text, len, &mut null_mut(), e)),
+            ("variables", &|e| kumatp_dataplane_fill(text, len, null(), 1, &mut null_mut(), e)),
+            ("out", &|e| kumatp_dataplane_parse(text, len, KUMATP_FORMAT_JSON, null_mut(), e)),
+            ("text", &|e| kumatp_dataplane_parse(null(), 1, KUMATP_FORMAT_JSON, &mut null_mut(), e)),
+            ("out", &|e| kumatp_dataplane_to_json(dataplane, no_text, e)),
+            ("dataplane", &|e| kumatp_dataplane_to_json(null(), &mut null_mut(), e)),
+            ("out", &|e| kumatp_dataplane_compare(dataplane, config, no_text, e)),
+            ("dataplane", &|e| kumatp_dataplane_compare(null(), config, &mut null_mut(), e)),
+            ("config", &|e| kumatp_dataplane_compare(dataplane, null(), &mut null_mut(), e)),
+            ("out", &|e| kumatp_dataplane_reach(dataplane, text, len, no_text, e)),
+            ("dataplane", &|e| kumatp_dataplane_reach(null(), text, len, &mut null_mut(), e)),
+            ("query", &|e| kumatp_dataplane_reach(dataplane, null(), 1, &mut null_mut(), e)),
             ("out", &|e| kumatp_facts_probe(config, KUMATP_ENGINE_NETLINK, -1, null_mut(), e)),
             ("config", &|e| kumatp_facts_probe(null(), KUMATP_ENGINE_NETLINK, -1, &mut null_mut(), e)),
             ("out", &|e| kumatp_facts_capable_host(0, null_mut(), e)),
@@ -196,6 +222,7 @@ fn every_pointer_is_checked() {
             assert_eq!(function(null_mut()), KUMATP_E_ARGUMENT);
         }
         kumatp_config_free(config);
+        kumatp_dataplane_free(dataplane);
         kumatp_facts_free(facts);
         kumatp_plan_free(plan);
     }
@@ -215,6 +242,7 @@ fn nothing_is_done_with_null_where_nothing_can_fail() {
         kumatp_error_free(null_mut());
         kumatp_text_free(null_mut());
         kumatp_config_free(null_mut());
+        kumatp_dataplane_free(null_mut());
         kumatp_facts_free(null_mut());
         kumatp_plan_free(null_mut());
         kumatp_state_free(null_mut());
@@ -392,6 +420,8 @@ fn keys_are_listed() {
     assert_eq!(key["flag"], "--redirect-dns-port");
     assert_eq!(key["environment"], "KUMA_TRANSPARENT_PROXY_REDIRECT_DNS_PORT");
     assert_eq!(key["inDocuments"], true);
+    assert_eq!(key["annotations"], serde_json::json!(["kuma.io/builtin-dns-port"]));
+    assert_eq!(key["controlPlane"], serde_json::json!(["KUMA_RUNTIME_KUBERNETES_INJECTOR_BUILTIN_DNS_PORT"]));
 }
 
 #[test]

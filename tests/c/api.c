@@ -21,6 +21,7 @@
 #include "again.h"
 #include "check.h"
 #include "packets.h"
+#include "workloads.h"
 
 #define NUL KUMATP_NUL_TERMINATED
 
@@ -361,6 +362,7 @@ static void threads(void)
 static void nothing(void)
 {
     kumatp_config_free(NULL);
+    kumatp_dataplane_free(NULL);
     kumatp_facts_free(NULL);
     kumatp_plan_free(NULL);
     kumatp_state_free(NULL);
@@ -382,6 +384,7 @@ int main(int argc, char **argv)
     documents(strtoul(argv[2], NULL, 10));
     facts();
     simulation(strtoul(argv[2], NULL, 10));
+    workloads(strtoul(argv[2], NULL, 10));
     system_errors();
     programs(argv[1]);
     threads();

@@ -21,11 +21,11 @@ fn compile(library: &Library, compiler: &str, standard: &str, program: &str, mor
     let language = if standard.starts_with("c++") { "c++" } else { "c" };
     let mut options = vec![std.as_str(), "-x", language];
     options.extend(more);
-    let (again, packets) = (source("again.c"), source("packets.c"));
+    let (again, packets, workloads) = (source("again.c"), source("packets.c"), source("workloads.c"));
     let main = source(&format!("{program}.c"));
     let mut sources: Vec<&Path> = vec![&main];
     if program == "api" {
-        sources.extend([again.as_path(), &packets]);
+        sources.extend([again.as_path(), &packets, &workloads]);
     }
     // What follows the sources is no source.
     let end = ["-x", "none"].map(Path::new);

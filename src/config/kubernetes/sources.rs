@@ -135,6 +135,11 @@ impl Sources {
         self.pod = Pod::read(text, format, &mut self.problems, &mut self.notes);
     }
 
+    /// Whether the pod, which is given before, is a zone proxy and nothing else: [`Pod::zone_proxy_only`].
+    pub fn zone_proxy_only(&mut self, only: bool) {
+        self.pod.zone_proxy_only = only;
+    }
+
     /// The environment of the control plane, of which the variables of [`Variable::all`](super::Variable::all) count. An
     /// empty one counts as not set.
     pub fn control_plane<I>(&mut self, variables: I)
