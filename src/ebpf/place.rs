@@ -18,7 +18,7 @@ use super::sys;
 use crate::error::Error;
 
 /// The directory of all our installations in a bpffs, and the source that we mount one with.
-const NAME: &str = "kumatp";
+pub(super) const NAME: &str = "kumatp";
 
 /// How long to wait for another installer.
 const PATIENCE: Duration = Duration::from_secs(20);

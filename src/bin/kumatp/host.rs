@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 use kumatp::config::Config;
+use kumatp::engine::ebpf::Ebpf;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, EngineName};
@@ -24,6 +25,17 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// The engine that was asked for by name or by the configuration, or the usual one, in the network namespace that was asked
+    /// for, or this one.
+    pub(crate) fn for_config(matches: &ArgMatches, config: &Config, usual: EngineName) -> Result<Self, Failure> {
+        let target = Self::of(matches, usual)?;
+        // Flags have been carried over to the configuration.
+        Ok(match config.ebpf.enabled {
+            true => Self { engine: EngineName::Ebpf, asked: true, ..target },
+            false => target,
+        })
+    }
+
     /// The engine that was asked for by name, or the usual one, in the network namespace that was
     /// asked for, or this one.
     pub(crate) fn of(matches: &ArgMatches, usual: EngineName) -> Result<Self, Failure> {
@@ -43,6 +55,7 @@ impl Target {
     pub(crate) fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
         match self.engine {
             EngineName::Iptables => Ok(Box::new(self.iptables()?)),
+            EngineName::Ebpf => Ok(Box::new(self.ebpf()?)),
             _ => Ok(Box::new(self.netlink()?)),
         }
     }
@@ -58,6 +71,13 @@ impl Target {
         Ok(match self.namespace()? {
             Some(namespace) => Iptables::default().in_namespace(namespace),
             None => Iptables::default(),
+        })
+    }
+
+    pub(crate) fn ebpf(&self) -> Result<Ebpf, Error> {
+        Ok(match self.namespace()? {
+            Some(namespace) => Ebpf::default().in_namespace(namespace),
+            None => Ebpf::default(),
         })
     }
 
