@@ -100,9 +100,15 @@ fn wrong_usage() {
     refused(2, &["uninstall", "everything"], "", &["everything"]);
     refused(2, &["install", "--engine", "magic"], "", &["--engine", "magic", "netlink", "iptables"]);
     refused(2, &["install", "--dry-run", "--config", "/nowhere/tp.yaml"], "", &["/nowhere/tp.yaml"]);
-    refused(2, &["install", "--dry-run", "--ebpf-enabled"], "", &["--ebpf-enabled", "eBPF"]);
-    refused(2, &["install", "--dry-run", "--ebpf-bpffs-path", "/x"], "", &["--ebpf-bpffs-path"]);
-    refused(2, &["uninstall", "--ebpf-enabled"], "", &["--ebpf-enabled"]);
+    refused(2, &["install", "--engine", "netlink", "--ebpf-enabled"], "", &["--engine netlink", "--ebpf-enabled"]);
+    refused(
+        2,
+        &["install", "--engine", "ebpf", "--ebpf-enabled=false"],
+        "",
+        &["--engine ebpf", "--ebpf-enabled=false"],
+    );
+    refused(2, &["uninstall", "--engine", "iptables", "--ebpf-enabled"], "", &["--engine iptables", "--ebpf-enabled"]);
+    refused(2, &["install", "--dry-run", "--ebpf-enabled=perhaps"], "", &["--ebpf-enabled", "perhaps"]);
     refused(2, &["install", "--dry-run", "--kuma-dp-user", "no-such-user"], "", &["no-such-user"]);
 }
 

@@ -17,7 +17,9 @@ impl<'r> Program<'r> {
     /// The rules of a plan, as an engine makes them work.
     pub(super) fn of<F: Family>(ruleset: &'r Ruleset<F>, engine: EngineName) -> Self {
         let mut program = Self::default();
-        for table in &ruleset.tables {
+        // Programs that steer sockets have neither packets to drop or to track.
+        let counts = |table: &&Table<F>| engine != EngineName::Ebpf || table.name == TableName::Nat;
+        for table in ruleset.tables.iter().filter(counts) {
             program.add(ruleset, table, engine);
         }
         program
@@ -37,6 +39,15 @@ impl<'r> Program<'r> {
                 (EngineName::Netlink, Some(BuiltinChain::Prerouting)) if table.name == TableName::Raw => {
                     let mut all = zones_of_answers(ruleset);
                     all.extend(lines(table.name, chain, compile));
+                    all
+                }
+                (EngineName::Ebpf, _) => {
+                    let mut all = lines(table.name, chain, compile);
+                    // What the engine refuses to install.
+                    all.retain(|line| {
+                        let of_networks = line.place.key().is_some_and(|key| key.key == "redirect.vnet.networks");
+                        !of_networks && !matches!(line.act, Act::Log(..))
+                    });
                     all
                 }
                 _ => lines(table.name, chain, compile),
@@ -70,6 +81,8 @@ fn act<F: Family>(rule: &Rule<F>, places: &HashMap<&ChainName, usize>, engine: E
             Some(place) => Act::Jump(*place),
             // The tables of the netlink engine are done with the packet; who owns the chain sees it later.
             None if engine == EngineName::Netlink => Act::Accept,
+            // So does a socket that is not steered.
+            None if engine == EngineName::Ebpf => Act::Accept,
             None => Act::Unknown(format!("the chain {chain} is not among these rules").into()),
         },
         Target::Redirect { port } => Act::Redirect(*port),

@@ -293,7 +293,8 @@ pub(crate) fn remarks(matches: &ArgMatches, ebpf: bool) -> Vec<String> {
     if values(matches, EBPF_ENABLED).next().is_some() {
         return Vec::new();
     }
-    let without_effect = EBPF_PLACES.iter().chain(UNNEEDED).filter(given);
+    // Where older programs are pinned, any engine wants to know.
+    let without_effect = ["ebpf-cgroup-path"].iter().chain(UNNEEDED).filter(given);
     without_effect.map(|name| format!("--{name}: has no effect without --{EBPF_ENABLED}")).collect()
 }
 

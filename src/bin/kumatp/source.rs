@@ -88,7 +88,9 @@ impl Source {
         let namespace = target.namespace()?;
         let live = installed(namespace.as_ref())?;
         warn(&live.notes, config.verbose);
-        if !target.asked {
+        if config.ebpf.enabled {
+            target.engine = EngineName::Ebpf;
+        } else if !target.asked {
             target.engine = live.engine().unwrap_or(target.engine);
         }
         let facts = target.facts_for_a_question(&config)?;
