@@ -164,6 +164,17 @@ impl Generation {
     }
 }
 
+/// Removes what is pinned of a generation. Its programs are attached no more when this returns; the kernel alone would see to
+/// that in the background.
+pub(super) fn remove(place: &Place, number: u64) -> Result<(), Error> {
+    let dir = place.generation(number);
+    for link in HOOKS.iter().filter_map(|hook| sys::get(&dir.join(hook.link())).ok()) {
+        // One whose cgroup is gone is attached to nothing.
+        let _ = sys::link_detach(link);
+    }
+    place.remove(&dir)
+}
+
 /// What is different in a generation that is pinned.
 pub(super) fn differences(
     place: &Place,
@@ -198,7 +209,7 @@ pub(super) fn differences(
     let read = |name: Name| {
         let path = dir.join(format!("map_{}", name.definition().name));
         match sys::get(&path).and_then(|fd| Map::from_fd(name, fd)).and_then(|map| map.all()) {
-            Ok(elements) => Ok(Some(elements.into_iter().collect::<Elements>())),
+            Ok(elements) => Ok(Some(elements)),
             Err(Errno::ENOENT | Errno::EPROTO) => Ok(None),
             Err(errno) => Err(Error::io(format!("read {}", path.display()), &errno.into())),
         }
@@ -282,6 +293,31 @@ impl Drop for Raised {
     fn drop(&mut self) {
         if let Some((soft, hard)) = self.0 {
             let _ = setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The variants for kernels that tell network namespaces, and for those that do not, with all settings on and all off.
+    #[test]
+    fn every_variant_passes_the_verifier() {
+        let may = nix::unistd::geteuid().is_root() && State::create().is_ok();
+        if !may {
+            assert!(std::env::var("KUMATP_REQUIRE_ALL").as_deref() != Ok("1"), "programs cannot be loaded here");
+            return eprintln!("skipped: programs cannot be loaded here");
+        }
+        let state = State::create().unwrap();
+        for cookie in [0, 1] {
+            for flags in [0, u32::MAX] {
+                let mut content = Content::of_everything();
+                content.settings.netns_cookie = cookie;
+                content.settings.flags = flags;
+                let loaded = Generation::try_load(&content, &state).unwrap();
+                assert_eq!(loaded.unwrap().programs.len(), HOOKS.len());
+            }
         }
     }
 }

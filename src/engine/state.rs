@@ -63,8 +63,9 @@ pub struct Installation {
 
 /// Looks at what is installed in the network namespace of the calling thread, or in another one.
 ///
-/// Installations of both engines are compared with the plan if there is one. Without a plan, one by
-/// netlink is compared with what was installed, which its marker tells; one by iptables is
+/// Installations of all engines are compared with the plan if there is one. Without a plan, one by
+/// netlink is compared with what was installed, which its marker tells, and of one by ebpf it is looked
+/// whether its programs are attached; one by iptables is
 /// [`Uncompared`](Status::Uncompared). Comparing one by iptables needs its programs; nothing else does.
 ///
 /// # Errors

@@ -9,9 +9,9 @@ mod cases;
 #[path = "../traffic/check.rs"]
 #[expect(dead_code, reason = "it is about rules, too")]
 mod check;
-#[path = "../common/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "it is for the other engines, too")]
+#[expect(dead_code, reason = "it is for the other engines, too")]
 mod common;
+mod life;
 #[path = "../common/netns.rs"]
 mod netns;
 mod objects;
