@@ -60,7 +60,8 @@ fn what_only_kumactl_needs_is_noted() {
     for flag in ["--ebpf-cgroup-path", "--ebpf-instance-ip"] {
         assert!(said.contains(&format!("note: {flag}: has no effect without --ebpf-enabled")), "{said}");
     }
-    assert_eq!(preview(&["--ebpf-enabled=false", "--ebpf-instance-ip=10.0.0.1"], "").1, "");
+    let (_, said) = preview(&["--ebpf-enabled=false", "--ebpf-instance-ip=10.0.0.1"], "");
+    assert!(!said.contains("ebpf"), "{said}");
 }
 
 #[test]
@@ -83,11 +84,11 @@ fn packets_are_explained_by_sockets() {
         all.extend(packet.split(' '));
         all.extend(["--engine=ebpf", "--kuma-dp-user=5678"]);
         let output = kumatp(&all, "");
-        (output.status.code(), text(&output.stdout).replace('\n', " "))
+        (output.status.code(), text(&output.stdout).replace('\n', " ") + &text(&output.stderr))
     };
     let (status, said) = args("tcp 10.1.2.3:443 --uid 1000 --expect redirected:15001");
     assert!(status == Some(0) && said.contains("Nothing is translated"), "{said}");
-    let (_, said) = args("forwarded tcp 10.1.2.3:443 --in docker0");
+    let (_, said) = args("forwarded tcp 10.1.2.3:443 --in-interface docker0");
     assert!(said.contains("what is forwarded meets no socket of this host"), "{said}");
     // Two files, each with its own engine.
     let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli-ebpf");
@@ -201,8 +202,9 @@ fn engines_take_each_others_place() {
     isolated(|| {
         let Some(ground) = Ground::new() else { return };
         let address = || run("ip", &["-6", "addr", "show", "dev", "lo"]).contains("inet6 ::6/128");
-        run("ip", &["link", "add", "eth0", "type", "dummy"]);
+        run("ip", &["link", "add", "eth0", "type", "veth", "peer", "name", "eth1"]);
         run("ip", &["link", "set", "eth0", "up"]);
+        run("ip", &["link", "set", "eth1", "up"]);
         run("ip", &["addr", "add", "2001:db8::1/64", "dev", "eth0", "nodad"]);
         for engine in ["netlink", "ebpf", "iptables", "ebpf", "netlink"] {
             assert!(ground.done(&format!("install --engine {engine}")).contains("installed for IPv4 and IPv6"));

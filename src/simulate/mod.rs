@@ -34,11 +34,12 @@
 //!
 //! Its programs steer sockets, and the simulator asks what becomes of the first packet as if they were rules. Where they differ, the
 //! step that decides says why: forwarded packets, connections from before, packets that no process sends and what this host sends
-//! to itself stay as they are. There are no conntrack zones, no drops and no log lines. An interface tells nothing: what goes to
-//! `0.0.0.0`, `::` or a loopback address goes to this host, and of other addresses the packet says so by going out by the loopback
-//! interface. By a user they mean that of the process. A redirected connection that came from elsewhere keeps
-//! its destination, and its listener is found all the same. Not followed is whether a client speaks multipath TCP and whether the process is in the cgroup that the programs are attached to, that sockets of the same
-//! connection or query keep their way, and that a listener on the inbound port is reached even where that port is excluded.
+//! to itself stay as they are. There are no conntrack zones, no drops and no log lines; UDP other than DNS is left alone, as by
+//! rules. An interface tells nothing: what goes to `0.0.0.0`, `::` or a loopback address goes to this host, and of other addresses
+//! the packet says so by going out by the loopback interface. A user is that of the process, and what comes from elsewhere keeps its
+//! destination address and port where it is redirected. Not followed is whether the process is in the cgroup that the programs
+//! are attached to, whether it speaks multipath TCP, which stays as it is, and that a listener on the inbound port is reached even
+//! where that port is excluded.
 
 mod compile;
 mod diff;
