@@ -100,7 +100,7 @@ fn packets_are_explained_by_sockets() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
     let output = kumatp(&["diff", &path("rules.yaml"), &path("programs.yaml")], "");
     let said = text(&output.stdout);
-    assert!(output.status.code() == Some(3) && said.contains("midstream"), "{said}");
+    assert!(output.status.code() == Some(3) && said.contains("forwarded tcp 10.1.2.3:"), "{said}");
 }
 
 /// A cgroup and an empty directory for a bpffs, and the variables that say so to each command.
