@@ -110,6 +110,11 @@
 #define KUMATP_SYNTAX_DOT 7
 
 /**
+ * What the engine ebpf would attach, and what its programs would be told, for people. Since 0.1.
+ */
+#define KUMATP_SYNTAX_EBPF 8
+
+/**
  * Both address families, as far as the plan has them. Since 0.1.
  */
 #define KUMATP_FAMILY_ALL 0
@@ -141,8 +146,10 @@
 #define KUMATP_ENGINE_IPTABLES 2
 
 /**
- * The engine that steers sockets by eBPF programs, in libraries that were built with it. Needs CAP_BPF, CAP_NET_ADMIN and
- * CAP_PERFMON, or CAP_SYS_ADMIN. Since 0.1.
+ * The engine that steers sockets by eBPF programs, in libraries that were built with the feature "ebpf"; others answer
+ * KUMATP_E_UNSUPPORTED. Where it pins them and which cgroup it deals with is up to the configuration ("ebpf": {"bpffsPath",
+ * "cgroupPath"}); "ebpf.enabled" alone chooses no engine here. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or CAP_SYS_ADMIN,
+ * and Linux 5.10. Since 0.1.
  */
 #define KUMATP_ENGINE_EBPF 4
 
@@ -893,16 +900,16 @@ kumatp_status kumatp_plan_build(const struct kumatp_config *config,
  * and, where there is one, "comment" and "origin", the configuration key that asked for it; "notes" as
  * kumatp_plan_notes() has them. Later versions may add members.
  *
- * KUMATP_SYNTAX_MERMAID and KUMATP_SYNTAX_DOT are for people: what is drawn, and in which words, may change.
+ * KUMATP_SYNTAX_MERMAID, _DOT and _EBPF are for people: what is drawn or told, and in which words, may change.
  *
  * @param plan  lent
  * @param syntax  one of KUMATP_SYNTAX_*
- * @param family  one of KUMATP_FAMILY_*; KUMATP_SYNTAX_FIREWALLD, _JSON and _NATIVE have KUMATP_FAMILY_ALL only
+ * @param family  one of KUMATP_FAMILY_*; KUMATP_SYNTAX_FIREWALLD, _JSON, _NATIVE and _EBPF have KUMATP_FAMILY_ALL only
  * @param flags  0 or KUMATP_RENDER_LONG
  * @param[out] out  the text; the caller's, for kumatp_text_free()
  * @param[out] err  may be NULL
  * @return KUMATP_OK; KUMATP_E_ARGUMENT, also for IPv6 where the plan leaves it out; KUMATP_E_UNSUPPORTED for a syntax that
- *         has no text for one family
+ *         has no text for one family, and for KUMATP_SYNTAX_EBPF of a plan that the engine refuses, or in a library without it
  *
  * Since 0.1.
  */
@@ -976,7 +983,8 @@ void kumatp_plan_free(struct kumatp_plan *plan);
  * index in "trace".
  *
  * @param plan  lent
- * @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES
+ * @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES or, whatever the library was built with,
+ *         KUMATP_ENGINE_EBPF
  * @param packets  the document, lent; at most KUMATP_MAX_TEXT bytes
  * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
  * @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
@@ -1005,7 +1013,8 @@ kumatp_status kumatp_plan_simulate(const struct kumatp_plan *plan,
  * "lost" (with "reason").
  *
  * @param plan  lent
- * @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES
+ * @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES or, whatever the library was built with,
+ *         KUMATP_ENGINE_EBPF
  * @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
  * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
  * @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
@@ -1029,7 +1038,8 @@ kumatp_status kumatp_plan_explain(const struct kumatp_plan *plan,
  * It is a list of texts that kumatp_plan_simulate() takes as it is. The same plan gives the same list.
  *
  * @param plan  lent
- * @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES
+ * @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES or, whatever the library was built with,
+ *         KUMATP_ENGINE_EBPF
  * @param[out] out  the list; the caller's, for kumatp_text_free()
  * @param[out] err  may be NULL
  * @return KUMATP_OK or KUMATP_E_ARGUMENT
@@ -1054,7 +1064,8 @@ kumatp_status kumatp_plan_edges(const struct kumatp_plan *plan,
  *
  * @param before  the first plan, lent
  * @param after  the second plan, lent
- * @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES
+ * @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES or, whatever the library was built with,
+ *         KUMATP_ENGINE_EBPF
  * @param[out] out  the difference; the caller's, for kumatp_text_free()
  * @param[out] err  may be NULL
  * @return KUMATP_OK or KUMATP_E_ARGUMENT
@@ -1072,7 +1083,8 @@ kumatp_status kumatp_plan_diff(const struct kumatp_plan *before,
  * Asks whether an engine could carry a plan out in a network namespace. Nothing changes; the kernel may load modules.
  *
  * @param plan  lent
- * @param engine  KUMATP_ENGINE_NETLINK: the kernel is shown every rule, and asked whether it would take it
+ * @param engine  KUMATP_ENGINE_NETLINK: the kernel is shown every rule, and asked whether it would take it; KUMATP_ENGINE_EBPF: the
+ *         kernel checks the programs, which are not attached
  * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
  * @param flags  0
  * @param[out] err  may be NULL
@@ -1095,17 +1107,19 @@ kumatp_status kumatp_plan_check(const struct kumatp_plan *plan,
  * says otherwise. The configuration's "storeFirewalld" is up to the caller: see kumatp_firewalld_store().
  *
  * The report is a JSON document: "changed" (true or false) and "reports", a list with one object for each engine
- * that was at work: "engine" ("netlink" or "iptables"), "changed", "steps" (what was done, a list of text) and "notes"
+ * that was at work: "engine" ("netlink", "iptables" or "ebpf"), "changed", "steps" (what was done, a list of text) and "notes"
  * (see kumatp_config_notes()).
  *
  * @param plan  lent; its configuration must not say "dryRun"
- * @param engine  one of KUMATP_ENGINE_NETLINK and KUMATP_ENGINE_IPTABLES
+ * @param engine  one of KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES and KUMATP_ENGINE_EBPF, which takes the place of the others'
+ *         installations, as they do of its
  * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
  * @param flags  0 or KUMATP_APPLY_REPLACE_LEGACY
  * @param[out] out  the report; the caller's, for kumatp_text_free()
  * @param[out] err  may be NULL
  * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG for a plan that is to be shown only ("dryRun");
- *         KUMATP_E_UNSUPPORTED if the kernel or the host lacks something; KUMATP_E_PERMISSION; KUMATP_E_CONFLICT;
+ *         KUMATP_E_UNSUPPORTED if the kernel or the host lacks something, or the engine cannot do what a key asks for;
+ *         KUMATP_E_PERMISSION; KUMATP_E_CONFLICT;
  *         KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
  *
  * Since 0.1.
@@ -1125,8 +1139,8 @@ kumatp_status kumatp_plan_apply(const struct kumatp_plan *plan,
  * With KUMATP_ENGINE_ALL, an engine that cannot be used there has a note that says why in its report. Entries in firewalld's
  * file are removed by kumatp_firewalld_unstore().
  *
- * @param config  lent; only the programs of the iptables engine, the waiting for them and "dryRun" matter. May be NULL
- *         for the defaults
+ * @param config  lent; only the programs of the iptables engine, the waiting for them, "ebpf.bpffsPath" and "dryRun" matter. May
+ *         be NULL for the defaults
  * @param engines  KUMATP_ENGINE_ALL, or one of KUMATP_ENGINE_*
  * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
  * @param flags  0 or KUMATP_UNINSTALL_DRY_RUN
@@ -1220,8 +1234,9 @@ kumatp_status kumatp_installed_diff(const struct kumatp_plan *plan,
 /**
  * Looks at what is installed in a network namespace, by any engine, and how it compares with a plan. Changes nothing.
  *
- * Without a plan, what is in nf_tables is compared with what was installed, which is noted there. Comparing rules of
- * iptables needs a plan and runs the iptables programs; nothing else does.
+ * Without a plan, what is in nf_tables is compared with what was installed, which is noted there, and eBPF programs are looked for
+ * in /sys/fs/bpf, and whether all are attached. Comparing rules of iptables needs a plan and runs the iptables programs; nothing
+ * else does.
  *
  * @param plan  lent; may be NULL
  * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
@@ -1260,8 +1275,9 @@ uint32_t kumatp_state_engines(const struct kumatp_state *state);
  *
  * Its members: "status", with "state" ("absent", "current", "drifted" or "uncompared") and, where it is drifted,
  * "differences", a list of text, or where it is uncompared, "reason"; "installations", a list of objects with "engine"
- * ("netlink" or "iptables"), for iptables "mode" ("nft" or "legacy"), "families" (a list of "ipv4" and "ipv6") and "status"
- * as above; and "notes" where something could not be looked at, as kumatp_config_notes() has them.
+ * ("netlink", "iptables" or "ebpf"), for iptables "mode" ("nft" or "legacy"), "families" (a list of "ipv4" and "ipv6"), "status"
+ * as above, and for ebpf "programs": "dir" (where they are pinned), "generation", "attached" (a list of objects with "hook" and the
+ * numbers "program", "link" and "target" of the kernel) and "counters" (an object of numbers); and "notes" where something could not be looked at, as kumatp_config_notes() has them.
  *
  * @param state  lent
  * @param[out] out  the document; the caller's, for kumatp_text_free()

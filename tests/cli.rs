@@ -100,9 +100,15 @@ fn wrong_usage() {
     refused(2, &["uninstall", "everything"], "", &["everything"]);
     refused(2, &["install", "--engine", "magic"], "", &["--engine", "magic", "netlink", "iptables"]);
     refused(2, &["install", "--dry-run", "--config", "/nowhere/tp.yaml"], "", &["/nowhere/tp.yaml"]);
-    refused(2, &["install", "--dry-run", "--ebpf-enabled"], "", &["--ebpf-enabled", "eBPF"]);
-    refused(2, &["install", "--dry-run", "--ebpf-bpffs-path", "/x"], "", &["--ebpf-bpffs-path"]);
-    refused(2, &["uninstall", "--ebpf-enabled"], "", &["--ebpf-enabled"]);
+    refused(2, &["install", "--engine", "netlink", "--ebpf-enabled"], "", &["--engine netlink", "--ebpf-enabled"]);
+    refused(
+        2,
+        &["install", "--engine", "ebpf", "--ebpf-enabled=false"],
+        "",
+        &["--engine ebpf", "--ebpf-enabled=false"],
+    );
+    refused(2, &["uninstall", "--engine", "iptables", "--ebpf-enabled"], "", &["--engine iptables", "--ebpf-enabled"]);
+    refused(2, &["install", "--dry-run", "--ebpf-enabled=perhaps"], "", &["--ebpf-enabled", "perhaps"]);
     refused(2, &["install", "--dry-run", "--kuma-dp-user", "no-such-user"], "", &["no-such-user"]);
 }
 
@@ -230,12 +236,11 @@ fn help_says_what_everything_is_for() {
         assert_eq!(output.status.code(), Some(0));
         assert!(text(&output.stdout).contains("Usage: kumatp"), "{command}");
     }
-    // Every flag that sets a key is there, unless it is one of the eBPF mode.
+    // Every flag that sets a key is there, and none that is not needed.
     let help = text(&kumatp(&["install", "--help"], "").stdout);
-    for flag in
-        kumatp::config::Key::all().filter_map(kumatp::config::Key::flag).filter(|flag| !flag.starts_with("--ebpf"))
-    {
-        assert!(help.contains(flag), "{flag}");
+    let unneeded = ["--ebpf-instance-ip", "--ebpf-programs-source-path", "--ebpf-tc-attach-iface"];
+    for flag in kumatp::config::Key::all().filter_map(kumatp::config::Key::flag) {
+        assert_eq!(help.contains(flag), !unneeded.contains(&flag), "{flag}");
     }
 }
 

@@ -61,6 +61,7 @@ type Engine uint32
 const (
 	Netlink    Engine = C.KUMATP_ENGINE_NETLINK
 	Iptables   Engine = C.KUMATP_ENGINE_IPTABLES
+	Ebpf       Engine = C.KUMATP_ENGINE_EBPF // in libraries that were built with it
 	AllEngines Engine = C.KUMATP_ENGINE_ALL
 )
 
@@ -75,6 +76,7 @@ const (
 	RulesJSON       Syntax = C.KUMATP_SYNTAX_JSON
 	Mermaid         Syntax = C.KUMATP_SYNTAX_MERMAID // a picture for people
 	Dot             Syntax = C.KUMATP_SYNTAX_DOT     // the same for Graphviz
+	EbpfText        Syntax = C.KUMATP_SYNTAX_EBPF    // what the engine Ebpf would do, for people
 )
 
 // Family is an address family; the zero value stands for both.
@@ -322,10 +324,15 @@ func (p *Plan) Notes() ([]Note, error) {
 
 // Check asks whether the kernel would take the plan's rules. Nothing changes.
 func (p *Plan) Check(netns *os.File) error {
+	return p.CheckBy(Netlink, netns)
+}
+
+// CheckBy asks whether the kernel would take what this engine, Netlink or Ebpf, makes of the plan. Nothing changes.
+func (p *Plan) CheckBy(engine Engine, netns *os.File) error {
 	defer runtime.KeepAlive(p)
 	defer runtime.KeepAlive(netns)
 	var err *C.kumatp_error
-	status := C.kumatp_plan_check(p.c(), C.KUMATP_ENGINE_NETLINK, fd(netns), 0, &err)
+	status := C.kumatp_plan_check(p.c(), C.uint32_t(engine), fd(netns), 0, &err)
 	return take(status, err)
 }
 

@@ -60,6 +60,30 @@ func TestRender(t *testing.T) {
 	}
 }
 
+// The library may have been built without the engine, and then says so.
+func TestEbpf(t *testing.T) {
+	plan := newPlan(t)
+	defer plan.Close()
+	text, err := plan.Render(EbpfText, Both)
+	if errors.Is(err, ErrUnsupported) {
+		if err = plan.CheckBy(Ebpf, nil); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("checked by an engine that is not there: %v", err)
+		}
+		if _, err = plan.Apply(Ebpf, nil); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("applied by an engine that is not there: %v", err)
+		}
+	} else if must(t, text, err); !strings.Contains(text, "cgroup/connect4") {
+		t.Errorf("no programs in:\n%s", text)
+	}
+	// Packets need no engine.
+	for engine, end := range map[Engine]string{Netlink: "redirected", Ebpf: "delivered"} {
+		outcomes, err := plan.Simulate(engine, "forwarded tcp 10.1.2.3:443 in docker0")
+		if must(t, outcomes, err); outcomes[0].Verdict.End != end {
+			t.Errorf("engine %d: %+v", engine, outcomes[0].Verdict)
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	_, err := ParseConfig("redirect: {inbound: {port: 70000}, dns: {port: -1}}", YAML)
 	var failure *Error

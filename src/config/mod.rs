@@ -56,6 +56,21 @@ pub struct Config {
     pub comments: Comments,
     /// Programs to use instead of those found: `iptablesExecutables`.
     pub iptables_executables: Executables,
+    /// Redirection by eBPF programs: `ebpf`.
+    pub ebpf: Ebpf,
+}
+
+/// Redirection by eBPF programs instead of rules, as a mode of Kuma 2.9 was called.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Ebpf {
+    /// Whether it is asked for: `enabled`. Which engine carries a plan out is said when it is applied; the command goes by this
+    /// where no engine is named.
+    pub enabled: bool,
+    /// The bpffs where the programs are pinned: `bpffsPath`. If unset, `/sys/fs/bpf`.
+    pub bpffs: Option<PathBuf>,
+    /// The cgroup (version 2) whose processes are dealt with: `cgroupPath`. If unset, the one that all processes are in.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// What is redirected where.

@@ -12,6 +12,7 @@ mod hooks;
 mod listeners;
 mod local;
 mod object;
+mod outline;
 mod place;
 mod sys;
 #[rustfmt::skip]
@@ -23,6 +24,7 @@ use self::cgroup::Cgroup;
 use self::content::Content;
 use self::generation::{Generation, State, differences};
 use self::hooks::HOOKS;
+pub(crate) use self::outline::{directory, outline};
 use self::place::{Netns, Place};
 use self::table::{COUNTERS, Map};
 use crate::error::Error;
@@ -191,7 +193,7 @@ pub(crate) fn uninstall(options: &Options, dry_run: bool) -> Result<bool, Error>
 }
 
 /// An installation as it is found.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Found {
     /// What differs from the plan, if one was given, and otherwise from what was installed.
     pub(crate) differences: Vec<String>,
@@ -204,7 +206,7 @@ pub(crate) struct Found {
 }
 
 /// A program that is pinned by its link.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct FoundProgram {
     pub(crate) hook: &'static str,
     pub(crate) program: u32,

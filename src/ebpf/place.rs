@@ -18,7 +18,7 @@ use super::sys;
 use crate::error::Error;
 
 /// The directory of all our installations in a bpffs, and the source that we mount one with.
-const NAME: &str = "kumatp";
+pub(super) const NAME: &str = "kumatp";
 
 /// What the kernel itself puts into a bpffs (linux kernel/bpf/preload).
 const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];

@@ -17,6 +17,8 @@
 //! - A UDP socket that asks several DNS servers without connecting sees the last one as the sender of all answers.
 //! - Users and groups are those of the process that connects, not of its socket.
 
+mod preview;
+
 use std::path::PathBuf;
 
 use super::iptables::Iptables;
@@ -30,6 +32,8 @@ use crate::facts::{HostAbilities, Remark};
 use crate::model::{Note, Plan};
 use crate::netlink::{Namespace, Socket};
 
+pub use preview::preview;
+
 /// Programs that steer the sockets of a cgroup, in the caller's network namespace or another one.
 ///
 /// ```no_run
@@ -41,10 +45,14 @@ use crate::netlink::{Namespace, Socket};
 /// println!("{}", report.steps.join("\n"));
 /// # Ok::<(), kumatp::Error>(())
 /// ```
+///
+/// Where it pins and which cgroup it deals with is said here or, where it is not, by the configuration (`ebpf.bpffsPath`,
+/// `ebpf.cgroupPath`).
 #[derive(Debug, Default)]
 pub struct Ebpf {
     namespace: Option<Namespace>,
-    options: Options,
+    bpffs: Option<PathBuf>,
+    cgroup: Option<PathBuf>,
 }
 
 /// The programs of an installation.
@@ -58,7 +66,8 @@ pub struct Programs {
     pub generation: u64,
     /// Those of the generation in force.
     pub attached: Vec<Attached>,
-    /// What was counted since the first installation: a name and how often.
+    /// What was counted since the first installation: a name and how often. As JSON an object.
+    #[serde(serialize_with = "object")]
     pub counters: Vec<(String, u64)>,
 }
 
@@ -88,13 +97,13 @@ impl Ebpf {
     /// Pins in this bpffs, and not in `/sys/fs/bpf`. Where there is none, one is mounted, in the caller's mount namespace;
     /// uninstalling removes it if nothing else is in it.
     pub fn bpffs(mut self, path: impl Into<PathBuf>) -> Self {
-        self.options.bpffs = path.into();
+        self.bpffs = Some(path.into());
         self
     }
 
     /// Deals with the processes of this cgroup, and not with all that are in the network namespace.
     pub fn cgroup(mut self, path: impl Into<PathBuf>) -> Self {
-        self.options.cgroup = Some(path.into());
+        self.cgroup = Some(path.into());
         self
     }
 
@@ -104,7 +113,9 @@ impl Ebpf {
     /// # Errors
     /// If it cannot be read.
     pub fn status(&self, plan: &Plan) -> Result<Status, Error> {
-        Ok(self.run(|| ebpf::look(&self.options, Some(plan)))?.map_or(Status::Absent, |found| status(&found)))
+        Ok(self
+            .run(|| ebpf::look(&self.options(&plan.config), Some(plan)))?
+            .map_or(Status::Absent, |found| status(&found)))
     }
 
     /// The programs that are installed, and what they have counted; none if nothing is installed.
@@ -112,7 +123,7 @@ impl Ebpf {
     /// # Errors
     /// If it cannot be read.
     pub fn programs(&self) -> Result<Option<Programs>, Error> {
-        Ok(self.run(|| ebpf::look(&self.options, None))?.map(Programs::from))
+        Ok(self.run(|| ebpf::look(&self.options(&Config::default()), None))?.map(Programs::from))
     }
 
     /// Has the kernel check the programs for a plan, and changes nothing.
@@ -121,7 +132,17 @@ impl Ebpf {
     /// What an installation would fail with, except for what the programs are to be attached to and pinned in.
     pub fn check(&self, plan: &Plan) -> Result<(), Error> {
         limits::refuse(plan)?;
-        self.run(|| ebpf::probe(&self.options, Some(plan)))
+        self.run(|| ebpf::probe(&self.options(&plan.config), Some(plan)))
+    }
+
+    /// Where things are by a configuration, unless they were said to be elsewhere.
+    fn options(&self, config: &Config) -> Options {
+        let mut options = Options::default();
+        if let Some(bpffs) = self.bpffs.as_ref().or(config.ebpf.bpffs.as_ref()) {
+            options.bpffs.clone_from(bpffs);
+        }
+        options.cgroup = self.cgroup.clone().or_else(|| config.ebpf.cgroup.clone());
+        options
     }
 
     fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
@@ -131,8 +152,8 @@ impl Ebpf {
         }
     }
 
-    fn remove(&self, dry_run: bool, report: &mut Report) -> Result<(), Error> {
-        match (ebpf::uninstall(&self.options, dry_run)?, dry_run) {
+    fn remove(&self, config: &Config, dry_run: bool, report: &mut Report) -> Result<(), Error> {
+        match (ebpf::uninstall(&self.options(config), dry_run)?, dry_run) {
             (true, true) => report.steps.push(format!("would remove {}", words::PROGRAMS)),
             (true, false) => report.step(format!("removed {}", words::PROGRAMS)),
             (false, _) => {}
@@ -152,7 +173,7 @@ impl Engine for Ebpf {
         if config.dry_run {
             return Ok(abilities);
         }
-        match self.run(|| ebpf::probe(&self.options, None)) {
+        match self.run(|| ebpf::probe(&self.options(config), None)) {
             Err(error @ Error::Permission { .. }) => {
                 abilities
                     .remarks
@@ -171,7 +192,7 @@ impl Engine for Ebpf {
             let mut address = Address::recall(&mut report);
             // It is an address of this host, of which the programs are to know.
             let added = plan.v6.is_some() && address.add(&mut report)?;
-            let done = match ebpf::install(&self.options, plan) {
+            let done = match ebpf::install(&self.options(&plan.config), plan) {
                 Ok(done) => done,
                 Err(error) => {
                     if added {
@@ -200,7 +221,7 @@ impl Engine for Ebpf {
         self.run(|| {
             let mut report = Report::new(EngineName::Ebpf);
             let mut address = Address::recall(&mut report);
-            self.remove(config.dry_run, &mut report)?;
+            self.remove(config, config.dry_run, &mut report)?;
             if !config.dry_run {
                 address.remove(&mut report)?;
             } else if address.record.loopback_address {
@@ -234,23 +255,29 @@ fn remove_rules(config: &Config, report: &mut Report) -> Result<(), Error> {
 }
 
 /// Removes the programs from the network namespace of the calling thread: for an engine whose rules have taken their place.
-pub(super) fn remove_programs(report: &mut Report) -> Result<(), Error> {
-    match Ebpf::default().remove(false, report) {
+pub(super) fn remove_programs(config: &Config, report: &mut Report) -> Result<(), Error> {
+    match Ebpf::default().remove(config, false, report) {
         // Who may not look has not installed any.
         Err(Error::Permission { .. }) => Ok(()),
         other => other.map_err(|error| not_removed(&error)),
     }
 }
 
+/// Whether programs are installed in the network namespace of the calling thread.
+pub(super) fn has_programs(config: &Config) -> Result<bool, Error> {
+    match ebpf::uninstall(&Ebpf::default().options(config), true) {
+        // Who may not look has not installed any.
+        Err(Error::Permission { .. }) => Ok(false),
+        other => other,
+    }
+}
+
 /// What is installed in the network namespace of the calling thread, compared with a plan or with itself.
-pub(super) fn found(plan: Option<&Plan>, notes: &mut Vec<Note>) -> Option<Installation> {
-    match ebpf::look(&Options::default(), plan) {
+pub(super) fn found(config: &Config, plan: Option<&Plan>, notes: &mut Vec<Note>) -> Option<Installation> {
+    match ebpf::look(&Ebpf::default().options(config), plan) {
         Ok(found) => found.map(|found| Installation {
-            engine: EngineName::Ebpf,
-            mode: None,
-            families: found.families.clone(),
-            status: status(&found),
-            programs: Some(found.into()),
+            programs: Some(Programs::from(found.clone())),
+            ..Installation::new(EngineName::Ebpf, None, found.families.clone(), status(&found))
         }),
         Err(Error::Permission { .. }) => None,
         Err(error) => {
@@ -262,6 +289,10 @@ pub(super) fn found(plan: Option<&Plan>, notes: &mut Vec<Note>) -> Option<Instal
 
 fn status(found: &Found) -> Status {
     Status::of(found.differences.clone())
+}
+
+fn object<S: serde::Serializer>(counters: &[(String, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counters.iter().map(|(name, count)| (name, count)))
 }
 
 impl From<Found> for Programs {

@@ -2,6 +2,8 @@
 
 use super::EngineName;
 use super::iptables::{Iptables, Listing, Mode, NftTables};
+#[cfg(feature = "ebpf")]
+use crate::config::Config;
 use crate::error::Error;
 use crate::facts;
 use crate::model::{Note, TableName};
@@ -21,6 +23,9 @@ pub struct Installed {
     /// The tables of nf_tables that were not looked into, as `nft` calls them: `inet firewalld`. Packets of IP may meet
     /// their rules too.
     pub others: Vec<String>,
+    /// Whether programs of the engine ebpf are in force, pinned in `/sys/fs/bpf`. They deal with sockets, before there are the
+    /// packets that rules are for, and what they are told is not read.
+    pub programs: bool,
     /// The loopback interface there.
     pub loopback: InterfaceName,
     /// What could not be looked at.
@@ -28,17 +33,22 @@ pub struct Installed {
 }
 
 impl Installed {
-    /// The engine that rules of ours are by; none if there are none. Of rules of both, netlink's come first.
+    /// The engine that rules of ours are by; none if there are none. Of rules of both, netlink's come first, and ebpf's programs
+    /// last.
     pub fn engine(&self) -> Option<EngineName> {
         match self.native.is_empty() {
             false => Some(EngineName::Netlink),
-            true => self.iptables.iter().any(Listing::has_ours).then_some(EngineName::Iptables),
+            true if self.iptables.iter().any(Listing::has_ours) => Some(EngineName::Iptables),
+            true => self.programs.then_some(EngineName::Ebpf),
         }
     }
 
     /// All that is not known of what is in force: the notes, and a warning about the tables of others.
     pub fn unknown(&self) -> Vec<Note> {
         let mut notes = self.notes.clone();
+        if self.programs {
+            notes.push(Note::warning("ebpf", PROGRAMS));
+        }
         if !self.others.is_empty() {
             let text = "there are tables that were not looked into, and their rules may do otherwise";
             notes.push(Note::warning("nf_tables", format!("{text}: {}", self.others.join(", "))));
@@ -46,6 +56,10 @@ impl Installed {
         notes
     }
 }
+
+/// What is not known where programs are in force.
+const PROGRAMS: &str = "programs of the engine ebpf are in force, and what they are told is not read; ask about the \
+                        configuration that they were made from, by the engine ebpf";
 
 /// Reads the rules that are in force in the network namespace of the calling thread, or in another one.
 ///
@@ -103,7 +117,18 @@ fn installed_here() -> Result<Installed, Error> {
             InterfaceName::lo()
         }
     };
-    Ok(Installed { native, iptables, others: others.iter().map(OtherTable::title).collect(), loopback, notes })
+    #[cfg(feature = "ebpf")]
+    let programs = super::ebpf::has_programs(&Config::default())?;
+    #[cfg(not(feature = "ebpf"))]
+    let programs = false;
+    Ok(Installed {
+        programs,
+        native,
+        iptables,
+        others: others.iter().map(OtherTable::title).collect(),
+        loopback,
+        notes,
+    })
 }
 
 /// Whether a table has a name that iptables-nft gives its tables.

@@ -40,7 +40,7 @@ pub use installed::{Installed, installed};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use replace::replace_all;
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub use state::{Installation, State, state};
+pub use state::{Installation, State, state, state_with};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use uninstall::uninstall_all;
 

@@ -164,7 +164,7 @@ impl Engine for Netlink {
                 return Err(error);
             }
             #[cfg(feature = "ebpf")]
-            super::ebpf::remove_programs(&mut report)?;
+            super::ebpf::remove_programs(&plan.config, &mut report)?;
             if native.v6.is_none() {
                 address.remove(&mut report)?;
             }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::iptables::{Iptables, Mode};
 use super::{EngineName, Status, netlink};
+use crate::config::Config;
 use crate::error::Error;
 use crate::model::{Note, Plan};
 use crate::net::FamilyName;
@@ -54,24 +55,10 @@ pub struct Installation {
     pub families: Vec<FamilyName>,
     /// How it compares with the plan, or with what was installed.
     pub status: Status,
-    /// Of the engine ebpf: its programs and what they have counted.
+    /// The programs of the engine ebpf.
     #[cfg(feature = "ebpf")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub programs: Option<super::ebpf::Programs>,
-}
-
-impl Installation {
-    /// One by rules.
-    fn by_rules(engine: EngineName, mode: Option<Mode>, families: Vec<FamilyName>, status: Status) -> Self {
-        Self {
-            engine,
-            mode,
-            families,
-            status,
-            #[cfg(feature = "ebpf")]
-            programs: None,
-        }
-    }
 }
 
 /// Looks at what is installed in the network namespace of the calling thread, or in another one.
@@ -84,13 +71,26 @@ impl Installation {
 /// # Errors
 /// [`Error::Permission`] if the caller may not look, [`Error::Os`] if something cannot be read.
 pub fn state(plan: Option<&Plan>, namespace: Option<&Namespace>) -> Result<State, Error> {
-    match namespace {
-        None => state_here(plan),
-        Some(namespace) => namespace.run(|| state_here(plan))?,
+    match plan {
+        None => state_with(&Config::default(), None, namespace),
+        Some(plan) => state_with(&plan.config, Some(plan), namespace),
     }
 }
 
-fn state_here(plan: Option<&Plan>) -> Result<State, Error> {
+/// The same, with what a configuration says of the engines themselves where there is no plan to say it: where the engine ebpf
+/// has its programs pinned (`ebpf.bpffsPath`).
+///
+/// # Errors
+/// As [`state`].
+pub fn state_with(config: &Config, plan: Option<&Plan>, namespace: Option<&Namespace>) -> Result<State, Error> {
+    match namespace {
+        None => state_here(config, plan),
+        Some(namespace) => namespace.run(|| state_here(config, plan))?,
+    }
+}
+
+#[cfg_attr(not(feature = "ebpf"), expect(unused_variables, reason = "only the engine ebpf has a place that is chosen"))]
+fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
     let mut notes = Vec::new();
     let mut installations = Vec::new();
     match Socket::open().and_then(|mut socket| socket.look()) {
@@ -106,7 +106,7 @@ fn state_here(plan: Option<&Plan>) -> Result<State, Error> {
     let legacy = netlink::legacy_families(&mut notes);
     installations.extend(by_iptables(plan, Mode::Legacy, legacy));
     #[cfg(feature = "ebpf")]
-    installations.extend(super::ebpf::found(plan, &mut notes));
+    installations.extend(super::ebpf::found(config, plan, &mut notes));
     Ok(State { status: overall(&installations), installations, notes })
 }
 
@@ -117,7 +117,7 @@ fn by_netlink(plan: Option<&Plan>, dump: &Dump) -> Option<Installation> {
         Some(plan) => netlink::status(plan, dump),
         None => netlink::status_as_installed(dump),
     };
-    Some(Installation::by_rules(EngineName::Netlink, None, families, status))
+    Some(Installation::new(EngineName::Netlink, None, families, status))
 }
 
 fn by_iptables(plan: Option<&Plan>, mode: Mode, families: Vec<FamilyName>) -> Option<Installation> {
@@ -131,7 +131,7 @@ fn by_iptables(plan: Option<&Plan>, mode: Mode, families: Vec<FamilyName>) -> Op
         Some(Ok(differences)) => Status::of(differences),
         Some(Err(error)) => Status::Uncompared { reason: error.to_string() },
     };
-    Some(Installation::by_rules(EngineName::Iptables, Some(mode), families, status))
+    Some(Installation::new(EngineName::Iptables, Some(mode), families, status))
 }
 
 fn overall(installations: &[Installation]) -> Status {
@@ -152,6 +152,17 @@ fn overall(installations: &[Installation]) -> Status {
 }
 
 impl Installation {
+    pub(super) fn new(engine: EngineName, mode: Option<Mode>, families: Vec<FamilyName>, status: Status) -> Self {
+        Self {
+            engine,
+            mode,
+            families,
+            status,
+            #[cfg(feature = "ebpf")]
+            programs: None,
+        }
+    }
+
     /// The engine, with the mode of its programs, for people: `iptables (legacy)`.
     pub fn name(&self) -> String {
         match self.mode {

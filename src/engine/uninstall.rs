@@ -9,8 +9,8 @@ use crate::model::Note;
 use crate::netlink::Namespace;
 
 /// Removes what any version of ours, or kumactl's, has installed in the network namespace of the
-/// calling thread or in another one, and nothing else: first by netlink, then what is left by the
-/// iptables programs. Of the configuration only what concerns the engines themselves matters, as with
+/// calling thread or in another one, and nothing else: first the eBPF programs (in builds with them), then the rules, by
+/// netlink and, what is left, by the iptables programs. Of the configuration only what concerns the engines themselves matters, as with
 /// [`Engine::uninstall`](super::Engine::uninstall).
 ///
 /// One report for each engine. Where an engine cannot be used, its report says why: on a host without
@@ -18,7 +18,7 @@ use crate::netlink::Namespace;
 /// tables of iptables-legacy that nothing here can remove, that is a warning.
 ///
 /// # Errors
-/// If something could not be removed, or neither engine can be used.
+/// If something could not be removed, or no engine can be used.
 pub fn uninstall_all(config: &Config, namespace: Option<&Namespace>) -> Result<Vec<Report>, Error> {
     match namespace {
         None => uninstall_here(config),
@@ -27,43 +27,44 @@ pub fn uninstall_all(config: &Config, namespace: Option<&Namespace>) -> Result<V
 }
 
 fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
+    let programs = programs(config)?;
     let (mut netlink, unusable) = match Netlink::default().uninstall(config) {
         Ok(report) => (report, false),
         Err(error @ Error::Unsupported { .. }) => (unused(EngineName::Netlink, &error, Note::info), true),
         Err(error) => return Err(error),
     };
+    if let Some(programs) = &programs {
+        // Where nothing is changed, all have seen the same.
+        netlink.steps.retain(|step| !programs.steps.contains(step));
+    }
+    let seen = [Some(&netlink), programs.as_ref()].into_iter().flatten().flat_map(|report| report.steps.clone());
+    let seen: Vec<_> = seen.collect();
     let iptables = match Iptables::default().uninstall(config) {
         Ok(mut report) => {
-            // Where nothing is changed, both have seen the same.
-            report.steps.retain(|step| !netlink.steps.contains(step));
+            report.steps.retain(|step| !seen.contains(step));
             // What only the iptables engine can remove, it has.
             netlink.notes.retain(|note| note.about != "iptables");
             report
         }
         // iptables wants to be run by root, netlink does not.
-        Err(error @ (Error::Unsupported { .. } | Error::Permission { .. })) if !unusable => {
+        Err(error @ (Error::Unsupported { .. } | Error::Permission { .. })) if !unusable || programs.is_some() => {
             let found = legacy_families(&mut Vec::new());
             unused(EngineName::Iptables, &error, if found.is_empty() { Note::info } else { Note::warning })
         }
         Err(error) => return Err(error),
     };
+    Ok([netlink, iptables].into_iter().chain(programs).collect())
+}
+
+/// Removes the programs of the engine ebpf. Most hosts have none, and nothing is to be said of them then.
+fn programs(config: &Config) -> Result<Option<Report>, Error> {
     #[cfg(feature = "ebpf")]
-    let reports = {
-        let programs = super::ebpf::Ebpf::default().uninstall(config);
-        let mut programs = match programs {
-            // Who may not look has not installed any.
-            Err(Error::Permission { .. }) => Report::new(EngineName::Ebpf),
-            other => other?,
-        };
-        // Where nothing is changed, the address is still there.
-        programs.steps.retain(|step| !netlink.steps.contains(step));
-        // Most hosts have none, and nothing is to be said of them then.
-        let found = !(programs.steps.is_empty() && programs.notes.is_empty());
-        [netlink, iptables].into_iter().chain(found.then_some(programs)).collect()
-    };
+    if super::ebpf::has_programs(config)? {
+        return super::ebpf::Ebpf::default().uninstall(config).map(Some);
+    }
     #[cfg(not(feature = "ebpf"))]
-    let reports = vec![netlink, iptables];
-    Ok(reports)
+    let _ = config;
+    Ok(None)
 }
 
 fn unused(engine: EngineName, error: &Error, note: fn(String, String) -> Note) -> Report {

@@ -19,8 +19,10 @@ use crate::error::{Error, InvalidValue};
 pub const KUMATP_ENGINE_NETLINK: u32 = 1;
 /// The engine that runs the distribution's iptables programs. Needs root. Since 0.1.
 pub const KUMATP_ENGINE_IPTABLES: u32 = 2;
-/// The engine that steers sockets by eBPF programs, in libraries that were built with it. Needs CAP_BPF, CAP_NET_ADMIN and
-/// CAP_PERFMON, or CAP_SYS_ADMIN. Since 0.1.
+/// The engine that steers sockets by eBPF programs, in libraries that were built with the feature "ebpf"; others answer
+/// KUMATP_E_UNSUPPORTED. Where it pins them and which cgroup it deals with is up to the configuration ("ebpf": {"bpffsPath",
+/// "cgroupPath"}); "ebpf.enabled" alone chooses no engine here. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or CAP_SYS_ADMIN,
+/// and Linux 5.10. Since 0.1.
 pub const KUMATP_ENGINE_EBPF: u32 = 4;
 /// Every engine that the library has, where several are allowed: whatever is installed, by whichever. Since 0.1.
 pub const KUMATP_ENGINE_ALL: u32 = 0xffff_ffff;
@@ -95,7 +97,8 @@ fn reports(reports: &[Report]) -> kumatp_text {
 /// Asks whether an engine could carry a plan out in a network namespace. Nothing changes; the kernel may load modules.
 ///
 /// @param plan  lent
-/// @param engine  KUMATP_ENGINE_NETLINK: the kernel is shown every rule, and asked whether it would take it
+/// @param engine  KUMATP_ENGINE_NETLINK: the kernel is shown every rule, and asked whether it would take it; KUMATP_ENGINE_EBPF: the
+///         kernel checks the programs, which are not attached
 /// @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
 /// @param flags  0
 /// @param[out] err  may be NULL
@@ -129,17 +132,19 @@ pub unsafe extern "C" fn kumatp_plan_check(
 /// says otherwise. The configuration's "storeFirewalld" is up to the caller: see kumatp_firewalld_store().
 ///
 /// The report is a JSON document: "changed" (true or false) and "reports", a list with one object for each engine
-/// that was at work: "engine" ("netlink" or "iptables"), "changed", "steps" (what was done, a list of text) and "notes"
+/// that was at work: "engine" ("netlink", "iptables" or "ebpf"), "changed", "steps" (what was done, a list of text) and "notes"
 /// (see kumatp_config_notes()).
 ///
 /// @param plan  lent; its configuration must not say "dryRun"
-/// @param engine  one of KUMATP_ENGINE_NETLINK and KUMATP_ENGINE_IPTABLES
+/// @param engine  one of KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES and KUMATP_ENGINE_EBPF, which takes the place of the others'
+///         installations, as they do of its
 /// @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
 /// @param flags  0 or KUMATP_APPLY_REPLACE_LEGACY
 /// @param[out] out  the report; the caller's, for kumatp_text_free()
 /// @param[out] err  may be NULL
 /// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG for a plan that is to be shown only ("dryRun");
-///         KUMATP_E_UNSUPPORTED if the kernel or the host lacks something; KUMATP_E_PERMISSION; KUMATP_E_CONFLICT;
+///         KUMATP_E_UNSUPPORTED if the kernel or the host lacks something, or the engine cannot do what a key asks for;
+///         KUMATP_E_PERMISSION; KUMATP_E_CONFLICT;
 ///         KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
 ///
 /// Since 0.1.
@@ -176,8 +181,8 @@ pub unsafe extern "C" fn kumatp_plan_apply(
 /// With KUMATP_ENGINE_ALL, an engine that cannot be used there has a note that says why in its report. Entries in firewalld's
 /// file are removed by kumatp_firewalld_unstore().
 ///
-/// @param config  lent; only the programs of the iptables engine, the waiting for them and "dryRun" matter. May be NULL
-///         for the defaults
+/// @param config  lent; only the programs of the iptables engine, the waiting for them, "ebpf.bpffsPath" and "dryRun" matter. May
+///         be NULL for the defaults
 /// @param engines  KUMATP_ENGINE_ALL, or one of KUMATP_ENGINE_*
 /// @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
 /// @param flags  0 or KUMATP_UNINSTALL_DRY_RUN

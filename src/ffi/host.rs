@@ -83,6 +83,17 @@ pub(super) fn check(plan: &Plan, name: EngineName) -> Result<(), Error> {
     }
 }
 
+/// What the engine ebpf would do.
+pub(super) fn preview(plan: &Plan) -> Result<String, Error> {
+    #[cfg(feature = "ebpf")]
+    return engine::ebpf::preview(plan);
+    #[cfg(not(feature = "ebpf"))]
+    {
+        let _ = plan;
+        Err(super::engine::not_built_in("the engine ebpf", "ebpf"))
+    }
+}
+
 /// Carries the plan out; `replace_legacy` has the iptables programs remove what netlink cannot.
 pub(super) fn apply(plan: &Plan, name: EngineName, replace_legacy: bool) -> Result<Vec<Report>, Error> {
     match name {

@@ -40,6 +40,10 @@ pub(super) fn check(_: &Plan, _: EngineName) -> Result<(), Error> {
     Err(absent())
 }
 
+pub(super) fn preview(_: &Plan) -> Result<String, Error> {
+    Err(not_built_in("the engine ebpf", "ebpf"))
+}
+
 pub(super) fn apply(_: &Plan, _: EngineName, _: bool) -> Result<Vec<Report>, Error> {
     Err(absent())
 }

@@ -4,6 +4,7 @@ use super::boundary::{ErrorSlot, Handle, Out, free, guard, quietly};
 use super::config::kumatp_config;
 use super::error::{kumatp_error, kumatp_status};
 use super::facts::kumatp_facts;
+use super::host;
 use super::text::kumatp_text;
 use crate::model::{Plan, Ruleset};
 use crate::net::{FamilyName, V6};
@@ -26,6 +27,8 @@ pub const KUMATP_SYNTAX_NATIVE: u32 = 5;
 pub const KUMATP_SYNTAX_MERMAID: u32 = 6;
 /// The same picture in Graphviz's language DOT. Since 0.1.
 pub const KUMATP_SYNTAX_DOT: u32 = 7;
+/// What the engine ebpf would attach, and what its programs would be told, for people. Since 0.1.
+pub const KUMATP_SYNTAX_EBPF: u32 = 8;
 
 /// Both address families, as far as the plan has them. Since 0.1.
 pub const KUMATP_FAMILY_ALL: u32 = 0;
@@ -84,16 +87,16 @@ pub unsafe extern "C" fn kumatp_plan_build(
 /// and, where there is one, "comment" and "origin", the configuration key that asked for it; "notes" as
 /// kumatp_plan_notes() has them. Later versions may add members.
 ///
-/// KUMATP_SYNTAX_MERMAID and KUMATP_SYNTAX_DOT are for people: what is drawn, and in which words, may change.
+/// KUMATP_SYNTAX_MERMAID, _DOT and _EBPF are for people: what is drawn or told, and in which words, may change.
 ///
 /// @param plan  lent
 /// @param syntax  one of KUMATP_SYNTAX_*
-/// @param family  one of KUMATP_FAMILY_*; KUMATP_SYNTAX_FIREWALLD, _JSON and _NATIVE have KUMATP_FAMILY_ALL only
+/// @param family  one of KUMATP_FAMILY_*; KUMATP_SYNTAX_FIREWALLD, _JSON, _NATIVE and _EBPF have KUMATP_FAMILY_ALL only
 /// @param flags  0 or KUMATP_RENDER_LONG
 /// @param[out] out  the text; the caller's, for kumatp_text_free()
 /// @param[out] err  may be NULL
 /// @return KUMATP_OK; KUMATP_E_ARGUMENT, also for IPv6 where the plan leaves it out; KUMATP_E_UNSUPPORTED for a syntax that
-///         has no text for one family
+///         has no text for one family, and for KUMATP_SYNTAX_EBPF of a plan that the engine refuses, or in a library without it
 ///
 /// Since 0.1.
 #[must_use]
@@ -141,7 +144,8 @@ fn render(plan: &Plan, syntax: u32, family: Option<FamilyName>, long: bool) -> R
         (KUMATP_SYNTAX_FIREWALLD, None) => firewalld::plan(plan),
         (KUMATP_SYNTAX_JSON, None) => json::plan(plan),
         (KUMATP_SYNTAX_NATIVE, None) => return Ok(native_json(plan)),
-        (KUMATP_SYNTAX_FIREWALLD | KUMATP_SYNTAX_JSON | KUMATP_SYNTAX_NATIVE, Some(_)) => {
+        (KUMATP_SYNTAX_EBPF, None) => host::preview(plan)?,
+        (KUMATP_SYNTAX_FIREWALLD | KUMATP_SYNTAX_JSON | KUMATP_SYNTAX_NATIVE | KUMATP_SYNTAX_EBPF, Some(_)) => {
             let what = "one family in this syntax".to_owned();
             return Err(Error::Unsupported { what, remedy: "ask for KUMATP_FAMILY_ALL".into() }.into());
         }

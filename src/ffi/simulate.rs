@@ -35,7 +35,8 @@ use crate::simulate::{AnyPacket, Packets, Simulator};
 /// index in "trace".
 ///
 /// @param plan  lent
-/// @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES
+/// @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES or, whatever the library was built with,
+///         KUMATP_ENGINE_EBPF
 /// @param packets  the document, lent; at most KUMATP_MAX_TEXT bytes
 /// @param len  its length in bytes, or KUMATP_NUL_TERMINATED
 /// @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
@@ -76,7 +77,8 @@ pub unsafe extern "C" fn kumatp_plan_simulate(
 /// "lost" (with "reason").
 ///
 /// @param plan  lent
-/// @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES
+/// @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES or, whatever the library was built with,
+///         KUMATP_ENGINE_EBPF
 /// @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
 /// @param len  its length in bytes, or KUMATP_NUL_TERMINATED
 /// @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
@@ -122,7 +124,8 @@ pub(super) fn read(packets: Text<'_>) -> Result<Packets, kumatp_error> {
 /// It is a list of texts that kumatp_plan_simulate() takes as it is. The same plan gives the same list.
 ///
 /// @param plan  lent
-/// @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES
+/// @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES or, whatever the library was built with,
+///         KUMATP_ENGINE_EBPF
 /// @param[out] out  the list; the caller's, for kumatp_text_free()
 /// @param[out] err  may be NULL
 /// @return KUMATP_OK or KUMATP_E_ARGUMENT
@@ -158,7 +161,8 @@ pub unsafe extern "C" fn kumatp_plan_edges(
 ///
 /// @param before  the first plan, lent
 /// @param after  the second plan, lent
-/// @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK or KUMATP_ENGINE_IPTABLES
+/// @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES or, whatever the library was built with,
+///         KUMATP_ENGINE_EBPF
 /// @param[out] out  the difference; the caller's, for kumatp_text_free()
 /// @param[out] err  may be NULL
 /// @return KUMATP_OK or KUMATP_E_ARGUMENT

@@ -33,8 +33,9 @@ pub(super) struct Found {
 
 /// Looks at what is installed in a network namespace, by any engine, and how it compares with a plan. Changes nothing.
 ///
-/// Without a plan, what is in nf_tables is compared with what was installed, which is noted there. Comparing rules of
-/// iptables needs a plan and runs the iptables programs; nothing else does.
+/// Without a plan, what is in nf_tables is compared with what was installed, which is noted there, and eBPF programs are looked for
+/// in /sys/fs/bpf, and whether all are attached. Comparing rules of iptables needs a plan and runs the iptables programs; nothing
+/// else does.
 ///
 /// @param plan  lent; may be NULL
 /// @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
@@ -96,8 +97,9 @@ pub unsafe extern "C" fn kumatp_state_engines(state: *const kumatp_state) -> u32
 ///
 /// Its members: "status", with "state" ("absent", "current", "drifted" or "uncompared") and, where it is drifted,
 /// "differences", a list of text, or where it is uncompared, "reason"; "installations", a list of objects with "engine"
-/// ("netlink" or "iptables"), for iptables "mode" ("nft" or "legacy"), "families" (a list of "ipv4" and "ipv6") and "status"
-/// as above; and "notes" where something could not be looked at, as kumatp_config_notes() has them.
+/// ("netlink", "iptables" or "ebpf"), for iptables "mode" ("nft" or "legacy"), "families" (a list of "ipv4" and "ipv6"), "status"
+/// as above, and for ebpf "programs": "dir" (where they are pinned), "generation", "attached" (a list of objects with "hook" and the
+/// numbers "program", "link" and "target" of the kernel) and "counters" (an object of numbers); and "notes" where something could not be looked at, as kumatp_config_notes() has them.
 ///
 /// @param state  lent
 /// @param[out] out  the document; the caller's, for kumatp_text_free()

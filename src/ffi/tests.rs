@@ -320,8 +320,12 @@ fn a_plan_is_rendered_as_by_rust() {
     assert_eq!(rendered(KUMATP_SYNTAX_DOT, KUMATP_FAMILY_IPV6, 0), dot::ruleset(v6));
     let native: Value = serde_json::from_str(&rendered(KUMATP_SYNTAX_NATIVE, KUMATP_FAMILY_ALL, 0)).unwrap();
     assert_eq!(native, serde_json::to_value(crate::nftables::Native::of(&rust)).unwrap());
-    let (status, ..) = render(c, KUMATP_SYNTAX_JSON, KUMATP_FAMILY_IPV4, 0).unwrap_err();
-    assert_eq!(status, KUMATP_E_UNSUPPORTED);
+    for syntax in [KUMATP_SYNTAX_JSON, KUMATP_SYNTAX_EBPF] {
+        let (status, ..) = render(c, syntax, KUMATP_FAMILY_IPV4, 0).unwrap_err();
+        assert_eq!(status, KUMATP_E_UNSUPPORTED);
+    }
+    #[cfg(all(feature = "ebpf", target_os = "linux"))]
+    assert_eq!(rendered(KUMATP_SYNTAX_EBPF, KUMATP_FAMILY_ALL, 0), crate::engine::ebpf::preview(&rust).unwrap());
     // SAFETY: given out by `plan`.
     unsafe { kumatp_plan_free(c) };
 
@@ -561,6 +565,25 @@ fn without_a_host_every_function_that_needs_one_says_so() {
             assert_eq!(status, KUMATP_E_UNSUPPORTED);
         }
         kumatp_config_free(config);
+        kumatp_plan_free(plan);
+    }
+}
+
+#[test]
+#[cfg(not(feature = "ebpf"))]
+fn an_engine_that_is_not_built_in_says_so() {
+    let plan = plan("{}");
+    // SAFETY: handles that calls have given out, freed after their use.
+    unsafe {
+        let by = KUMATP_ENGINE_EBPF;
+        for given in [
+            render(plan, KUMATP_SYNTAX_EBPF, KUMATP_FAMILY_ALL, 0).map(drop),
+            call(|out, err| kumatp_plan_apply(plan, by, -1, 0, out, err)).map(drop),
+            call(|out, err| kumatp_uninstall(null(), by, -1, 0, out, err)).map(drop),
+        ] {
+            let (status, message, _) = given.unwrap_err();
+            assert!(status == KUMATP_E_UNSUPPORTED && message.contains("feature"), "{message}");
+        }
         kumatp_plan_free(plan);
     }
 }

@@ -16,11 +16,10 @@ use crate::save::CtStates;
 impl<'r> Program<'r> {
     /// The rules of a plan, as an engine makes them work.
     pub(super) fn of<F: Family>(ruleset: &'r Ruleset<F>, engine: EngineName) -> Self {
-        let by_sockets = engine == EngineName::Ebpf;
         let mut program = Self::default();
-        program.by_sockets = by_sockets;
-        // Sockets are steered as packets would be translated; nothing is tracked, logged or dropped.
-        for table in ruleset.tables.iter().filter(|table| !by_sockets || table.name == TableName::Nat) {
+        // Programs that steer sockets have neither packets to drop or to track.
+        let counts = |table: &&Table<F>| engine != EngineName::Ebpf || table.name == TableName::Nat;
+        for table in ruleset.tables.iter().filter(counts) {
             program.add(ruleset, table, engine);
         }
         program
@@ -40,6 +39,15 @@ impl<'r> Program<'r> {
                 (EngineName::Netlink, Some(BuiltinChain::Prerouting)) if table.name == TableName::Raw => {
                     let mut all = zones_of_answers(ruleset);
                     all.extend(lines(table.name, chain, compile));
+                    all
+                }
+                (EngineName::Ebpf, _) => {
+                    let mut all = lines(table.name, chain, compile);
+                    // What the engine refuses to install.
+                    all.retain(|line| {
+                        let of_networks = line.place.key().is_some_and(|key| key.key == "redirect.vnet.networks");
+                        !of_networks && !matches!(line.act, Act::Log(..))
+                    });
                     all
                 }
                 _ => lines(table.name, chain, compile),
@@ -71,8 +79,10 @@ fn act<F: Family>(rule: &Rule<F>, places: &HashMap<&ChainName, usize>, engine: E
         Target::Return => Act::Return,
         Target::Jump { chain } => match places.get(chain) {
             Some(place) => Act::Jump(*place),
-            // The tables of the netlink engine are done with the packet, as are programs; who owns the chain sees it later.
-            None if matches!(engine, EngineName::Netlink | EngineName::Ebpf) => Act::Accept,
+            // The tables of the netlink engine are done with the packet; who owns the chain sees it later.
+            None if engine == EngineName::Netlink => Act::Accept,
+            // So does a socket that is not steered.
+            None if engine == EngineName::Ebpf => Act::Accept,
             None => Act::Unknown(format!("the chain {chain} is not among these rules").into()),
         },
         Target::Redirect { port } => Act::Redirect(*port),

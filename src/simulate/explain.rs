@@ -24,6 +24,8 @@ pub struct Explanation<'r> {
     pub reply: Option<Reply<'r>>,
     /// What listens where the request goes.
     listener: Option<&'static str>,
+    /// Whether sockets are steered, and packets stay as they are.
+    sockets: bool,
 }
 
 /// The answer to a request.
@@ -94,7 +96,7 @@ impl<'r> Simulator<'r> {
             _ => None,
         };
         let reply = self.reply(packet, &request);
-        Explanation { packet: packet.clone().into(), request, reply, listener }
+        Explanation { packet: packet.clone().into(), request, reply, listener, sockets: self.sockets }
     }
 
     fn reply<F: Family>(&self, packet: &Packet<F>, request: &Outcome<'r>) -> Option<Reply<'r>>
@@ -216,7 +218,10 @@ impl Explanation<'_> {
             None => Ok(()),
             Some(Arrival::AsSent) => f.write_str(" The answer comes back as it is."),
             Some(Arrival::TranslatedBack) => {
-                f.write_str(" The answer is translated back, so to who asked it comes from ")?;
+                f.write_str(match self.sockets {
+                    false => " The answer is translated back, so to who asked it comes from ",
+                    true => " Nothing is translated, and to who asked the answer comes from ",
+                })?;
                 write_end::<F>(packet.protocol, packet.destination, packet.destination_port, f)?;
                 f.write_char('.')
             }

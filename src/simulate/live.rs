@@ -17,21 +17,32 @@ use crate::save::Saved;
 
 impl<'r> Simulator<'r> {
     /// The rules that are in force, as far as they were read: our tables, and everything in those of iptables. What is known to be
-    /// there and could not be read makes packets that come to it [`Undecided`](super::Verdict::Undecided).
+    /// there and could not be read makes packets that come to it [`Undecided`](super::Verdict::Undecided), as programs of the engine
+    /// ebpf do with what they may redirect.
     ///
     /// Not looked into are the tables of [`Installed::others`].
     ///
     /// # Errors
     /// [`Error::Config`] if a listing of iptables has a table that is none of its own.
     pub fn of_installed(installed: &'r Installed) -> Result<Self, Error> {
-        Self::installed(installed, Whose::All)
+        let mut simulator = Self::installed(installed, Whose::All)?;
+        simulator.programs = installed.programs;
+        Ok(simulator)
     }
 
     /// The same without the rules of others: what [`diff`](Self::diff) compares with a plan. What could not be read is left out.
     ///
     /// # Errors
-    /// As [`of_installed`](Self::of_installed).
+    /// As [`of_installed`](Self::of_installed). [`Error::Unsupported`] if it was the engine ebpf that installed, which has no rules
+    /// to compare.
     pub fn of_installed_ours(installed: &'r Installed) -> Result<Self, Error> {
+        if installed.programs {
+            return Err(Error::Unsupported {
+                what: "comparing what the engine ebpf has installed, which are no rules,".into(),
+                remedy: "have it compared by the state of the installation instead: 'kumatp status --config FILE'"
+                    .into(),
+            });
+        }
         Self::installed(installed, Whose::Ours)
     }
 

@@ -30,10 +30,16 @@
 //! net/netfilter/nf_nat_redirect.c), without which the kernel drops it. The engines differ on purpose in a few points, which
 //! [`nftables`](crate::nftables) lists; the simulator answers for the one that it is asked about.
 //!
-//! The eBPF engine decides by the same rules, but about sockets: packets that are only passing, that have no socket, or that do not
-//! open a connection go their way, and nothing is logged, dropped or tracked in zones. Where the rules say `-o lo`, its programs
-//! look whether the destination is an address of this host, and by a user they mean that of the process. A redirected connection
-//! that came from elsewhere keeps its destination address and port. Multipath TCP and processes outside the cgroup are not known here.
+//! # The engine ebpf
+//!
+//! Its programs steer sockets, and the simulator asks what becomes of the first packet as if they were rules. Where they differ, the
+//! step that decides says why: forwarded packets, connections from before, packets that no process sends and what this host sends
+//! to itself stay as they are. There are no conntrack zones, no drops and no log lines; UDP other than DNS is left alone, as by
+//! rules. An interface tells nothing: what goes to `0.0.0.0`, `::` or a loopback address goes to this host, and of other addresses
+//! the packet says so by going out by the loopback interface. A user is that of the process, and what comes from elsewhere keeps its
+//! destination address and port where it is redirected. Not followed is whether the process is in the cgroup that the programs
+//! are attached to, whether it speaks multipath TCP, which stays as it is, and that a listener on the inbound port is reached even
+//! where that port is excluded.
 
 mod compile;
 mod diff;
@@ -49,6 +55,7 @@ mod packet;
 mod planned;
 mod program;
 mod saved;
+mod sockets;
 mod text;
 mod walk;
 
@@ -78,14 +85,25 @@ pub struct Simulator<'r> {
     or_else: Option<Box<[Program<'r>; 2]>>,
     loopback: InterfaceName,
     sidecar: Uid,
+    /// Whether programs that steer sockets do what the rules say.
+    sockets: bool,
+    /// Whether programs that are not known deal with sockets first.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    programs: bool,
     /// What listens on a port, where it is known.
     listeners: Vec<(Port, &'static str)>,
 }
 
 impl<'r> Simulator<'r> {
     /// The rules of a plan, as this engine makes them work. A family that the plan leaves out has no rules.
+    ///
+    /// The engine ebpf has no rules, but its programs ask the same questions in the same order; steps of the trace are the rules that
+    /// iptables would have. Of a plan that this engine refuses, what it refuses is left out.
     pub fn of(plan: &'r Plan, engine: EngineName) -> Self {
-        Self::new(Program::of(&plan.v4, engine), plan.v6.as_ref().map(|v6| Program::of(v6, engine))).knowing(plan)
+        let mut simulator =
+            Self::new(Program::of(&plan.v4, engine), plan.v6.as_ref().map(|v6| Program::of(v6, engine))).knowing(plan);
+        simulator.sockets = engine == EngineName::Ebpf;
+        simulator
     }
 
     /// With what a plan tells besides its rules.
@@ -103,7 +121,7 @@ impl<'r> Simulator<'r> {
 
     /// The rules of one family, as this engine makes them work. The other family has none.
     pub fn of_ruleset<F: Family>(ruleset: &'r Ruleset<F>, engine: EngineName) -> Self {
-        Self::one(F::NAME, Program::of(ruleset, engine))
+        Self { sockets: engine == EngineName::Ebpf, ..Self::one(F::NAME, Program::of(ruleset, engine)) }
     }
 
     /// The rules of a native form: what the netlink engine installs. Steps of the trace are native rules.
@@ -155,7 +173,17 @@ impl<'r> Simulator<'r> {
     fn new(v4: Program<'r>, v6: Option<Program<'r>>) -> Self {
         let v6 = v6.unwrap_or_default();
         let sidecar = v4.sidecar().or_else(|| v6.sidecar()).unwrap_or(Uid::SIDECAR);
-        Self { v4, v6, or_else: None, loopback: InterfaceName::lo(), sidecar, listeners: Vec::new() }
+        Self {
+            v4,
+            v6,
+            or_else: None,
+            loopback: InterfaceName::lo(),
+            sidecar,
+            sockets: false,
+            #[cfg(all(feature = "host", target_os = "linux"))]
+            programs: false,
+            listeners: Vec::new(),
+        }
     }
 
     fn one(family: FamilyName, program: Program<'r>) -> Self {
@@ -188,6 +216,17 @@ impl<'r> Simulator<'r> {
 
     /// Sends a packet of one family through the rules.
     pub fn send<F: Family>(&self, packet: &Packet<F>) -> Outcome<'r> {
+        let as_packet;
+        let packet = match self.sockets {
+            false => packet,
+            true => {
+                if let Some(outcome) = sockets::untouched(packet, &self.loopback) {
+                    return outcome;
+                }
+                as_packet = sockets::as_packet(packet, &self.loopback);
+                &as_packet
+            }
+        };
         let programs = |[v4, v6]: [_; 2]| match F::NAME {
             FamilyName::V4 => v4,
             FamilyName::V6 => v6,
@@ -202,6 +241,12 @@ impl<'r> Simulator<'r> {
                 outcome.verdict = Verdict::Undecided { reason: reason.to_owned() };
                 outcome.decided_by = None;
             }
+        }
+        #[cfg(all(feature = "host", target_os = "linux"))]
+        if self.programs && sockets::may_redirect(packet, &self.loopback) {
+            let reason = "programs of the engine ebpf are in force, and what they are told is not read";
+            outcome.verdict = Verdict::Undecided { reason: reason.to_owned() };
+            outcome.decided_by = None;
         }
         outcome
     }

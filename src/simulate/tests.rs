@@ -349,3 +349,114 @@ fn filters_of_others() {
         ],
     );
 }
+
+/// By the engine ebpf: the verdict and, where no rule decides, why.
+fn by_sockets(plan: &Plan, packet: &str) -> (Verdict, Option<String>) {
+    let outcome = Simulator::of(plan, EngineName::Ebpf).run(&packet.parse().unwrap());
+    assert_eq!((outcome.zone, outcome.log.len()), (0, 0), "{packet}: {outcome}");
+    let why = outcome.deciding().filter(|step| step.rule().is_none()).and_then(Step::purpose);
+    (outcome.verdict.clone(), why.map(str::to_owned))
+}
+
+#[test]
+fn sockets_are_steered_as_first_packets_are_redirected() {
+    let plan = plan(|config, facts| {
+        let redirect = &mut config.redirect;
+        redirect.inbound.exclude_ports = "22".parse().unwrap();
+        redirect.inbound.exclude_ips = vec!["192.0.2.0/24".parse().unwrap()];
+        redirect.outbound.exclude_ports = "5432".parse().unwrap();
+        redirect.outbound.exclude_ips = vec!["10.9.0.0/16".parse().unwrap()];
+        redirect.outbound.exclude_ports_for_uids = vec!["tcp,udp:53,80:1000".parse().unwrap()];
+        redirect.dns.enabled = true;
+        facts.resolvers = Some(Resolvers::new(["10.9.0.53".parse().unwrap(), "10.8.0.53".parse().unwrap()]));
+    });
+    let iptables = Simulator::of(&plan, EngineName::Iptables);
+    let mut ends = std::collections::HashSet::new();
+    for packet in [
+        "tcp 10.1.2.3:443",
+        "tcp [fd00::1]:443",
+        "tcp 10.1.2.3:443 uid 5678",
+        "tcp 10.1.2.3:5432",
+        "tcp 10.1.2.3:80 uid 1000",
+        "tcp 10.1.2.3:80 uid 1001",
+        "tcp 10.9.1.1:443",
+        "tcp 127.0.0.1:80",
+        "tcp 127.0.0.2:80 uid 5678",
+        "tcp 10.0.0.1:80 out lo",
+        "tcp 10.0.0.1:80 out lo uid 5678",
+        "tcp 10.0.0.1:80 from 127.0.0.6 out lo uid 5678",
+        "tcp 127.0.0.1:80 out lo uid 5678",
+        "tcp 10.8.0.53:53",
+        "tcp 10.8.0.53:53 uid 5678",
+        // An exclusion of addresses comes before DNS, and so does one of users.
+        "udp 10.9.0.53:53",
+        "udp 10.8.0.53:53 uid 1000",
+        "udp 10.8.0.53:53 uid 1001",
+        "udp 10.8.0.53:53 uid 5678",
+        "udp 10.7.0.53:53",
+        "udp 10.8.0.53:54",
+        "icmp 10.1.2.3",
+        "inbound tcp 10.0.0.5:8080",
+        "inbound tcp [fd00::5]:8080",
+        "inbound tcp 10.0.0.5:22",
+        "inbound tcp 10.0.0.5:8080 from 192.0.2.9:40000",
+        "inbound udp 10.0.0.5:8080",
+    ] {
+        let (verdict, why) = by_sockets(&plan, packet);
+        let rules = iptables.run(&packet.parse().unwrap());
+        assert_eq!((&verdict, why), (&rules.verdict, None), "{packet}: {rules}");
+        ends.insert(verdict);
+    }
+    assert_eq!(ends.len(), 4, "delivered, and redirected to each of three listeners: {ends:?}");
+}
+
+#[test]
+fn where_sockets_are_steered_otherwise_the_reason_is_told() {
+    let plan = plan(|config, _| {
+        config.drop_invalid_packets = true;
+        config.log.enabled = true;
+        config.redirect.vnet = vec!["docker0:172.17.0.0/16".parse().unwrap()];
+        config.redirect.dns.enabled = true;
+        config.redirect.dns.capture_all = true;
+    });
+    for (packet, part) in [
+        ("forwarded tcp 10.1.2.3:443 from 172.17.0.2:40000 in docker0", "forwarded"),
+        ("forwarded udp 10.1.2.3:53 from 172.17.0.2:40000 in docker0", "forwarded"),
+        ("tcp 10.1.2.3:443 midstream", "from before"),
+        ("inbound tcp 10.0.0.5:8080 midstream", "from before"),
+        ("tcp 10.1.2.3:443 invalid", "no packets"),
+        ("inbound tcp 10.0.0.5:8080 invalid", "no packets"),
+        ("tcp 10.1.2.3:443 no-socket", "no socket"),
+        ("udp 10.1.2.3:53 no-socket", "no socket"),
+        ("inbound tcp 10.0.0.5:8080 from 10.0.0.5:40000 in lo", "to itself"),
+        ("inbound tcp 127.0.0.1:8080", "to itself"),
+    ] {
+        let (verdict, why) = by_sockets(&plan, packet);
+        assert_eq!(verdict, Verdict::Delivered, "{packet}");
+        assert!(why.as_ref().is_some_and(|why| why.contains(part)), "{packet}: {why:?}");
+    }
+    // Virtual networks are refused, so what comes from one for this host is as what comes from elsewhere.
+    assert_eq!(by_sockets(&plan, "inbound tcp 172.17.0.1:80 in docker0"), (redirected(15006), None));
+    assert_eq!(by_sockets(&plan, "inbound udp 172.17.0.1:53 in docker0"), (Verdict::Delivered, None));
+    // Whatever the interface, these are addresses of this host.
+    assert_eq!(by_sockets(&plan, "tcp 127.0.0.2:80 out eth0"), (Verdict::Delivered, None));
+    assert_eq!(by_sockets(&plan, "tcp 127.0.0.2:80 out eth0 uid 5678"), (redirected(15006), None));
+    assert_eq!(by_sockets(&plan, "tcp 0.0.0.0:80 uid 5678"), (Verdict::Delivered, None));
+    assert_eq!(by_sockets(&plan, "tcp [::]:80 uid 5678"), (Verdict::Delivered, None));
+    assert_eq!(by_sockets(&plan, "udp 10.1.2.3:53"), (redirected(15053), None));
+    assert_eq!(by_sockets(&plan, "tcp 10.1.2.3:443 established"), (Verdict::Established, None));
+}
+
+#[test]
+fn nothing_is_translated_where_sockets_are_steered() {
+    let plan = plan(|_, _| {});
+    let simulator = Simulator::of(&plan, EngineName::Ebpf);
+    let said = simulator.explain(&"tcp 10.1.2.3:443".parse().unwrap()).to_string();
+    assert!(said.ends_with("Nothing is translated, and to who asked the answer comes from 10.1.2.3:443."), "{said}");
+    let said = simulator.explain(&"forwarded tcp 10.1.2.3:443 from 172.17.0.2:40000 in docker0".parse().unwrap());
+    assert!(said.to_string().contains("sk_lookup in ebpf decides: what is forwarded"), "{said}");
+    // The same rules, as others would have them, and other traffic.
+    let diff = Simulator::of(&plan, EngineName::Iptables).diff(&simulator);
+    assert!(diff.added.is_empty() && diff.removed.is_empty(), "{diff}");
+    assert!(!diff.traffic.is_empty());
+}

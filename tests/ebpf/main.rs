@@ -3,6 +3,8 @@
 #![cfg(all(feature = "ebpf", target_os = "linux"))]
 #![expect(unsafe_code, reason = "namespaces are entered between fork and exec")]
 
+#[cfg(feature = "capi")]
+mod c_abi;
 #[path = "../traffic/cases.rs"]
 #[expect(dead_code, reason = "some of them are about rules")]
 mod cases;

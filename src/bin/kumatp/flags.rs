@@ -28,6 +28,7 @@ const DNS: &str = "DNS";
 const HOST: &str = "Host and sidecar";
 const RULES: &str = "Rules";
 const PROGRAMS: &str = "iptables programs";
+const EBPF: &str = "eBPF";
 
 const fn row(heading: &'static str, kind: Kind, name: &'static str, value: &'static str, help: &'static str) -> Flag {
     Flag { name, kind, value, heading, help }
@@ -166,6 +167,27 @@ const FLAGS: &[Flag] = &[
         "NAME:PATH,…",
         "Programs to use instead of those found; all three of a family: iptables, iptables-save, iptables-restore, and the same with ip6tables",
     ),
+    row(
+        EBPF,
+        Bool,
+        EBPF_ENABLED,
+        "BOOL",
+        "Redirect by eBPF programs that steer sockets, instead of rules; the same as --engine ebpf",
+    ),
+    row(
+        EBPF,
+        One,
+        "ebpf-bpffs-path",
+        "PATH",
+        "The bpffs to pin the programs in; where there is none, one is mounted [default: /sys/fs/bpf]",
+    ),
+    row(
+        EBPF,
+        One,
+        "ebpf-cgroup-path",
+        "PATH",
+        "Deal with the processes in this cgroup of version 2 and below it [default: the one that all processes are in]",
+    ),
     row(HOST, Bool, "verbose", "BOOL", "Long option names and headings in rules, and more notes"),
     row(HOST, Bool, "dry-run", "BOOL", "Print the rules and change nothing; needs no privilege"),
 ];
@@ -173,17 +195,12 @@ const FLAGS: &[Flag] = &[
 /// The old name of `--kuma-dp-user`, in kumactl 2.9.
 const OLD_USER: &str = "kuma-dp-uid";
 
-/// Flags of the eBPF mode of kumactl 2.9.
-const EBPF: &[&str] = &[
-    EBPF_ENABLED,
-    "ebpf-programs-source-path",
-    "ebpf-instance-ip",
-    "ebpf-bpffs-path",
-    "ebpf-cgroup-path",
-    "ebpf-tc-attach-iface",
-];
+/// Flags of the eBPF mode of kumactl 2.9 that this one does not need.
+const UNNEEDED: &[&str] = &["ebpf-programs-source-path", "ebpf-instance-ip", "ebpf-tc-attach-iface"];
 
 const EBPF_ENABLED: &str = "ebpf-enabled";
+/// Where the programs are, which removing them needs to know as well.
+const EBPF_PLACES: &[&str] = &["ebpf-bpffs-path", "ebpf-cgroup-path"];
 
 /// The switch of an engine that has long been the only one.
 const EXPERIMENTAL: &str = "experimental-transparent-proxy-engine";
@@ -217,10 +234,68 @@ pub(crate) fn define(command: Command) -> Command {
         .arg(bool_value(Arg::new(EXPERIMENTAL).long(EXPERIMENTAL).hide(true)))
         .args(FLAGS.iter().map(arg))
         .arg(Arg::new(OLD_USER).long(OLD_USER).value_name("UID").hide(true).action(ArgAction::Append))
-        .args(EBPF.iter().map(|name| {
-            let arg = Arg::new(*name).long(*name).hide(true);
-            if *name == EBPF_ENABLED { bool_value(arg) } else { arg.allow_hyphen_values(true).action(ArgAction::Append) }
+        .args(UNNEEDED.iter().map(|name| {
+            Arg::new(*name).long(*name).hide(true).allow_hyphen_values(true).action(ArgAction::Append)
         }))
+}
+
+/// Adds the flags that say where the programs of the engine ebpf are.
+pub(crate) fn define_places(command: Command) -> Command {
+    let rows = FLAGS.iter().filter(|flag| flag.name == EBPF_ENABLED || EBPF_PLACES.contains(&flag.name));
+    command.args(rows.map(arg))
+}
+
+/// Carries the flags of [`define_places`] over to the layers.
+///
+/// # Errors
+/// If they contradict each other.
+pub(crate) fn apply_places(matches: &ArgMatches, layers: &mut Layers) -> Result<(), String> {
+    for name in EBPF_PLACES {
+        for value in values(matches, name) {
+            layers.flag(&format!("--{name}"), value);
+        }
+    }
+    apply_engine(matches, layers)
+}
+
+/// The engine that is asked for by name decides on the switch of the eBPF mode, whatever files say; two flags have to agree.
+fn apply_engine(matches: &ArgMatches, layers: &mut Layers) -> Result<(), String> {
+    let asked = values(matches, EBPF_ENABLED).last();
+    if let Some(engine) = values(matches, "engine").last() {
+        let by_name = engine == "ebpf";
+        match asked.map(truthy) {
+            Some(asked) if asked != by_name => {
+                return Err(format!(
+                    "--engine {engine} and --{EBPF_ENABLED}={asked} contradict each other: give the one that is meant"
+                ));
+            }
+            Some(_) => {}
+            None => layers.flag(&format!("--{EBPF_ENABLED}"), if by_name { "true" } else { "false" }),
+        }
+    }
+    for value in values(matches, EBPF_ENABLED) {
+        layers.flag(&format!("--{EBPF_ENABLED}"), value);
+    }
+    Ok(())
+}
+
+/// What to say about flags that were given where the engine ebpf is not the one, or is and does not need them.
+pub(crate) fn remarks(matches: &ArgMatches, ebpf: bool) -> Vec<String> {
+    let given = |name: &&&str| values(matches, name).next().is_some();
+    if ebpf {
+        let switch = Some(&EXPERIMENTAL).filter(given).filter(|name| values(matches, name).last().is_some_and(truthy));
+        return switch
+            .map(|name| format!("--{name}: not needed, since it chose between two implementations of kumactl"))
+            .into_iter()
+            .collect();
+    }
+    // Who switched it off has said so.
+    if values(matches, EBPF_ENABLED).next().is_some() {
+        return Vec::new();
+    }
+    // Where older programs are pinned, any engine wants to know.
+    let without_effect = ["ebpf-cgroup-path"].iter().chain(UNNEEDED).filter(given);
+    without_effect.map(|name| format!("--{name}: has no effect without --{EBPF_ENABLED}")).collect()
 }
 
 /// The files of `--config`, in their order.
@@ -233,13 +308,6 @@ pub(crate) fn config_files(matches: &ArgMatches) -> impl Iterator<Item = &str> {
 /// # Errors
 /// If two flags contradict each other, or one asks for what this version does not have.
 pub(crate) fn apply(matches: &ArgMatches, layers: &mut Layers) -> Result<(), String> {
-    if let Some(name) = EBPF.iter().find(|name| values(matches, name).next().is_some()) {
-        if values(matches, EBPF_ENABLED).last().is_none_or(truthy) {
-            return Err(format!(
-                "--{name}: the eBPF engine is not part of this version; leave the --ebpf-* flags out, or use --engine iptables"
-            ));
-        }
-    }
     let on = |name| values(matches, name).last().is_some_and(truthy);
     if on("redirect-dns") && on("redirect-all-dns-traffic") {
         return Err(
@@ -249,18 +317,19 @@ pub(crate) fn apply(matches: &ArgMatches, layers: &mut Layers) -> Result<(), Str
     for value in values(matches, OLD_USER) {
         layers.flag("--kuma-dp-user", value);
     }
-    for flag in FLAGS {
-        for value in values(matches, flag.name) {
-            layers.flag(&format!("--{}", flag.name), value);
+    let names = FLAGS.iter().map(|flag| flag.name).chain(UNNEEDED.iter().copied());
+    for name in names.filter(|name| *name != EBPF_ENABLED) {
+        for value in values(matches, name) {
+            layers.flag(&format!("--{name}"), value);
         }
     }
-    Ok(())
+    apply_engine(matches, layers)
 }
 
 /// The first flag that was given and makes a configuration.
 pub(crate) fn given(matches: &ArgMatches) -> Option<&'static str> {
     let names = ["config", "config-file", "pod", OLD_USER].into_iter().chain(FLAGS.iter().map(|flag| flag.name));
-    names.chain(EBPF.iter().copied()).find(|name| values(matches, name).next().is_some())
+    names.chain(UNNEEDED.iter().copied()).find(|name| values(matches, name).next().is_some())
 }
 
 /// Whether a switch is on, in any of the words that the configuration takes for that. Other words

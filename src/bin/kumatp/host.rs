@@ -25,10 +25,23 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// The engine that was asked for by name or by the configuration, or the usual one, in the network namespace that was asked
+    /// for, or this one.
+    pub(crate) fn for_config(matches: &ArgMatches, config: &Config, usual: EngineName) -> Result<Self, Failure> {
+        let target = Self::of(matches, usual)?;
+        // Flags have been carried over to the configuration.
+        Ok(match config.ebpf.enabled {
+            true => Self { engine: EngineName::Ebpf, asked: true, ..target },
+            false => target,
+        })
+    }
+
     /// The engine that was asked for by name, or the usual one, in the network namespace that was
     /// asked for, or this one.
     pub(crate) fn of(matches: &ArgMatches, usual: EngineName) -> Result<Self, Failure> {
-        let asked = matches.get_one::<String>("engine").map(|name| name.parse()).transpose();
+        // Not every command takes an engine.
+        let asked = matches.try_get_one::<String>("engine").ok().flatten();
+        let asked = asked.map(|name| name.parse()).transpose();
         let asked = asked.map_err(|error| Failure::Usage(format!("--engine: {error}")))?;
         Ok(Self { asked: asked.is_some(), ..Self::with(asked.unwrap_or(usual), matches) })
     }

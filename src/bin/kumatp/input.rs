@@ -49,6 +49,14 @@ pub(crate) fn layered(matches: &ArgMatches, above: Option<&str>) -> Result<(Conf
     Ok((config, notes))
 }
 
+/// What the environment and flags say of the engines themselves, where nothing is installed.
+pub(crate) fn of_engines(matches: &ArgMatches) -> Result<Config, Failure> {
+    let mut layers = Layers::new();
+    layers.environment(environment());
+    flags::apply_places(matches, &mut layers).map_err(Failure::Usage)?;
+    Ok(layers.finish()?.0)
+}
+
 /// Refuses to take the name servers of the host for those of a pod.
 fn name_servers_are_known(matches: &ArgMatches, config: &Config) -> Result<(), Error> {
     const VARIABLE: &str = "KUMA_TRANSPARENT_PROXY_REDIRECT_DNS_RESOLV_CONFIG_PATH";

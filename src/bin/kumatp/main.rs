@@ -189,12 +189,12 @@ fn uninstall() -> Command {
             .hide_possible_values(true)
             .value_name("BOOL")
     };
-    Command::new("uninstall")
+    let command = Command::new("uninstall")
         .override_usage("kumatp uninstall [transparent-proxy] [OPTIONS]")
         .about("Remove the rules, of whichever version, and nothing else")
         .long_about(
-            "Remove the rules that kumatp or kumactl installed, for IPv4 and IPv6 and in every variant of iptables, our \
-             entries in firewalld's direct.xml, and the address ::6 if kumatp put it on lo. A resolv.conf that an old \
+            "Remove the rules that kumatp or kumactl installed, for IPv4 and IPv6 and in every variant of iptables, our eBPF \
+             programs, our entries in firewalld's direct.xml, and the address ::6 if kumatp put it on lo. A resolv.conf that an old \
              kumactl had saved is put back. Rules of others stay as they are.",
         )
         .args_override_self(true)
@@ -202,9 +202,8 @@ fn uninstall() -> Command {
         .arg(engine("whatever has rules"))
         .arg(netns())
         .arg(switch("dry-run", "Print what would be removed and change nothing"))
-        .arg(switch("verbose", "Say every step"))
-        .arg(switch("ebpf-enabled", "Not part of this version").hide(true))
-        .arg(Arg::new("ebpf-bpffs-path").long("ebpf-bpffs-path").hide(true))
+        .arg(switch("verbose", "Say every step"));
+    flags::define_places(command)
 }
 
 fn render() -> Command {
@@ -218,8 +217,8 @@ fn render() -> Command {
                     .long("format")
                     .value_name("SYNTAX")
                     .default_value("iptables")
-                    .value_parser(["iptables", "nft", "json", "firewalld", "mermaid", "dot"])
-                    .help("The syntax to write; mermaid and dot are pictures"),
+                    .value_parser(["iptables", "nft", "json", "firewalld", "mermaid", "dot", "ebpf"])
+                    .help("The syntax to write; mermaid and dot are pictures, ebpf is what the programs of that engine are told"),
             )
             .arg(facts())
             .arg(netns())
@@ -235,7 +234,7 @@ fn status() -> Command {
             .long_about(
                 "Say what is installed, by which engine, kumactl's installation included. What netlink installed is \
                  compared with what it installed; with --config or --pod, everything is compared with that configuration (and \
-                 the flags beside it). Exit status 0 current, 3 drifted, 4 absent, 5 installed but not compared.",
+                 the flags beside it). Of eBPF programs, their links and what they have counted is shown. Exit status 0 current, 3 drifted, 4 absent, 5 installed but not compared.",
             )
             .arg(words())
             .arg(json())
@@ -325,7 +324,7 @@ fn json() -> Arg {
 fn engine_of_rules() -> Arg {
     engine("netlink").help(
         "The engine whose rules are meant: netlink or iptables, which differ in what they do with connections from before \
-         the rules, and in the zone of DNS queries that are forwarded [default: netlink; beside what is live, the engine \
+         the rules, and in the zone of DNS queries that are forwarded, or ebpf, which deals with sockets only [default: netlink; beside what is live, the engine \
          that installed it]",
     )
 }
@@ -335,7 +334,8 @@ fn engine(usual: &str) -> Arg {
         .long("engine")
         .value_name("ENGINE")
         .help(format!(
-            "What changes the host: netlink, straight to the kernel, or iptables, the distribution's programs [default: {usual}]"
+            "What changes the host: netlink, straight to the kernel, iptables, the distribution's programs, or ebpf, programs that \
+             steer sockets [default: {usual}]"
         ))
         .action(ArgAction::Set)
         .overrides_with("engine")

@@ -46,9 +46,9 @@ impl Source {
             Some(files) => Self::saved(files, packet.family()),
             None if live => Self::live(&Target::of(matches, EngineName::Netlink)?),
             None => {
-                let target = Target::of(matches, EngineName::Netlink)?;
                 let mut said = Vec::new();
                 let config = config(matches, None, &mut said)?;
+                let target = Target::for_config(matches, &config, EngineName::Netlink)?;
                 let facts = target.facts_for_a_question(&config)?;
                 Ok(Self::Plan(Box::new(plan(&config, &facts, &mut said)?), target.engine))
             }
@@ -72,8 +72,11 @@ impl Source {
                     eprintln!("note: kumaDPUser is different, but --facts says who the sidecar is for both");
                 }
                 let (facts, others) = target.facts_of_both(&a, &b)?;
-                let planned = |plan| Self::Plan(Box::new(plan), target.engine);
-                Ok((planned(plan(&a, &facts, &mut said)?), planned(plan(&b, &others, &mut said)?)))
+                let mut planned = |config, facts| {
+                    let engine = Target::for_config(matches, config, EngineName::Netlink)?.engine;
+                    Ok::<_, Failure>(Self::Plan(Box::new(plan(config, facts, &mut said)?), engine))
+                };
+                Ok((planned(&a, &facts)?, planned(&b, &others)?))
             }
         }
     }
@@ -85,7 +88,9 @@ impl Source {
         let namespace = target.namespace()?;
         let live = installed(namespace.as_ref())?;
         warn(&live.notes, config.verbose);
-        if !target.asked {
+        if config.ebpf.enabled {
+            target.engine = EngineName::Ebpf;
+        } else if !target.asked {
             target.engine = live.engine().unwrap_or(target.engine);
         }
         let facts = target.facts_for_a_question(&config)?;

@@ -19,6 +19,10 @@ use crate::net::{Port, PortRange, PortSet, Uid};
 const EXCLUDE_INBOUND_PORTS: &str = "redirect.inbound.excludePorts";
 const INBOUND_ENABLED: &str = "redirect.inbound.enabled";
 
+/// Why no pod is redirected by eBPF.
+const NO_EBPF: &str = "pods are redirected by rules; the eBPF engine is for a host or a single network namespace, and an agent \
+                       that installs it in the pods of a node is not part of this version";
+
 /// A port that is 0, and whether something is redirected there.
 type Zero = (Problem, fn(&Config) -> bool);
 
@@ -180,14 +184,23 @@ impl Resolver {
         }
         if ebpf {
             let value = &self.pod.annotations[annotations::EBPF];
-            let error =
-                InvalidValue::new(value, "'disabled' or no annotation: the eBPF engine is not part of this version");
+            let error = InvalidValue::new(value, format!("'disabled' or no annotation: {NO_EBPF}"));
             self.problems.push(error.at(annotations::EBPF));
         }
         if gateway && probe_proxy_port.is_some_and(|port| port > 0) {
             let value = &self.pod.annotations[annotations::PROBE_PROXY_PORT];
             let error = InvalidValue::new(value, "0 or no annotation, since a gateway cannot have its probes proxied");
             self.problems.push(error.at(annotations::PROBE_PROXY_PORT));
+        }
+    }
+
+    /// Refuses to redirect a pod by eBPF; where that is off, its other settings have no effect.
+    fn refuse_ebpf(&mut self, row: &'static Row) {
+        if row.path != "ebpf.enabled" {
+            return;
+        }
+        for offer in self.all(row).into_iter().filter(|offer| offer.value == Value::Bool(true)) {
+            self.problems.push(InvalidValue::new("true", format!("false: {NO_EBPF}")).at(offer.path));
         }
     }
 
@@ -234,6 +247,10 @@ impl Resolver {
     /// Sets a key of the configuration. A port that is 0 is returned, with when that matters.
     fn decide(&mut self, row: &'static Row) -> Option<Zero> {
         let (Field::Value(at) | Field::Port(at, _)) = row.field else { return None };
+        if row.is_of_ebpf() {
+            self.refuse_ebpf(row);
+            return None;
+        }
         self.guard(row);
         let mut winner = self.base(row);
         let mut added = match row.path {

@@ -79,15 +79,18 @@ pub(in crate::config) enum Field {
     Port(fn(&mut Config) -> &mut dyn Wire, fn(&Config) -> bool),
     /// Nothing: a list that must be empty, for this reason.
     EmptyList(&'static str),
-    /// Nothing: a switch that must be off, for this reason.
-    Off(&'static str),
-    /// Nothing: it belongs to a switch that must be off.
-    Ignored,
+    /// Nothing: other programs need it for redirection by eBPF, and here it is not needed, for this reason.
+    Unneeded(&'static str),
 }
 
 impl Row {
     pub(in crate::config) fn in_documents(&self) -> bool {
         self.show != Show::Hidden
+    }
+
+    /// Whether it is about redirection by eBPF, which is for hosts and single network namespaces, and not for pods.
+    pub(in crate::config) fn is_of_ebpf(&self) -> bool {
+        self.path.starts_with("ebpf.")
     }
 
     /// The value as a document has it, unless it is left out.
@@ -124,13 +127,14 @@ macro_rules! rows {
     (@field Value $($path:ident).+) => { Field::Value(|config| &mut config.$($path).+) };
     (@field Port $($path:ident).+, $used:expr) => { Field::Port(|config| &mut config.$($path).+, $used) };
     (@field EmptyList $reason:expr) => { Field::EmptyList($reason) };
-    (@field Off $reason:expr) => { Field::Off($reason) };
-    (@field Ignored by $reason:literal) => { Field::Ignored };
+    (@field Unneeded $reason:expr) => { Field::Unneeded($reason) };
 }
 
 const NO_UIDS: &str = "no value, since the uid of the sender of an inbound packet is not known; \
                        leave the key out, or use excludePorts or excludePortsForIPs";
-const NO_EBPF: &str = "false: the eBPF engine is not part of this version; remove it, or use the iptables engine";
+const NO_ADDRESS: &str = "inbound connections are found as sockets, whatever address they are for";
+const NO_SOURCE: &str = "the programs are part of kumatp";
+const NO_INTERFACE: &str = "inbound connections are found as sockets, whatever interface they come in by";
 
 // Path; environment variable without its prefix; flag; when it is written; what it sets.
 rows! {
@@ -188,13 +192,13 @@ rows! {
     "iptablesExecutables.ip6tables-restore" - - Changed Value(iptables_executables.v6.restore);
 
     // Of kumactl 2.9; its successors have dropped them.
-    "ebpf.enabled" "EBPF_ENABLED" "--ebpf-enabled" Changed Off(NO_EBPF);
-    "ebpf.instanceIP" "EBPF_INSTANCE_IP" "--ebpf-instance-ip" Changed Ignored(by "ebpf.enabled");
-    "ebpf.instanceIPEnvVarName" "EBPF_INSTANCE_IP_ENV_VAR_NAME" - Changed Ignored(by "ebpf.enabled");
-    "ebpf.bpffsPath" "EBPF_BPFFS_PATH" "--ebpf-bpffs-path" Changed Ignored(by "ebpf.enabled");
-    "ebpf.cgroupPath" "EBPF_CGROUP_PATH" "--ebpf-cgroup-path" Changed Ignored(by "ebpf.enabled");
-    "ebpf.programsSourcePath" "EBPF_PROGRAMS_SOURCE_PATH" "--ebpf-programs-source-path" Changed Ignored(by "ebpf.enabled");
-    "ebpf.tcAttachIface" "EBPF_TC_ATTACH_IFACE" "--ebpf-tc-attach-iface" Changed Ignored(by "ebpf.enabled");
+    "ebpf.enabled" "EBPF_ENABLED" "--ebpf-enabled" Changed Value(ebpf.enabled);
+    "ebpf.bpffsPath" "EBPF_BPFFS_PATH" "--ebpf-bpffs-path" Changed Value(ebpf.bpffs);
+    "ebpf.cgroupPath" "EBPF_CGROUP_PATH" "--ebpf-cgroup-path" Changed Value(ebpf.cgroup);
+    "ebpf.instanceIP" "EBPF_INSTANCE_IP" "--ebpf-instance-ip" Changed Unneeded(NO_ADDRESS);
+    "ebpf.instanceIPEnvVarName" "EBPF_INSTANCE_IP_ENV_VAR_NAME" - Changed Unneeded(NO_ADDRESS);
+    "ebpf.programsSourcePath" "EBPF_PROGRAMS_SOURCE_PATH" "--ebpf-programs-source-path" Changed Unneeded(NO_SOURCE);
+    "ebpf.tcAttachIface" "EBPF_TC_ATTACH_IFACE" "--ebpf-tc-attach-iface" Changed Unneeded(NO_INTERFACE);
 }
 
 fn inbound_used(config: &Config) -> bool {

@@ -350,13 +350,12 @@ impl Draft {
                     .collect::<Vec<_>>();
                 if refused.is_empty() { Ok(()) } else { Err(refused) }
             }
-            Field::Off(_) if empty => return,
-            Field::Off(reason) => match switch(node, source) {
-                Ok(false) => Ok(()),
-                Ok(true) => Err(vec![InvalidValue::new(node.quoted(), reason).into()]),
-                Err(error) => Err(vec![error.into()]),
-            },
-            Field::Ignored => return,
+            Field::Unneeded(_) => {
+                if !node.says_nothing() {
+                    self.origins.insert(row.path, path);
+                }
+                return;
+            }
         };
         match result {
             Ok(()) => {
@@ -418,6 +417,7 @@ impl Draft {
         if !self.problems.is_empty() {
             return Err(Error::Config(self.problems));
         }
+        self.unneeded();
         let incomplete = self.config.iptables_executables.incomplete();
         if !incomplete.is_empty() {
             self.notes.push(Note::warning(
@@ -426,6 +426,18 @@ impl Draft {
             ));
         }
         Ok((self.config, self.notes))
+    }
+
+    /// Says what other programs need for what is asked for, and this one does not.
+    fn unneeded(&mut self) {
+        if !self.config.ebpf.enabled {
+            return;
+        }
+        for row in ROWS {
+            if let (Field::Unneeded(reason), Some(path)) = (row.field, self.origins.get(row.path)) {
+                self.notes.push(Note::warning(path, format!("not needed, since {reason}")));
+            }
+        }
     }
 
     /// The four chains must have four names.

@@ -29,6 +29,17 @@ impl Node {
         }
     }
 
+    /// Whether it is none, or an empty text, list or mapping.
+    pub(super) fn says_nothing(&self) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Text(text) => text.trim().is_empty(),
+            Self::List(items) => items.is_empty(),
+            Self::Map(entries) => entries.is_empty(),
+            _ => false,
+        }
+    }
+
     /// The value as a message quotes it; long lists and mappings are cut.
     pub(in crate::config) fn quoted(&self) -> String {
         let mut text = String::new();

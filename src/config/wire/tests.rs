@@ -501,16 +501,49 @@ fn programs() {
 
 #[test]
 fn the_old_ebpf_mode() {
-    assert_eq!(
-        problem(r#"{"ebpf": {"enabled": true, "bpffsPath": "/sys/fs/bpf"}}"#),
-        ("ebpf.enabled".into(), "true".into())
-    );
-    assert!(env(&[("EBPF_ENABLED", "true")]).unwrap_err().to_string().contains("iptables engine"));
+    let config =
+        json(r#"{"ebpf": {"enabled": true, "bpffsPath": "/mnt/bpf", "cgroupPath": "/sys/fs/cgroup/workload"}}"#);
+    assert!(config.ebpf.enabled);
+    assert_eq!(config.ebpf.bpffs.as_deref(), Some("/mnt/bpf".as_ref()));
+    assert_eq!(config.ebpf.cgroup.as_deref(), Some("/sys/fs/cgroup/workload".as_ref()));
+    assert_eq!(Config::parse(&config.to_json(), Format::Json).unwrap(), config);
+    let (config, notes_of_env) =
+        env(&[("EBPF_ENABLED", "true"), ("EBPF_BPFFS_PATH", "/a"), ("EBPF_CGROUP_PATH", " ")]).unwrap();
     assert!(
-        notes(r#"{"ebpf": {"enabled": false, "instanceIP": "1.1.1.1", "tcAttachIface": [], "cgroupPath": 1}}"#)
-            .is_empty()
+        config.ebpf.enabled && config.ebpf.bpffs.is_some() && config.ebpf.cgroup.is_none() && notes_of_env.is_empty()
     );
-    assert!(env(&[("EBPF_ENABLED", "false"), ("EBPF_INSTANCE_IP", "x")]).unwrap().1.is_empty());
+    assert!(flags(&[("--ebpf-enabled", "true")]).unwrap().0.ebpf.enabled);
+    assert_eq!(problem(r#"{"ebpf": {"enabled": "maybe"}}"#), ("ebpf.enabled".into(), "maybe".into()));
+    assert_eq!(problem(r#"{"ebpf": {"cgroupPath": ["/a"]}}"#).0, "ebpf.cgroupPath");
+}
+
+#[test]
+fn what_other_programs_need_for_ebpf_is_noted_once_each() {
+    let document = r#"{"ebpf": {"enabled": true, "instanceIP": "10.0.0.1", "instanceIPEnvVarName": "IP",
+        "programsSourcePath": "/tmp/kuma-ebpf", "tcAttachIface": "eth0"}}"#;
+    let notes_of_document = notes(document);
+    assert_eq!(notes_of_document.len(), 4, "{notes_of_document:?}");
+    for (note, key) in
+        notes_of_document.iter().zip(["instanceIP", "instanceIPEnvVarName", "programsSourcePath", "tcAttachIface"])
+    {
+        assert!(note.starts_with(&format!("ebpf.{key}: not needed, since ")), "{note}");
+    }
+    // Said by the source that counts.
+    let mut layers = Layers::new();
+    layers.document("", document, Format::Json);
+    layers.environment([(format!("{PREFIX}EBPF_INSTANCE_IP"), "10.0.0.2".to_owned())]);
+    layers.flag("--ebpf-tc-attach-iface", "eth1");
+    let said = texts(&layers.finish().unwrap().1);
+    assert_eq!(said.len(), 4, "{said:?}");
+    assert!(said[0].starts_with("KUMA_TRANSPARENT_PROXY_EBPF_INSTANCE_IP: "), "{said:?}");
+    assert!(said[3].starts_with("--ebpf-tc-attach-iface: "), "{said:?}");
+    // Nothing to say where the mode is off, or nothing is said.
+    for quiet in [
+        r#"{"ebpf": {"enabled": false, "instanceIP": "1.1.1.1", "tcAttachIface": "eth0", "cgroupPath": "/a"}}"#,
+        r#"{"ebpf": {"enabled": true, "instanceIP": "", "tcAttachIface": [], "programsSourcePath": null}}"#,
+    ] {
+        assert!(notes(quiet).is_empty(), "{quiet}");
+    }
 }
 
 #[test]

@@ -158,7 +158,7 @@ impl Iptables {
         }
         let removed = leftovers.run(&mut report).and_then(|()| netlink::remove_tables(&mut report));
         #[cfg(feature = "ebpf")]
-        let removed = removed.and_then(|()| super::ebpf::remove_programs(&mut report));
+        let removed = removed.and_then(|()| super::ebpf::remove_programs(&plan.config, &mut report));
         if v6.is_none() {
             memory.remove_address(&mut report)?;
         }

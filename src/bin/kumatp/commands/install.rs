@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use clap::ArgMatches;
-use kumatp::config::{Config, Layers};
-use kumatp::engine::{EngineName, Report, Status, replace_all, resolv_backup, state, uninstall_all};
+use kumatp::config::Config;
+use kumatp::engine::{EngineName, Report, Status, ebpf, replace_all, resolv_backup, state, uninstall_all};
 use kumatp::model::{Note, Plan};
 use kumatp::{Error, firewalld, policy, render};
 
 use super::{DIRECT_XML, direct_xml, print, tell, warn};
 use crate::host::Target;
-use crate::{Failure, input, pod};
+use crate::{Failure, flags, input, pod};
 
 pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
     let (config, notes) = input::config(matches)?;
@@ -45,9 +45,10 @@ pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
         })?;
     }
     let families = if plan.v6.is_some() { "IPv4 and IPv6" } else { "IPv4" };
+    let what = if target.engine == EngineName::Ebpf { "programs" } else { "rules" };
     let done = match reports.iter().any(|report| report.changed) {
         true => format!("transparent proxy installed for {families}"),
-        false => format!("unchanged: these rules for {families} were in force"),
+        false => format!("unchanged: these {what} for {families} were in force"),
     };
     tell(&reports, config.verbose, &done)
 }
@@ -72,7 +73,10 @@ fn target(matches: &ArgMatches, config: &Config) -> Result<Target, Failure> {
         true => EngineName::Iptables,
         false => EngineName::Netlink,
     };
-    let target = Target::of(matches, usual)?;
+    let target = Target::for_config(matches, config, usual)?;
+    for remark in flags::remarks(matches, target.engine == EngineName::Ebpf) {
+        eprintln!("note: {remark}");
+    }
     if config.store_firewalld && target.engine == EngineName::Netlink {
         return Err(Failure::Usage(
             "--store-firewalld: firewalld stores rules of iptables only; leave it out, or use --engine iptables".into(),
@@ -81,10 +85,10 @@ fn target(matches: &ArgMatches, config: &Config) -> Result<Target, Failure> {
     if config.store_firewalld && !target.asked && !config.dry_run {
         eprintln!("note: --store-firewalld selects the engine iptables, whose rules firewalld can load again");
     }
-    if target.engine == EngineName::Netlink {
+    if target.engine != EngineName::Iptables {
         let of_programs = ["wait", "wait-interval", "max-retries", "sleep-between-retries", "iptables-executables"];
         for flag in of_programs.into_iter().filter(|flag| matches.contains_id(flag)) {
-            eprintln!("note: --{flag}: not needed, since the engine netlink runs no programs");
+            eprintln!("note: --{flag}: not needed, since the engine {} runs no other program", target.engine);
         }
     }
     Ok(target)
@@ -92,10 +96,20 @@ fn target(matches: &ArgMatches, config: &Config) -> Result<Target, Failure> {
 
 /// Prints the rules: as kumactl does, or for the engine that was asked for by name.
 fn dry_run(target: &Target, plan: &Plan) -> Result<(), Failure> {
-    if target.engine == EngineName::Netlink {
-        print(&render::nft::plan(plan))?;
-        match target.netlink()?.check(plan) {
-            Ok(()) => eprintln!("checked: the kernel would take these rules"),
+    let checked = match target.engine {
+        EngineName::Netlink => {
+            print(&render::nft::plan(plan))?;
+            Some(("rules", target.netlink()?.check(plan)))
+        }
+        EngineName::Ebpf => {
+            print(&ebpf::preview(plan)?)?;
+            Some(("programs", target.ebpf()?.check(plan)))
+        }
+        _ => None,
+    };
+    if let Some((what, checked)) = checked {
+        match checked {
+            Ok(()) => eprintln!("checked: the kernel would take these {what}"),
             Err(error @ Error::Permission { .. }) => eprintln!("not checked: {error}"),
             Err(error) => return Err(error.into()),
         }
@@ -112,15 +126,14 @@ fn dry_run(target: &Target, plan: &Plan) -> Result<(), Failure> {
 pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
     input::no_other_words(matches)?;
     let on = |name: &str| matches.get_one::<String>(name).is_some_and(|value| value == "true");
-    if on("ebpf-enabled") {
-        return Err(Failure::Usage("--ebpf-enabled: the eBPF engine is not part of this version; leave it out".into()));
-    }
-    // Of the configuration, only which programs to use and how to wait for them matters here.
-    let mut layers = Layers::new();
-    layers.environment(input::environment());
-    let (mut config, _) = layers.finish()?;
+    // Of the configuration, only which programs to use, how to wait for them, and where eBPF programs are matters here.
+    let mut config = input::of_engines(matches)?;
     (config.dry_run, config.verbose) = (on("dry-run"), on("verbose"));
-    let target = Target::of(matches, EngineName::Netlink)?;
+    let mut target = Target::of(matches, EngineName::Netlink)?;
+    // A variable that asks for the engine does not keep the rules of others in force.
+    if matches.contains_id("ebpf-enabled") && config.ebpf.enabled {
+        target = Target::for_config(matches, &config, EngineName::Ebpf)?;
+    }
     let mut reports = match target.asked {
         true => {
             if !config.dry_run {

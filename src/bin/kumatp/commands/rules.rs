@@ -1,7 +1,7 @@
 //! Rules as text, and text as other text.
 
 use clap::ArgMatches;
-use kumatp::engine::EngineName;
+use kumatp::engine::{EngineName, ebpf};
 use kumatp::net::{Family, V4, V6};
 use kumatp::{Error, firewalld, policy, render, save};
 
@@ -15,6 +15,7 @@ pub(crate) fn render(matches: &ArgMatches) -> Result<(), Failure> {
     config.dry_run = true;
     let format = matches.get_one::<String>("format").map_or("iptables", String::as_str);
     let usual = if format == "nft" { EngineName::Netlink } else { EngineName::Iptables };
+    let usual = if format == "ebpf" { EngineName::Ebpf } else { usual };
     let target = Target::with(usual, matches);
     let facts = target.facts(&config, &*target.engine()?)?;
     let plan = policy::plan(&config, &facts)?;
@@ -25,6 +26,7 @@ pub(crate) fn render(matches: &ArgMatches) -> Result<(), Failure> {
         "firewalld" => render::firewalld::plan(&plan),
         "mermaid" => render::mermaid::plan(&plan),
         "dot" => render::dot::plan(&plan),
+        "ebpf" => ebpf::preview(&plan)?,
         _ => render::iptables::plan(&plan),
     })
 }

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use kumatp::engine::{EngineName, State, Status, state};
+use kumatp::config::Config;
+use kumatp::engine::ebpf::Programs;
+use kumatp::engine::{EngineName, State, Status, state_with};
 use kumatp::policy;
 
 use super::{print, print_json, warn};
@@ -19,22 +21,26 @@ const ABSENT: u8 = 4;
 const UNCOMPARED: u8 = 5;
 
 pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
-    let target = Target::with(EngineName::Netlink, matches);
+    let mut target = Target::with(EngineName::Netlink, matches);
     let compared = matches.contains_id("config") || pod::is_given(matches);
+    let engines: Config;
     let plan = match compared {
         false => {
             input::no_other_words(matches)?;
+            engines = input::of_engines(matches)?;
             None
         }
         true => {
             let (config, notes) = input::config(matches)?;
             warn(&notes, config.verbose);
+            target = Target::for_config(matches, &config, EngineName::Netlink)?;
             let plan = policy::plan(&config, &target.facts(&config, &*target.engine()?)?)?;
             warn(&plan.notes, config.verbose);
+            engines = config;
             Some(plan)
         }
     };
-    let found = state(plan.as_ref(), target.namespace()?.as_ref())?;
+    let found = state_with(&engines, plan.as_ref(), target.namespace()?.as_ref())?;
     match matches.get_flag("json") {
         true => print_json(&found)?,
         false => {
@@ -65,9 +71,24 @@ fn describe(state: &State) -> String {
             Status::Uncompared { reason } => writeln!(text, "installed: {what}; not compared: {reason}"),
             _ => writeln!(text, "current: {what}"),
         };
+        if let Some(programs) = &installation.programs {
+            describe_programs(programs, &mut text);
+        }
     }
     if state.installations.len() > 1 {
         text.push_str("drifted: several engines have rules; install again, or uninstall\n");
     }
     text
+}
+
+/// The programs, what they are attached to, and what they have counted.
+fn describe_programs(programs: &Programs, text: &mut String) {
+    // Writing to a text cannot fail.
+    let _ = writeln!(text, "  generation {} in {}", programs.generation, programs.dir.display());
+    for one in &programs.attached {
+        let _ = writeln!(text, "  {}: program {}, link {}, at {}", one.hook, one.program, one.link, one.target);
+    }
+    for (name, count) in &programs.counters {
+        let _ = writeln!(text, "  {}: {count}", name.replace('_', " "));
+    }
 }

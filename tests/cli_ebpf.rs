@@ -1,0 +1,231 @@
+//! The command with the engine ebpf: what it prints, and in namespaces of their own what it does.
+#![cfg(all(feature = "cli", target_os = "linux"))]
+#![expect(unsafe_code, reason = "namespaces are entered between fork and exec")]
+
+#[path = "common/command.rs"]
+#[expect(dead_code, reason = "not all of it is about this engine")]
+mod command;
+#[path = "common/netns.rs"]
+mod netns;
+
+use std::fs;
+
+use self::command::{kumatp, refused, text, with_variables};
+use self::netns::{isolated, run, skipped};
+
+/// A dry run for IPv4, of which nothing depends on this machine, whatever becomes of the check.
+fn preview(args: &[&str], stdin: &str) -> (String, String) {
+    let mut all = vec!["install", "transparent-proxy", "--dry-run", "--ip-family-mode=ipv4", "--kuma-dp-user=5678"];
+    all.extend(args);
+    let output = kumatp(&all, stdin);
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_dry_run_prints_what_would_be_attached_and_told() {
+    let (stdout, _) =
+        preview(&["--ebpf-enabled", "--ebpf-bpffs-path=/mnt/bpf", "--ebpf-cgroup-path=/sys/fs/cgroup/a"], "");
+    for part in ["/mnt/bpf/kumatp/", "at the cgroup /sys/fs/cgroup/a: ", "cgroup/connect4", "sk_lookup", "port 15001"] {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
+    let same = "ebpf: {enabled: true, bpffsPath: /mnt/bpf, cgroupPath: /sys/fs/cgroup/a}";
+    assert_eq!(preview(&["--config=-"], same).0, stdout);
+    let engine = ["--engine=ebpf", "--ebpf-bpffs-path=/mnt/bpf", "--ebpf-cgroup-path=/sys/fs/cgroup/a"];
+    assert_eq!(preview(&engine, "").0, stdout);
+    // What is asked for by name counts more than a file.
+    assert!(preview(&["--config=-", "--engine=iptables"], same).0.contains("-j REDIRECT --to-ports 15001"));
+    let args = ["render", "--format=ebpf", "--ip-family-mode=ipv4", "--kuma-dp-user=5678", "--config=-"];
+    assert_eq!(text(&kumatp(&args, same).stdout), stdout);
+}
+
+#[test]
+fn what_only_kumactl_needs_is_noted() {
+    let (_, said) = preview(
+        &[
+            "--ebpf-enabled",
+            "--ebpf-instance-ip=10.0.0.1",
+            "--ebpf-tc-attach-iface=eth0",
+            "--ebpf-programs-source-path=/tmp/kuma-ebpf",
+            "--experimental-transparent-proxy-engine",
+        ],
+        "",
+    );
+    for flag in ["--ebpf-instance-ip", "--ebpf-tc-attach-iface", "--ebpf-programs-source-path"] {
+        assert_eq!(said.matches(&format!("warning: {flag}: not needed, since ")).count(), 1, "{flag}: {said}");
+    }
+    assert_eq!(said.matches("--experimental-transparent-proxy-engine: not needed").count(), 1, "{said}");
+    // Without the engine, they have no effect; with the mode switched off, that is no news.
+    let (rules, said) = preview(&["--ebpf-cgroup-path=/x", "--ebpf-instance-ip=10.0.0.1"], "");
+    assert!(rules.contains("-j REDIRECT --to-ports 15001"), "{rules}");
+    for flag in ["--ebpf-cgroup-path", "--ebpf-instance-ip"] {
+        assert!(said.contains(&format!("note: {flag}: has no effect without --ebpf-enabled")), "{said}");
+    }
+    let (_, said) = preview(&["--ebpf-enabled=false", "--ebpf-instance-ip=10.0.0.1"], "");
+    assert!(!said.contains("ebpf"), "{said}");
+}
+
+#[test]
+fn what_the_engine_cannot_do_is_refused_by_the_key() {
+    for (flag, key) in [
+        ("--vnet=docker0:172.17.0.0/16", "redirect.vnet.networks"),
+        ("--iptables-logs", "log.enabled"),
+        ("--drop-invalid-packets", "dropInvalidPackets"),
+        ("--store-firewalld", "storeFirewalld"),
+    ] {
+        let args = ["install", "--dry-run", "--ebpf-enabled", "--kuma-dp-user=0", "--ip-family-mode=ipv4", flag];
+        refused(1, &args, "", &[key, "by the engine ebpf", "iptables"]);
+    }
+}
+
+#[test]
+fn packets_are_explained_by_sockets() {
+    let args = |packet: &'static str| {
+        let mut all = vec!["explain"];
+        all.extend(packet.split(' '));
+        all.extend(["--engine=ebpf", "--kuma-dp-user=5678"]);
+        let output = kumatp(&all, "");
+        (output.status.code(), text(&output.stdout).replace('\n', " ") + &text(&output.stderr))
+    };
+    let (status, said) = args("tcp 10.1.2.3:443 --uid 1000 --expect redirected:15001");
+    assert!(status == Some(0) && said.contains("Nothing is translated"), "{said}");
+    let (_, said) = args("forwarded tcp 10.1.2.3:443 --in-interface docker0");
+    assert!(said.contains("what is forwarded meets no socket of this host"), "{said}");
+    // Two files, each with its own engine.
+    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli-ebpf");
+    fs::create_dir_all(&dir).unwrap();
+    let path = |name: &str| dir.join(name).display().to_string();
+    fs::write(path("rules.yaml"), "kumaDPUser: '5678'\n").unwrap();
+    fs::write(path("programs.yaml"), "kumaDPUser: '5678'\nebpf: {enabled: true}\n").unwrap();
+    let output = kumatp(&["diff", &path("rules.yaml"), &path("programs.yaml"), "--engine=ebpf"], "");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    let output = kumatp(&["diff", &path("rules.yaml"), &path("programs.yaml")], "");
+    let said = text(&output.stdout);
+    assert!(output.status.code() == Some(3) && said.contains("forwarded tcp 10.1.2.3:"), "{said}");
+}
+
+/// A cgroup and an empty directory for a bpffs, and the variables that say so to each command.
+struct Ground {
+    cgroup: String,
+    variables: [(&'static str, String); 3],
+}
+
+impl Ground {
+    fn new() -> Option<Self> {
+        let (all, bpffs) = ("/run/kumatp-cgroups", "/run/kumatp-bpffs");
+        for dir in [all, bpffs] {
+            fs::create_dir(dir).unwrap();
+        }
+        let mounted = std::process::Command::new("mount").args(["-t", "cgroup2", "none", all]).output();
+        if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
+            skipped(&format!("cgroup2 cannot be mounted: {mounted:?}"));
+            return None;
+        }
+        let cgroup = format!("{all}/kumatp-cli-{}", std::process::id());
+        fs::create_dir(&cgroup).unwrap();
+        let name = |end: &str| -> &'static str { Box::leak(format!("KUMA_TRANSPARENT_PROXY_{end}").into_boxed_str()) };
+        let variables = [
+            (name("EBPF_BPFFS_PATH"), bpffs.to_owned()),
+            (name("EBPF_CGROUP_PATH"), cgroup.clone()),
+            (name("KUMA_DP_USER"), "5678".to_owned()),
+        ];
+        Some(Self { cgroup, variables })
+    }
+
+    fn kumatp(&self, line: &str, stdin: &str) -> (Option<i32>, String, String) {
+        let args: Vec<_> = line.split(' ').collect();
+        let variables: Vec<_> = self.variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let output = with_variables(&args, stdin, &variables);
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// One that succeeds; what it prints.
+    fn done(&self, line: &str) -> String {
+        let (status, stdout, stderr) = self.kumatp(line, "");
+        assert_eq!(status, Some(0), "{line}: {stdout}{stderr}");
+        stdout
+    }
+
+    /// The engines that the state names.
+    fn engines(&self) -> Vec<String> {
+        let (_, stdout, _) = self.kumatp("status --json", "");
+        let state: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        let list = state["installations"].as_array().unwrap();
+        list.iter().map(|one| one["engine"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.cgroup);
+    }
+}
+
+#[test]
+fn installed_looked_at_and_removed() {
+    isolated(|| {
+        let Some(ground) = Ground::new() else { return };
+        assert_eq!(ground.kumatp("status", "").0, Some(4));
+        let said = ground.done("install transparent-proxy --ebpf-enabled --verbose");
+        assert!(said.contains("installed the eBPF programs\n"), "{said}");
+        assert!(ground.done("install --engine ebpf").contains("unchanged: these programs for "));
+        let said = ground.done("status");
+        assert!(said.starts_with("current: installed by ebpf for IPv4"), "{said}");
+        for part in ["generation 1 in /run/kumatp-bpffs/kumatp/", "cgroup/connect4: program ", "outbound redirected: 0"]
+        {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let state: serde_json::Value = serde_json::from_str(&ground.done("status --json")).unwrap();
+        let programs = &state["installations"][0]["programs"];
+        assert_eq!(programs["attached"].as_array().unwrap().len(), 11, "{programs}");
+        assert!(programs["attached"].as_array().unwrap().iter().all(|one| one["program"].as_u64() > Some(0)));
+        assert_eq!(programs["counters"]["inbound_redirected"], 0, "{programs}");
+        // Compared with a configuration.
+        assert_eq!(ground.kumatp("status --config=-", "ebpf: {enabled: true}").0, Some(0));
+        let other = "{ebpf: {enabled: true}, redirect: {inbound: {excludePorts: [22]}}}";
+        let (status, said, _) = ground.kumatp("status --config=-", other);
+        assert!(status == Some(3) && said.contains("another configuration"), "{said}");
+        // Neither rules nor a comparison with them tell what the programs do.
+        let (status, said, _) = ground.kumatp("explain tcp 10.1.2.3:443 --live", "");
+        assert!(status == Some(0) || status == Some(6), "{said}");
+        let said = ground.done("uninstall --dry-run");
+        assert!(said.contains("would remove the eBPF programs\n") && said.contains("nothing was changed"), "{said}");
+        assert_eq!(ground.engines(), ["ebpf"]);
+        assert!(ground.done("uninstall --ebpf-enabled").contains("transparent proxy removed"));
+        assert_eq!(ground.kumatp("status", "").0, Some(4));
+        assert!(fs::read_dir("/run/kumatp-bpffs").unwrap().next().is_none(), "the bpffs is gone");
+        assert!(ground.done("uninstall").contains("no transparent proxy is installed"));
+    });
+}
+
+#[test]
+fn engines_take_each_others_place() {
+    isolated(|| {
+        let Some(ground) = Ground::new() else { return };
+        let address = || run("ip", &["-6", "addr", "show", "dev", "lo"]).contains("inet6 ::6/128");
+        run("ip", &["link", "add", "eth0", "type", "veth", "peer", "name", "eth1"]);
+        run("ip", &["link", "set", "eth0", "up"]);
+        run("ip", &["link", "set", "eth1", "up"]);
+        run("ip", &["addr", "add", "2001:db8::1/64", "dev", "eth0", "nodad"]);
+        for engine in ["netlink", "ebpf", "iptables", "ebpf", "netlink"] {
+            assert!(ground.done(&format!("install --engine {engine}")).contains("installed for IPv4 and IPv6"));
+            assert_eq!(ground.engines(), [engine]);
+            assert!(address(), "{engine}");
+        }
+        ground.done("install --ebpf-enabled");
+        // Without an engine, everything goes.
+        assert!(ground.done("uninstall").contains("transparent proxy removed"));
+        assert!(ground.engines().is_empty() && !address());
+    });
+}
+
+#[test]
+fn what_is_in_the_way_is_said() {
+    isolated(|| {
+        let Some(ground) = Ground::new() else { return };
+        let (status, _, said) = ground.kumatp("install --ebpf-enabled --ebpf-cgroup-path=/proc", "");
+        assert!(status == Some(1) && said.contains("/proc") && said.contains("--ebpf-cgroup-path"), "{said}");
+        let (status, _, said) = ground.kumatp("install --ebpf-enabled --ebpf-bpffs-path=/proc", "");
+        assert!(status == Some(1) && said.contains("/proc") && said.contains("--ebpf-bpffs-path"), "{said}");
+        assert!(ground.engines().is_empty());
+    });
+}
