@@ -919,6 +919,60 @@ kumatp_status kumatp_resolv_conf_restore(const char *etc,
                                          struct kumatp_error **err);
 
 /**
+ * Says what becomes of connections and queries with all the rules that are in force in a network namespace, ours and those of
+ * others: of their first packet, and of the answer to it. Nothing is sent, and nothing changes.
+ *
+ * Our tables of nf_tables are read from the kernel; what is in tables of iptables, its programs list, which are run only if
+ * there are some. Other tables of nf_tables are not looked into. Where the answer depends on rules that are there and could not
+ * be read, or on a part of a rule that is not known here, the "end" of a "verdict" is "undecided".
+ *
+ * The result is a JSON document: "answers", which is for one packet an object, and for a list a list of objects in the
+ * same order, each as kumatp_plan_explain() has it; and "notes", what is not known of the rules, as kumatp_config_notes() has
+ * them.
+ *
+ * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
+ * @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if a packet is not valid; KUMATP_E_PERMISSION if the caller may not
+ *         look; KUMATP_E_OS; KUMATP_E_UNSUPPORTED if this build of the library reads no host
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_installed_explain(int32_t netns_fd,
+                                       const char *packets,
+                                       size_t len,
+                                       struct kumatp_text **out,
+                                       struct kumatp_error **err);
+
+/**
+ * Says what applying a plan in a network namespace would change: between the rules that are installed there, by any version of
+ * this library, of kumatp or of kumactl, and those of the plan. Nothing changes.
+ *
+ * The rules of others are not compared.
+ *
+ * The result is a JSON document: "diff", as kumatp_plan_diff() has it from what is installed to the plan; "engine", which has
+ * installed what there is ("netlink" or "iptables"; "netlink" if there is nothing), and as which the rules of the plan are
+ * written; and "notes", what could not be read, as kumatp_config_notes() has them.
+ *
+ * @param plan  lent
+ * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
+ * @param[out] out  the difference; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_PERMISSION if the caller may not look; KUMATP_E_OS; KUMATP_E_UNSUPPORTED if
+ *         this build of the library reads no host
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_installed_diff(const struct kumatp_plan *plan,
+                                    int32_t netns_fd,
+                                    struct kumatp_text **out,
+                                    struct kumatp_error **err);
+
+/**
  * Looks at what is installed in a network namespace, by any engine, and how it compares with a plan. Changes nothing.
  *
  * Without a plan, what is in nf_tables is compared with what was installed, which is noted there. Comparing rules of
@@ -1066,7 +1120,10 @@ kumatp_status kumatp_firewalld_unstore(const char *path,
  *
  * KUMATP_SYNTAX_NFT is a script for "nft -f" that puts the rules into our own tables; KUMATP_SYNTAX_FIREWALLD is a whole
  * direct.xml; KUMATP_SYNTAX_JSON has the members "ipv4" and "ipv6", as far as the text has them, each with "tables":
- * objects with "name", "chains" and "rules".
+ * objects with "name", "chains" and "rules". A rule has "chain", "placement" ("append", or an object whose member "insert" is a
+ * place from 1), "spec" (its text), and either "rule" or "unknown" (what is not known here) and "parts": "matches", the conditions,
+ * of which those with the "match" "unknown" have "text"; "target", such as "drop", "jump", "goto" (both with "chain"), "unknown" (with
+ * "name" and "text") or "none"; and "goesOn", whether it is certain that the packet goes on to the next rule unchanged.
  *
  * @param text  the rules, lent; at most KUMATP_MAX_TEXT bytes
  * @param len  their length in bytes, or KUMATP_NUL_TERMINATED
@@ -1084,6 +1141,56 @@ kumatp_status kumatp_save_translate(const char *text,
                                     uint32_t syntax,
                                     struct kumatp_text **out,
                                     struct kumatp_error **err);
+
+/**
+ * Says what would become of connections and queries with the rules of iptables-save text in force, whoever wrote them, without
+ * a kernel: of their first packet, and of the answer to it.
+ *
+ * A rule with a part that is not known here is judged by what is known of it; where that is not enough, the "end" of a
+ * "verdict" is "undecided".
+ *
+ * @param text  the rules, as kumatp_save_translate() takes them, lent; at most KUMATP_MAX_TEXT bytes
+ * @param text_len  their length in bytes, or KUMATP_NUL_TERMINATED
+ * @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
+ * @param packets_len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  what becomes of them, as kumatp_plan_explain() has it; the caller's, for kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the text is not of the syntax, or if packets are not valid or of
+ *         a family that the text has nothing of
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_save_explain(const char *text,
+                                  size_t text_len,
+                                  const char *packets,
+                                  size_t packets_len,
+                                  struct kumatp_text **out,
+                                  struct kumatp_error **err);
+
+/**
+ * Says what would be different if a plan's rules were in force in the place of those in iptables-save text, and whose
+ * traffic it concerns.
+ *
+ * The rules of the text that count are those of any version of this library, of kumatp and of kumactl; the rules of others are
+ * not compared. A family that the text has nothing of has no rules, so give what iptables-save and ip6tables-save print.
+ *
+ * @param plan  the plan, with its rules as KUMATP_ENGINE_IPTABLES installs them, lent
+ * @param text  the rules, as kumatp_save_translate() takes them, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  their length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  the difference, as kumatp_plan_diff() has it from the text to the plan; the caller's, for
+ *         kumatp_text_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the text is not of the syntax
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_save_diff(const struct kumatp_plan *plan,
+                               const char *text,
+                               size_t len,
+                               struct kumatp_text **out,
+                               struct kumatp_error **err);
 
 #ifdef __cplusplus
 }  // extern "C"

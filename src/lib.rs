@@ -50,10 +50,13 @@
 //! | `host` | yes | probing and changing a Linux host |
 //! | `ebpf` | | the engine that steers sockets by eBPF programs |
 //! | `firewalld` | | reading and merging firewalld's `direct.xml` |
+//! | `cni` | | the CNI plugin `kumatp-cni` |
 //! | `cli` | | the command `kumatp` |
 //!
 //! A feature adds; it never changes what is there.
 
+#[cfg(all(feature = "cni", target_os = "linux"))]
+pub mod cni;
 pub mod config;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 mod ebpf;

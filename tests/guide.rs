@@ -1,11 +1,12 @@
-//! The guides and the README say what the code does. `KUMATP_BLESS=1` rewrites the table of keys,
+//! The guides and the README say what the code does. `KUMATP_BLESS=1` rewrites the tables,
 //! the README's picture and the quoted files.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use kumatp::Config;
-use kumatp::config::Key;
+use kumatp::config::kubernetes::{Annotation, Variable};
+use kumatp::config::{Key, Profile};
 
 /// The value that a key has in the default configuration, as JSON.
 fn default_of(path: &str) -> String {
@@ -53,6 +54,37 @@ fn the_table_of_keys_is_complete() {
     let written = std::fs::read_to_string(&path).unwrap();
     assert!(written == expected, "the table of keys is stale: run KUMATP_BLESS=1 cargo test --test guide");
     assert!(written.contains("`--exclude-outbound-ports-for-gids`"));
+}
+
+#[test]
+fn the_tables_of_kubernetes_are_complete() {
+    let key = |key: Option<&str>| key.map(|key| format!("`{key}`")).unwrap_or_default();
+    let mut annotations = String::new();
+    for annotation in Annotation::all() {
+        let profile = if annotation.is_read_in(Profile::Kuma3) { "" } else { "2.9" };
+        // No links.
+        let (name, expected) = (annotation.name(), annotation.expected().replace('[', "\\["));
+        writeln!(annotations, "| `{name}` | {profile} | {} | {expected} |", key(annotation.key())).unwrap();
+    }
+    let mut variables = String::new();
+    for variable in Variable::all() {
+        let default = Some(variable.default_value()).filter(|default| !default.is_empty());
+        writeln!(variables, "| `{}` | {} | {} |", variable.name(), key(variable.key()), key(default)).unwrap();
+    }
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide/kubernetes.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut expected = text.clone();
+    for (heading, table) in [("|---|---|---|---|\n", &annotations), ("|---|---|---|\n", &variables)] {
+        let heading = format!("|\n{heading}");
+        let (head, rest) = expected.split_once(&heading).unwrap();
+        let tail = &rest[rest.find("\n# ").unwrap()..];
+        expected = format!("{head}{heading}{table}{tail}");
+    }
+    if std::env::var_os("KUMATP_BLESS").is_some() {
+        return std::fs::write(&path, expected).unwrap();
+    }
+    assert!(text == expected, "the tables are stale: run KUMATP_BLESS=1 cargo test --test guide");
 }
 
 #[test]

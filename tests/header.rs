@@ -4,8 +4,20 @@
 use std::path::Path;
 
 /// The sources of the C ABI.
-const SOURCES: [&str; 11] =
-    ["mod", "error", "text", "config", "facts", "plan", "simulate", "engine", "state", "save", "firewalld"];
+const SOURCES: [&str; 12] = [
+    "mod",
+    "error",
+    "text",
+    "config",
+    "facts",
+    "plan",
+    "simulate",
+    "engine",
+    "installed",
+    "state",
+    "save",
+    "firewalld",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -237,6 +237,7 @@ fn rules_by_iptables_are_read_back_with_those_of_others() {
             assert_eq!(listing.v4.ruleset().unwrap().canonical(), plan.v4.canonical());
             assert_eq!(listing.v6.ruleset().unwrap().canonical(), v6.canonical());
             assert!(listing.unread.is_empty() && read.notes.is_empty(), "{read:?}");
+            assert_eq!(read.engine(), Some(EngineName::Iptables));
             if mode == Mode::ALL[0] {
                 agrees("default", &plan, EngineName::Iptables, &read);
                 let diff =
@@ -325,11 +326,21 @@ fn another_namespace_is_read_from_outside() {
         run("ip", &["netns", "add", "pod"], "");
         let path = "/run/netns/pod";
         run("ip", &["netns", "exec", "pod", "nft", "add table inet there"], "");
+        run("ip", &["-n", "pod", "link", "set", "lo", "name", "loop"], "");
         let plan = plan(&Config::default(), &[], false);
         Netlink::in_namespace(Namespace::open(path).unwrap()).apply(&plan).unwrap();
         let read = installed(Some(&Namespace::open(path).unwrap())).unwrap();
         assert_eq!(read.native.len(), 2);
         assert_eq!(read.others, ["inet there"]);
-        assert!(now().native.is_empty());
+        let unknown = read.unknown();
+        assert_eq!(unknown.len(), read.notes.len() + 1);
+        assert_eq!(
+            unknown.last().unwrap().to_string(),
+            "nf_tables: there are tables that were not looked into, and their rules may do otherwise: inet there"
+        );
+        assert_eq!((read.engine(), read.loopback.as_str()), (Some(EngineName::Netlink), "loop"));
+        let here = now();
+        assert_eq!((here.engine(), here.loopback.as_str()), (None, "lo"));
+        assert_eq!(here.unknown(), here.notes);
     });
 }

@@ -24,6 +24,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("netlink", &["error", "net", "model", "config", "nftables"]),
     ("ebpf", &["error", "net", "model", "config"]),
     ("engine", &["error", "net", "model", "config", "facts", "save", "render", "nftables", "netlink", "ebpf"]),
+    ("cni", &["error", "net", "model", "config", "facts", "policy", "netlink", "engine"]),
     (
         "ffi",
         &[

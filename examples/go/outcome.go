@@ -192,7 +192,7 @@ func (p Packet) String() string {
 	return strings.Join(words, " ")
 }
 
-// Diff is what is different between two plans.
+// Diff is what is different between two plans, or what is there and a plan.
 type Diff struct {
 	Removed   []Listed `json:"removed"`   // the rules that only the first plan has
 	Added     []Listed `json:"added"`     // the rules that only the second plan has

@@ -77,6 +77,66 @@ func TestEdges(t *testing.T) {
 	}
 }
 
+func TestSaved(t *testing.T) {
+	plan := newPlan(t)
+	defer plan.Close()
+	rules, err := plan.Render(IptablesRestore, Both)
+	must(t, rules, err)
+	explanations, err := ExplainSaved(rules, "tcp 10.1.2.3:443 uid 7", "inbound tcp [fd00::5]:22")
+	must(t, explanations, err)
+	if got, want := explanations[0].Request.Verdict, (Verdict{End: Redirected, Port: 15001}); got != want {
+		t.Errorf("%v, not %v", got, want)
+	}
+	if explanations[1].Request.Verdict.End != Delivered {
+		t.Errorf("%v", &explanations[1].Request)
+	}
+	same, err := plan.DiffSaved(rules)
+	if must(t, same, err); !same.Empty() {
+		t.Error(&same)
+	}
+	diff, err := plan.DiffSaved(strings.ReplaceAll(rules, "--dport 22 ", "--dport 23 "))
+	if must(t, diff, err); len(diff.Removed) != 2 || diff.Removed[0].Rule != "-p tcp --dport 23 -j RETURN" {
+		t.Error(&diff)
+	}
+
+	var failure *Error
+	_, err = ExplainSaved("*nat\nCOMMIT\n", "icmp 10.1.2.3", "icmpv6 fd00::5")
+	if !errors.As(err, &failure) || failure.Status != ErrConfig || failure.Field != "packets[1]" {
+		t.Error(err)
+	}
+	if _, err = plan.DiffSaved("*nat\n"); !errors.Is(err, ErrConfig) {
+		t.Error(err)
+	}
+}
+
+func TestInstalled(t *testing.T) {
+	plan := newPlan(t)
+	defer plan.Close()
+	netns := newNamespace(t)
+	defer netns.Close()
+	looks := func(end End, differs bool) {
+		t.Helper()
+		answers, err := ExplainInstalled(netns, "tcp 10.1.2.3:443 uid 7", "icmp 10.1.2.3")
+		if must(t, answers, err); len(answers.Answers) != 2 || len(answers.Notes) != 0 {
+			t.Fatalf("%+v", answers)
+		}
+		if got := answers.Answers[0].Request.Verdict.End; got != end {
+			t.Errorf("%v, not %v", got, end)
+		}
+		diff, err := plan.DiffInstalled(netns)
+		if must(t, diff, err); diff.Diff.Empty() == differs || diff.Engine != "netlink" {
+			t.Errorf("%s: %v", diff.Engine, &diff.Diff)
+		}
+	}
+	looks(Delivered, true)
+	report, err := plan.Apply(Netlink, netns)
+	must(t, report, err)
+	looks(Redirected, false)
+	if _, err := ExplainInstalled(netns, "tcp 10.1.2.3"); !errors.Is(err, ErrConfig) {
+		t.Error(err)
+	}
+}
+
 func TestDiff(t *testing.T) {
 	plan := newPlan(t)
 	defer plan.Close()

@@ -1,10 +1,15 @@
 //! What the operator wants: the typed configuration of a transparent proxy.
 //!
 //! A [`Config`] is always valid: each field is a type that can hold nothing else. Text in Kuma's
-//! format becomes a `Config` through [`Config::parse`] or [`Layers`], which report every problem at once.
+//! format becomes a `Config` through [`Config::parse`] or [`Layers`], which report every problem at once; on Kubernetes,
+//! what there is becomes one through [`kubernetes::Sources`].
 
+pub mod dataplane;
 mod exclusion;
 mod executables;
+pub mod kubernetes;
+mod profile;
+mod variables;
 mod wire;
 
 use std::path::PathBuf;
@@ -12,6 +17,8 @@ use std::time::Duration;
 
 pub use exclusion::{GidExclusion, UidExclusion, VirtualNetwork};
 pub use executables::{Executables, FamilyExecutables};
+pub use profile::Profile;
+pub use variables::variables;
 pub use wire::{Format, Key, Layers};
 
 use crate::model::{ChainName, LogLevel};

@@ -1,9 +1,11 @@
 //! The rules that are in force now.
 
+use super::EngineName;
 use super::iptables::{Iptables, Listing, Mode, NftTables};
 use crate::error::Error;
+use crate::facts;
 use crate::model::{Note, TableName};
-use crate::net::FamilyName;
+use crate::net::{FamilyName, InterfaceName};
 use crate::netlink::{Namespace, OtherTable, Socket, Stop};
 use crate::nftables::LiveTable;
 
@@ -19,8 +21,30 @@ pub struct Installed {
     /// The tables of nf_tables that were not looked into, as `nft` calls them: `inet firewalld`. Packets of IP may meet
     /// their rules too.
     pub others: Vec<String>,
+    /// The loopback interface there.
+    pub loopback: InterfaceName,
     /// What could not be looked at.
     pub notes: Vec<Note>,
+}
+
+impl Installed {
+    /// The engine that rules of ours are by; none if there are none. Of rules of both, netlink's come first.
+    pub fn engine(&self) -> Option<EngineName> {
+        match self.native.is_empty() {
+            false => Some(EngineName::Netlink),
+            true => self.iptables.iter().any(Listing::has_ours).then_some(EngineName::Iptables),
+        }
+    }
+
+    /// All that is not known of what is in force: the notes, and a warning about the tables of others.
+    pub fn unknown(&self) -> Vec<Note> {
+        let mut notes = self.notes.clone();
+        if !self.others.is_empty() {
+            let text = "there are tables that were not looked into, and their rules may do otherwise";
+            notes.push(Note::warning("nf_tables", format!("{text}: {}", self.others.join(", "))));
+        }
+        notes
+    }
 }
 
 /// Reads the rules that are in force in the network namespace of the calling thread, or in another one.
@@ -72,7 +96,14 @@ fn installed_here() -> Result<Installed, Error> {
             iptables.push(listing);
         }
     }
-    Ok(Installed { native, iptables, others: others.iter().map(OtherTable::title).collect(), notes })
+    let loopback = match facts::loopback() {
+        Ok((name, _)) => name.as_str().parse().unwrap_or_else(|_| InterfaceName::lo()),
+        Err(error) => {
+            notes.push(Note::info("loopback", format!("taken to be lo: {error}")));
+            InterfaceName::lo()
+        }
+    };
+    Ok(Installed { native, iptables, others: others.iter().map(OtherTable::title).collect(), loopback, notes })
 }
 
 /// Whether a table has a name that iptables-nft gives its tables.

@@ -44,6 +44,7 @@ pub(super) use self::older::legacy_families;
 pub struct Netlink {
     namespace: Option<Namespace>,
     legacy_leftovers_allowed: bool,
+    without_record: bool,
 }
 
 impl Netlink {
@@ -58,6 +59,14 @@ impl Netlink {
     /// gives no other way to them.
     pub fn allow_legacy_leftovers(mut self) -> Self {
         self.legacy_leftovers_allowed = true;
+        self
+    }
+
+    /// Notes nothing down outside of the network namespace, for one that goes with its workload. `::6` on the loopback
+    /// interface then counts as ours where there are IPv6 rules of ours.
+    #[cfg(feature = "cni")]
+    pub(crate) fn without_record(mut self) -> Self {
+        self.without_record = true;
         self
     }
 
@@ -112,6 +121,13 @@ impl Netlink {
         Err(legacy_conflict(problem))
     }
 
+    fn address(&self, report: &mut Report) -> Address {
+        match self.without_record {
+            true => Address::unrecorded(),
+            false => Address::recall(report),
+        }
+    }
+
     fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
         match &self.namespace {
             None => work(),
@@ -135,7 +151,7 @@ impl Engine for Netlink {
     fn apply(&self, plan: &Plan) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
-            let mut address = Address::recall(&mut report);
+            let mut address = self.address(&mut report);
             self.check_legacy(&mut report)?;
             let native = Native::of(plan);
             let mut socket = Socket::open()?;
@@ -164,8 +180,11 @@ impl Engine for Netlink {
     fn uninstall(&self, config: &Config) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
-            let mut address = Address::recall(&mut report);
+            let mut address = self.address(&mut report);
             let mut socket = Socket::open()?;
+            if self.without_record {
+                address.record.loopback_address = socket.dump()?.0.v6.is_some();
+            }
             for what in removal(&mut socket, config.dry_run, &mut report)? {
                 match config.dry_run {
                     true => report.steps.push(format!("would remove {what}")),

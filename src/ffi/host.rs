@@ -3,8 +3,11 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
+use serde_json::json;
+
 use super::error::kumatp_error;
 use super::state::Found;
+use super::text::kumatp_text;
 use crate::config::Config;
 #[cfg(feature = "ebpf")]
 use crate::engine::ebpf::Ebpf;
@@ -13,8 +16,9 @@ use crate::engine::netlink::Netlink;
 use crate::engine::{self, Engine, EngineName, Report, replace_all, resolv_backup, uninstall_all};
 use crate::error::Error;
 use crate::facts::{self, Facts};
-use crate::model::Plan;
+use crate::model::{Note, Plan};
 use crate::policy;
+use crate::simulate::{Packets, Planned, Simulator};
 
 /// The network namespace that a call is about.
 #[derive(Debug)]
@@ -99,6 +103,29 @@ pub(super) fn state(plan: Option<&Plan>) -> Result<Found, Error> {
     let found = engine::state(plan, None)?;
     let json = serde_json::to_value(&found).expect("a state has string keys only");
     Ok(Found { status: found.status, engines: found.installations.iter().map(|one| one.engine).collect(), json })
+}
+
+/// What becomes of the packets by everything that is installed.
+pub(super) fn explain(packets: &Packets) -> Result<kumatp_text, Error> {
+    #[derive(serde::Serialize)]
+    struct Document<A> {
+        notes: Vec<Note>,
+        answers: A,
+    }
+    let installed = engine::installed(None)?;
+    let simulator = Simulator::of_installed(&installed)?;
+    let answers = packets.answers(|packet| simulator.explain(packet));
+    Ok(kumatp_text::json(&Document { notes: installed.unknown(), answers }))
+}
+
+/// What the plan would change of what is installed, in the form of what is installed.
+pub(super) fn diff(plan: &Plan) -> Result<kumatp_text, Error> {
+    let installed = engine::installed(None)?;
+    let engine = installed.engine().unwrap_or(EngineName::Netlink);
+    let planned = Planned::by(engine, plan.clone());
+    let before = Simulator::of_installed_ours(&installed)?;
+    let diff = before.diff(&planned.simulator());
+    Ok(kumatp_text::json(&json!({"notes": installed.notes, "engine": engine, "diff": diff})))
 }
 
 pub(super) fn restore_resolv_conf(etc: &Path) -> Result<Report, Error> {

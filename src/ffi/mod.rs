@@ -30,6 +30,7 @@ mod plan;
 mod simulate;
 
 mod engine;
+mod installed;
 mod state;
 
 mod firewalld;
@@ -40,6 +41,7 @@ pub use self::engine::*;
 pub use self::error::*;
 pub use self::facts::*;
 pub use self::firewalld::*;
+pub use self::installed::*;
 pub use self::plan::*;
 pub use self::save::*;
 pub use self::simulate::*;

@@ -5,11 +5,13 @@ use std::path::Path;
 use super::engine::not_built_in;
 use super::error::kumatp_error;
 use super::state::Found;
+use super::text::kumatp_text;
 use crate::config::Config;
 use crate::engine::{EngineName, Report};
 use crate::error::Error;
 use crate::facts::Facts;
 use crate::model::Plan;
+use crate::simulate::Packets;
 
 fn absent() -> Error {
     not_built_in("reading or changing a host", "host")
@@ -47,6 +49,14 @@ pub(super) fn uninstall(_: &Config, _: Option<EngineName>) -> Result<Vec<Report>
 }
 
 pub(super) fn state(_: Option<&Plan>) -> Result<Found, Error> {
+    Err(absent())
+}
+
+pub(super) fn explain(_: &Packets) -> Result<kumatp_text, Error> {
+    Err(absent())
+}
+
+pub(super) fn diff(_: &Plan) -> Result<kumatp_text, Error> {
     Err(absent())
 }
 

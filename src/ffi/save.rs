@@ -1,14 +1,18 @@
-//! Rules of others: iptables-save and iptables-restore text.
+//! Rules that are text: iptables-save and iptables-restore text, whoever wrote it.
 
 use std::ffi::c_char;
 
-use super::boundary::{ErrorSlot, Out, Text, guard};
+use super::boundary::{ErrorSlot, Handle, Out, Text, guard};
 use super::error::{kumatp_error, kumatp_status};
 use super::firewalld::documents;
-use super::plan::{KUMATP_SYNTAX_FIREWALLD, KUMATP_SYNTAX_JSON, KUMATP_SYNTAX_NFT, unknown_syntax};
+use super::plan::{KUMATP_SYNTAX_FIREWALLD, KUMATP_SYNTAX_JSON, KUMATP_SYNTAX_NFT, kumatp_plan, unknown_syntax};
+use super::simulate;
 use super::text::kumatp_text;
-use crate::error::Error;
-use crate::net::{Family, V4, V6};
+use crate::engine::EngineName;
+use crate::error::{Error, InvalidValue};
+use crate::net::{Family, FamilyName, V4, V6};
+use crate::save::SavedFamilies;
+use crate::simulate::{AnyPacket, Simulator};
 use crate::{render, save};
 
 /// Translates iptables-save or iptables-restore text, whoever wrote it, into another syntax.
@@ -18,7 +22,10 @@ use crate::{render, save};
 ///
 /// KUMATP_SYNTAX_NFT is a script for "nft -f" that puts the rules into our own tables; KUMATP_SYNTAX_FIREWALLD is a whole
 /// direct.xml; KUMATP_SYNTAX_JSON has the members "ipv4" and "ipv6", as far as the text has them, each with "tables":
-/// objects with "name", "chains" and "rules".
+/// objects with "name", "chains" and "rules". A rule has "chain", "placement" ("append", or an object whose member "insert" is a
+/// place from 1), "spec" (its text), and either "rule" or "unknown" (what is not known here) and "parts": "matches", the conditions,
+/// of which those with the "match" "unknown" have "text"; "target", such as "drop", "jump", "goto" (both with "chain"), "unknown" (with
+/// "name" and "text") or "none"; and "goesOn", whether it is certain that the packet goes on to the next rule unchanged.
 ///
 /// @param text  the rules, lent; at most KUMATP_MAX_TEXT bytes
 /// @param len  their length in bytes, or KUMATP_NUL_TERMINATED
@@ -48,6 +55,93 @@ pub unsafe extern "C" fn kumatp_save_translate(
             KUMATP_SYNTAX_JSON => save::to_json(text)?,
             _ => return Err(unknown_syntax(syntax)),
         }));
+        Ok(())
+    })
+}
+
+/// Says what would become of connections and queries with the rules of iptables-save text in force, whoever wrote them, without
+/// a kernel: of their first packet, and of the answer to it.
+///
+/// A rule with a part that is not known here is judged by what is known of it; where that is not enough, the "end" of a
+/// "verdict" is "undecided".
+///
+/// @param text  the rules, as kumatp_save_translate() takes them, lent; at most KUMATP_MAX_TEXT bytes
+/// @param text_len  their length in bytes, or KUMATP_NUL_TERMINATED
+/// @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
+/// @param packets_len  its length in bytes, or KUMATP_NUL_TERMINATED
+/// @param[out] out  what becomes of them, as kumatp_plan_explain() has it; the caller's, for kumatp_text_free()
+/// @param[out] err  may be NULL
+/// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the text is not of the syntax, or if packets are not valid or of
+///         a family that the text has nothing of
+///
+/// Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kumatp_save_explain(
+    text: *const c_char,
+    text_len: usize,
+    packets: *const c_char,
+    packets_len: usize,
+    out: *mut *mut kumatp_text,
+    err: *mut *mut kumatp_error,
+) -> kumatp_status {
+    // SAFETY: as the preamble asks.
+    let (text, packets) = unsafe { (Text::new("text", text, text_len), Text::new("packets", packets, packets_len)) };
+    // SAFETY: as the preamble asks.
+    let (out, err) = unsafe { (Out::new("out", out), ErrorSlot::new(err)) };
+    guard(err, || {
+        let (out, text, packets) = (out.check()?, text.utf8()?, simulate::read(packets)?);
+        let saved = SavedFamilies::parse(text)?;
+        let simulator = Simulator::of_saved(saved.v4.as_ref(), saved.v6.as_ref())?;
+        packets.check(|packet| known(&saved, packet))?;
+        out.give(kumatp_text::json(&packets.answers(|packet| simulator.explain(packet))));
+        Ok(())
+    })
+}
+
+/// Without any rules of a family, all that can be said is that nobody has given them.
+fn known(saved: &SavedFamilies, packet: &AnyPacket) -> Result<(), InvalidValue> {
+    let (other, program) = match packet.family() {
+        family if saved.has(family) => return Ok(()),
+        FamilyName::V4 => (FamilyName::V6, "iptables-save"),
+        FamilyName::V6 => (FamilyName::V4, "ip6tables-save"),
+    };
+    let expected = format!("a packet of {other}, or in the text what {program} prints as well");
+    Err(InvalidValue::new(packet.to_string(), expected))
+}
+
+/// Says what would be different if a plan's rules were in force in the place of those in iptables-save text, and whose
+/// traffic it concerns.
+///
+/// The rules of the text that count are those of any version of this library, of kumatp and of kumactl; the rules of others are
+/// not compared. A family that the text has nothing of has no rules, so give what iptables-save and ip6tables-save print.
+///
+/// @param plan  the plan, with its rules as KUMATP_ENGINE_IPTABLES installs them, lent
+/// @param text  the rules, as kumatp_save_translate() takes them, lent; at most KUMATP_MAX_TEXT bytes
+/// @param len  their length in bytes, or KUMATP_NUL_TERMINATED
+/// @param[out] out  the difference, as kumatp_plan_diff() has it from the text to the plan; the caller's, for
+///         kumatp_text_free()
+/// @param[out] err  may be NULL
+/// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the text is not of the syntax
+///
+/// Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kumatp_save_diff(
+    plan: *const kumatp_plan,
+    text: *const c_char,
+    len: usize,
+    out: *mut *mut kumatp_text,
+    err: *mut *mut kumatp_error,
+) -> kumatp_status {
+    // SAFETY: as the preamble asks.
+    let (plan, text) = unsafe { (Handle::new("plan", plan), Text::new("text", text, len)) };
+    // SAFETY: as the preamble asks.
+    let (out, err) = unsafe { (Out::new("out", out), ErrorSlot::new(err)) };
+    guard(err, || {
+        let (out, plan, saved) = (out.check()?, &plan.get()?.plan, SavedFamilies::parse(text.utf8()?)?);
+        let before = Simulator::of_saved_ours(saved.v4.as_ref(), saved.v6.as_ref())?;
+        out.give(kumatp_text::json(&before.diff(&Simulator::of(plan, EngineName::Iptables))));
         Ok(())
     })
 }

@@ -108,8 +108,12 @@ pub unsafe extern "C" fn kumatp_plan_explain(
 
 /// What is said of each packet of a document.
 fn answers<T: Serialize>(packets: Text<'_>, say: impl Fn(&AnyPacket) -> T) -> Result<kumatp_text, kumatp_error> {
-    let packets: Packets = packets.utf8()?.parse()?;
-    Ok(kumatp_text::json(&packets.answers(say)))
+    Ok(kumatp_text::json(&read(packets)?.answers(say)))
+}
+
+/// A document of packets.
+pub(super) fn read(packets: Text<'_>) -> Result<Packets, kumatp_error> {
+    Ok(packets.utf8()?.parse()?)
 }
 
 /// Writes the packets that a plan's rules tell apart, as a JSON document: for each rule packets that it is for, and

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::boundary::{ErrorSlot, NUL_TERMINATED, guard};
 use super::*;
 
+mod rules;
 mod simulate;
 
 /// What a call gave: the handle, or the status with the parts of the error.
@@ -167,6 +168,16 @@ fn every_pointer_is_checked() {
             ("plan", &|e| kumatp_plan_check(null(), KUMATP_ENGINE_NETLINK, -1, 0, e)),
             ("out", &|e| kumatp_state_read(plan, -1, 0, null_mut(), e)),
             ("state", &|e| kumatp_state_to_json(null(), &mut null_mut(), e)),
+            ("out", &|e| kumatp_installed_explain(-1, text, len, no_text, e)),
+            ("packets", &|e| kumatp_installed_explain(-1, null(), 1, &mut null_mut(), e)),
+            ("out", &|e| kumatp_installed_diff(plan, -1, no_text, e)),
+            ("plan", &|e| kumatp_installed_diff(null(), -1, &mut null_mut(), e)),
+            ("out", &|e| kumatp_save_explain(text, len, text, len, no_text, e)),
+            ("text", &|e| kumatp_save_explain(null(), 1, text, len, &mut null_mut(), e)),
+            ("packets", &|e| kumatp_save_explain(text, len, null(), 1, &mut null_mut(), e)),
+            ("out", &|e| kumatp_save_diff(plan, text, len, no_text, e)),
+            ("plan", &|e| kumatp_save_diff(null(), text, len, &mut null_mut(), e)),
+            ("text", &|e| kumatp_save_diff(plan, null(), 1, &mut null_mut(), e)),
             ("out", &|e| kumatp_save_translate(text, len, KUMATP_SYNTAX_NFT, no_text, e)),
             ("out", &|e| kumatp_firewalld_merge(plan, text, 0, no_text, e)),
             ("plan", &|e| kumatp_firewalld_merge(null(), text, 0, &mut null_mut(), e)),
@@ -513,6 +524,8 @@ fn without_a_host_every_function_that_needs_one_says_so() {
             kumatp_plan_apply(plan, engine, -1, 0, &mut null_mut(), null_mut()),
             kumatp_uninstall(null(), engine, -1, 0, &mut null_mut(), null_mut()),
             kumatp_state_read(plan, -1, 0, &mut null_mut(), null_mut()),
+            kumatp_installed_explain(-1, c"icmp 10.1.2.3".as_ptr(), NUL_TERMINATED, &mut null_mut(), null_mut()),
+            kumatp_installed_diff(plan, -1, &mut null_mut(), null_mut()),
             kumatp_resolv_conf_restore(null(), 0, &mut null_mut(), null_mut()),
         ] {
             assert_eq!(status, KUMATP_E_UNSUPPORTED);

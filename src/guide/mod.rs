@@ -1,7 +1,12 @@
-//! Guides: what the rules are for, how names of the mesh are resolved, every configuration key, and how rules are tested.
+//! Guides: what the rules are for, what is read on Kubernetes, how names of the mesh are resolved, every configuration key,
+//! and how rules are tested.
 
 pub mod configuration {
     #![doc = include_str!("configuration.md")]
+}
+
+pub mod kubernetes {
+    #![doc = include_str!("kubernetes.md")]
 }
 
 pub mod names {

@@ -31,6 +31,15 @@ impl Namespace {
         Self { fd, name: "the given file descriptor".to_owned() }
     }
 
+    /// The same namespace once more.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if no more files can be open.
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        let fd = self.fd.try_clone().map_err(|error| Error::io(format!("open {} again", self.name), &error))?;
+        Ok(Self { fd, name: self.name.clone() })
+    }
+
     /// Does something in the namespace, on a thread of its own: the caller's thread stays where it is.
     ///
     /// # Errors

@@ -135,10 +135,12 @@ impl<F: Family> DnsCapture<F> {
             })?;
             let servers: Vec<_> = resolvers.of::<F>().map(Cidr::bare).collect();
             if servers.is_empty() {
-                notes.push(Note::warning(
-                    "redirect.dns.enabled",
-                    format!("{} DNS is not redirected: {} names no {0} server", F::NAME, resolvers.path.display()),
-                ));
+                let why = match resolvers.path.as_os_str().is_empty() {
+                    true => format!("no {} server was given", F::NAME),
+                    false => format!("{} names no {} server", resolvers.path.display(), F::NAME),
+                };
+                let text = format!("{} DNS is not redirected: {why}", F::NAME);
+                notes.push(Note::warning("redirect.dns.enabled", text));
                 return Ok(off);
             }
             Queries::To(servers)

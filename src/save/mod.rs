@@ -3,6 +3,7 @@
 //!
 //! What the model cannot say is not guessed at: such a rule is [`Unknown`], with its text.
 
+mod both;
 mod json;
 mod order;
 mod parts;
@@ -11,6 +12,7 @@ mod text;
 pub(crate) mod tokens;
 mod write;
 
+pub use both::SavedFamilies;
 pub use json::to_json;
 pub use parts::{CtStates, PartialMatch, PartialTarget, Parts};
 pub use text::{Families, families, parse};

@@ -302,8 +302,47 @@ fn json_names_what_is_not_known() {
                     "matches": [{ "match": "destination", "net": "fd00::/8", "negated": false }],
                     "target": "return",
                 } },
-                { "chain": "OUTPUT", "placement": { "insert": 1 }, "spec": "-j SNAT", "unknown": "'-j SNAT'" },
+                { "chain": "OUTPUT", "placement": { "insert": 1 }, "spec": "-j SNAT", "unknown": "'-j SNAT'", "parts": {
+                    "matches": [], "target": "unknown", "name": "SNAT", "text": "", "goesOn": false,
+                } },
             ],
         }] } })
     );
+}
+
+#[test]
+fn json_has_the_parts_of_what_is_not_known() {
+    for (spec, parts) in [
+        (
+            "-d 10.0.0.0/8 -p icmp -m set --match-set x dst -g X",
+            serde_json::json!({ "matches": [
+                { "match": "destination", "net": "10.0.0.0/8", "negated": false },
+                { "match": "protocol", "number": 1, "negated": false },
+                { "match": "unknown", "text": "-m set --match-set x dst" },
+            ], "target": "goto", "chain": "X", "goesOn": false }),
+        ),
+        (
+            "-p tcp -m conntrack ! --ctstate RELATED,ESTABLISHED -j RETURN",
+            serde_json::json!({ "matches": [
+                { "match": "transport", "protocol": "tcp" },
+                { "match": "ctStates", "states": ["established", "related"], "negated": true },
+            ], "target": "return", "goesOn": false }),
+        ),
+        (
+            "-j MARK --set-mark 1",
+            serde_json::json!({
+                "matches": [], "target": "unknown", "name": "MARK", "text": "--set-mark 1", "goesOn": true,
+            }),
+        ),
+        (
+            "-m set --match-set x dst",
+            serde_json::json!({
+                "matches": [{ "match": "unknown", "text": "-m set --match-set x dst" }], "target": "none", "goesOn": true,
+            }),
+        ),
+    ] {
+        let json = to_json(&format!("*nat\n-A OUTPUT {spec}\nCOMMIT\n")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json.pointer("/ipv4/tables/0/rules/0/parts"), Some(&parts), "{spec}");
+    }
 }

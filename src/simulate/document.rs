@@ -49,6 +49,46 @@ impl Packets {
     pub fn answers<T: Serialize>(&self, answer: impl Fn(&AnyPacket) -> T) -> impl Serialize {
         Answers { packets: self, answer }
     }
+
+    /// Looks whether something can be said of every packet.
+    ///
+    /// # Errors
+    /// [`Error::Config`], which names each packet that is refused by its place: `packet`, or `packets[1]` of a list.
+    ///
+    /// ```
+    /// use kumatp::error::InvalidValue;
+    /// use kumatp::net::FamilyName;
+    /// use kumatp::simulate::Packets;
+    ///
+    /// let packets: Packets = r#"["icmp 10.1.2.3", "icmpv6 fd00::5"]"#.parse()?;
+    /// let error = packets.check(|packet| match packet.family() {
+    ///     FamilyName::V4 => Ok(()),
+    ///     FamilyName::V6 => Err(InvalidValue::new("fd00::5", "an address of IPv4")),
+    /// });
+    /// assert_eq!(error.unwrap_err().to_string(), "packets[1]: 'fd00::5' is not valid: expected an address of IPv4");
+    /// # Ok::<(), kumatp::Error>(())
+    /// ```
+    pub fn check(&self, check: impl Fn(&AnyPacket) -> Result<(), InvalidValue>) -> Result<(), Error> {
+        let problems: Vec<Problem> = match self {
+            Self::One(packet) => check(packet).map_err(|error| error.at(ONE)).err().into_iter().collect(),
+            Self::Many(packets) => {
+                let check = |(index, packet)| check(packet).map_err(|error| error.at(place(index))).err();
+                packets.iter().enumerate().filter_map(check).take(ENOUGH).collect()
+            }
+        };
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Config(problems)),
+        }
+    }
+}
+
+/// What the packet is called if it is the only one.
+const ONE: &str = "packet";
+
+/// What a packet of a list is called.
+fn place(index: usize) -> String {
+    format!("packets[{index}]")
 }
 
 struct Answers<'p, F> {
@@ -71,7 +111,7 @@ impl FromStr for Packets {
 
     fn from_str(document: &str) -> Result<Self, Error> {
         if !document.trim_start().starts_with(['[', '{', '"']) {
-            let packet = document.parse().map_err(|error: InvalidValue| error.at("packet"))?;
+            let packet = document.parse().map_err(|error: InvalidValue| error.at(ONE))?;
             return Ok(Self::One(packet));
         }
         let mut deserializer = serde_json::Deserializer::from_str(document);
@@ -99,7 +139,7 @@ struct Found {
 
 impl Found {
     fn one(item: Item) -> Self {
-        match item.packet("packet") {
+        match item.packet(ONE) {
             Ok(packet) => Self { packets: Packets::One(packet), problems: Vec::new() },
             Err(problem) => Self { packets: Packets::Many(Vec::new()), problems: vec![problem] },
         }
@@ -129,7 +169,7 @@ impl<'de> Deserialize<'de> for Found {
                 let (mut packets, mut problems) = (Vec::new(), Vec::new());
                 let mut index = 0;
                 while let Some(item) = list.next_element::<Item>()? {
-                    match item.packet(&format!("packets[{index}]")) {
+                    match item.packet(&place(index)) {
                         Ok(packet) if problems.is_empty() => packets.push(packet),
                         Err(problem) if problems.len() < ENOUGH => problems.push(problem),
                         Ok(_) | Err(_) => {}

@@ -43,7 +43,7 @@ impl<'r> Simulator<'r> {
         };
         let mut listings: Vec<&Listing> = installed.iptables.iter().collect();
         let [v4, v6] = in_order(&listings)?;
-        let mut simulator = Self::new(v4, Some(v6));
+        let mut simulator = Self::new(v4, Some(v6)).with_loopback(installed.loopback.clone());
         if listings.len() > 1 {
             // The chains of both have the same priorities; which are called first depends on which came last.
             listings.reverse();

@@ -41,6 +41,7 @@ mod live;
 mod native;
 mod outcome;
 mod packet;
+mod planned;
 mod program;
 mod saved;
 mod text;
@@ -52,6 +53,7 @@ pub use expect::{Expectation, Matched};
 pub use explain::{Arrival, Explanation, Reply};
 pub use outcome::{Effect, LogLine, Outcome, Step, Verdict};
 pub use packet::{AnyPacket, Direction, IpProtocol, Packet, Socket, Tracking};
+pub use planned::Planned;
 
 use crate::engine::EngineName;
 use crate::error::Error;
@@ -78,17 +80,20 @@ pub struct Simulator<'r> {
 impl<'r> Simulator<'r> {
     /// The rules of a plan, as this engine makes them work. A family that the plan leaves out has no rules.
     pub fn of(plan: &'r Plan, engine: EngineName) -> Self {
+        Self::new(Program::of(&plan.v4, engine), plan.v6.as_ref().map(|v6| Program::of(v6, engine))).knowing(plan)
+    }
+
+    /// With what a plan tells besides its rules.
+    fn knowing(mut self, plan: &Plan) -> Self {
         let redirect = &plan.config.redirect;
-        let mut simulator =
-            Self::new(Program::of(&plan.v4, engine), plan.v6.as_ref().map(|v6| Program::of(v6, engine)));
-        simulator.sidecar = plan.sidecar_uid;
-        simulator.loopback = plan.loopback.as_str().parse().unwrap_or(simulator.loopback);
-        simulator.listeners = vec![
+        self.sidecar = plan.sidecar_uid;
+        self.loopback = plan.loopback.as_str().parse().unwrap_or(self.loopback);
+        self.listeners = vec![
             (redirect.outbound.port, "the outbound listener of the sidecar"),
             (redirect.inbound.port, "the inbound listener of the sidecar"),
             (redirect.dns.port, "the DNS listener of the sidecar"),
         ];
-        simulator
+        self
     }
 
     /// The rules of one family, as this engine makes them work. The other family has none.

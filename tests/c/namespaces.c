@@ -70,14 +70,40 @@ static void state(const struct job *job, uint32_t kind, uint32_t engines)
     kumatp_state_free(state);
 }
 
+/* What packets meet, and what the plan would change. */
+static void packets(const struct job *job, const char *end, const char *engine, int differs)
+{
+    kumatp_text *text = NULL;
+    kumatp_error *error = NULL;
+    char words[64];
+    expect(kumatp_installed_explain(job->netns_fd, "tcp 10.1.2.3:443 uid 1000", KUMATP_NUL_TERMINATED, &text, &error), error);
+    snprintf(words, sizeof words, "\"end\": \"%s\"", end);
+    if (strstr(kumatp_text_data(text), words) == NULL || strstr(kumatp_text_data(text), "\"notes\": []") == NULL) {
+        fprintf(stderr, "not a word of %s in: %s\n", words, kumatp_text_data(text));
+        exit(1);
+    }
+    kumatp_text_free(text);
+    expect(kumatp_installed_diff(job->plan, job->netns_fd, &text, &error), error);
+    snprintf(words, sizeof words, "\"engine\": \"%s\"", engine);
+    if (strstr(kumatp_text_data(text), words) == NULL || (strstr(kumatp_text_data(text), "\"traffic\": []") == NULL) != differs) {
+        fprintf(stderr, "not by %s, or not what differs: %s\n", engine, kumatp_text_data(text));
+        exit(1);
+    }
+    kumatp_text_free(text);
+}
+
 static void *work(void *argument)
 {
     const struct job *job = (const struct job *)argument;
     int netlink = job->engine == KUMATP_ENGINE_NETLINK;
     for (int round = 0; round < 2; round++) {
         state(job, KUMATP_STATE_ABSENT, 0);
+        if (round == 0)
+            packets(job, "delivered", "netlink", 1);
         apply(job, 1);
         state(job, KUMATP_STATE_CURRENT, job->engine);
+        if (round == 0)
+            packets(job, "redirected", netlink ? "netlink" : "iptables", 0);
         apply(job, !netlink);
         state(job, KUMATP_STATE_CURRENT, job->engine);
         uninstall(job, 1);
@@ -123,6 +149,7 @@ int main(void)
     apply(&job, 1);
     job.plan = other;
     state(&job, KUMATP_STATE_DRIFTED, KUMATP_ENGINE_NETLINK);
+    packets(&job, "redirected", "netlink", 1);
     kumatp_text *report = NULL;
     kumatp_error *error = NULL;
     expect(kumatp_uninstall(NULL, KUMATP_ENGINE_ALL, job.netns_fd, KUMATP_UNINSTALL_DRY_RUN, &report, &error), error);

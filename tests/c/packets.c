@@ -93,6 +93,37 @@ static void large(const kumatp_plan *plan, size_t size)
     free(document);
 }
 
+/* Rules that are text, of a plan and of nobody. */
+static void saved(const kumatp_plan *plan, const kumatp_plan *other, int cheap)
+{
+    static const char *const both = "[\"tcp 10.1.2.3:443 uid 1000\", \"inbound tcp [fd00::5]:80\"]";
+    kumatp_error *error = NULL;
+    kumatp_text *rules = NULL;
+    kumatp_text *text = NULL;
+
+    CHECK(kumatp_plan_render(plan, KUMATP_SYNTAX_IPTABLES, KUMATP_FAMILY_ALL, 0, &rules, NULL) == KUMATP_OK);
+    CHECK(kumatp_save_explain(kumatp_text_data(rules), kumatp_text_len(rules), both, KUMATP_NUL_TERMINATED, &text, NULL) == KUMATP_OK);
+    has(text, "\"port\": 15001", "\"port\": 15006");
+    CHECK(kumatp_save_diff(plan, kumatp_text_data(rules), KUMATP_NUL_TERMINATED, &text, NULL) == KUMATP_OK);
+    has(text, "\"removed\": []", "\"traffic\": []");
+    if (cheap) {
+        CHECK(kumatp_save_diff(other, kumatp_text_data(rules), kumatp_text_len(rules), &text, NULL) == KUMATP_OK);
+        has(text, "\"rule\": \"-p tcp --dport 22 -j RETURN\"", "\"traffic\": [");
+    }
+    kumatp_text_free(rules);
+
+    CHECK(kumatp_save_explain("*nat\nCOMMIT\n", KUMATP_NUL_TERMINATED, both, KUMATP_NUL_TERMINATED, &text, &error) == KUMATP_E_CONFIG);
+    CHECK(strcmp(kumatp_error_field(error), "packets[1]") == 0);
+    CHECK(strstr(kumatp_error_message(error), "ip6tables-save") != NULL);
+    kumatp_error_free(error);
+    error = NULL;
+    CHECK(kumatp_save_diff(plan, "-A OUTPUT", 9, &text, &error) == KUMATP_E_CONFIG);
+    CHECK(strcmp(kumatp_error_field(error), "line 1") == 0);
+    kumatp_error_free(error);
+    CHECK(kumatp_save_translate("*nat\n-A OUTPUT -j SNAT\nCOMMIT\n", KUMATP_NUL_TERMINATED, KUMATP_SYNTAX_JSON, &text, NULL) == KUMATP_OK);
+    has(text, "\"parts\": {", "\"name\": \"SNAT\"");
+}
+
 void packets(const kumatp_plan *plan, const kumatp_plan *other, size_t size)
 {
     kumatp_text *text = NULL;
@@ -121,6 +152,7 @@ void packets(const kumatp_plan *plan, const kumatp_plan *other, size_t size)
     CHECK(strcmp(kumatp_text_data(text), "[]\n") == 0);
     kumatp_text_free(text);
 
+    saved(plan, other, cheap);
     wrong(plan, "", "packet", "tcp 10.1.2.3:443");
     wrong(plan, "tcp 10.1.2.3:70000", "packet", "'70000'");
     wrong(plan, "[\"icmp 10.1.2.3\", {\"protocol\": \"tcp\", \"uid\": -1}]", "packets[1].uid", "'-1'");

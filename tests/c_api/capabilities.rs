@@ -8,8 +8,8 @@ use crate::library::root;
 const MODULES: [&str; 8] = ["config", "engine", "facts", "firewalld", "policy", "render", "save", "simulate"];
 
 /// Types that documents and numbers carry; what `kumatp_plan_apply` is made of (`netlink`); what `KUMATP_SYNTAX_NATIVE`
-/// shows (`nftables`); pages.
-const OTHERS: [&str; 7] = ["error", "ffi", "guide", "model", "net", "netlink", "nftables"];
+/// shows (`nftables`); pages; what is a program of its own (`cni`).
+const OTHERS: [&str; 8] = ["cni", "error", "ffi", "guide", "model", "net", "netlink", "nftables"];
 
 /// What takes the place of an engine behind the Rust trait, in tests of Rust programs. C has no such place.
 const OF_RUST_ONLY: &str = "src/engine/fake.rs";
@@ -50,6 +50,9 @@ const TABLE: &[(&str, Reached)] = &[
     ("engine::Netlink::allow_legacy_leftovers", In("kumatp_plan_apply")),
     ("engine::Netlink::check", By("kumatp_plan_check")),
     ("engine::Netlink::left_to_iptables", In("kumatp_plan_apply")),
+    ("engine::Installed::engine", In("kumatp_installed_diff")),
+    ("engine::Installed::unknown", In("kumatp_installed_explain")),
+    ("engine::installed", By("kumatp_installed_explain")),
     ("engine::state", By("kumatp_state_read")),
     ("engine::replace_all", In("kumatp_plan_apply")),
     ("engine::uninstall_all", By("kumatp_uninstall")),
@@ -84,10 +87,16 @@ const TABLE: &[(&str, Reached)] = &[
     ("render::removal", By("kumatp_nft_removal")),
     ("render::rule", In("kumatp_plan_render")),
     ("render::ruleset", By("kumatp_plan_render")),
+    ("save::PartialTarget::goes_on", In("kumatp_save_translate")),
     ("save::Saved::ruleset", In("kumatp_save_translate")),
     ("save::Saved::table", In("kumatp_save_translate")),
+    ("save::SavedFamilies::add", In("kumatp_save_explain")),
+    ("save::SavedFamilies::has", In("kumatp_save_explain")),
+    ("save::SavedFamilies::parse", In("kumatp_save_explain")),
     ("save::SavedRule::comment", In("kumatp_save_translate")),
+    ("save::SavedRule::parts", In("kumatp_save_translate")),
     ("save::SavedRule::target", In("kumatp_save_translate")),
+    ("save::SavedTable::in_effect", In("kumatp_save_explain")),
     ("save::families", In("kumatp_save_translate")),
     ("save::parse", By("kumatp_save_translate")),
     ("save::to_json", By("kumatp_save_translate")),
@@ -119,15 +128,22 @@ const TABLE: &[(&str, Reached)] = &[
     ("simulate::Packet::tracked", In("kumatp_plan_simulate")),
     ("simulate::Packet::without_socket", In("kumatp_plan_simulate")),
     ("simulate::Packets::answers", In("kumatp_plan_simulate")),
+    ("simulate::Packets::check", In("kumatp_save_explain")),
+    ("simulate::Planned::by", In("kumatp_installed_diff")),
+    ("simulate::Planned::simulator", In("kumatp_installed_diff")),
     ("simulate::Simulator::diff", By("kumatp_plan_diff")),
     ("simulate::Simulator::edges", By("kumatp_plan_edges")),
     ("simulate::Simulator::expect", In("kumatp_plan_explain")),
     ("simulate::Simulator::expect_packet", In("kumatp_plan_explain")),
     ("simulate::Simulator::explain", By("kumatp_plan_explain")),
     ("simulate::Simulator::of", In("kumatp_plan_simulate")),
+    ("simulate::Simulator::of_installed", By("kumatp_installed_explain")),
+    ("simulate::Simulator::of_installed_ours", By("kumatp_installed_diff")),
     ("simulate::Simulator::of_native", In("kumatp_plan_simulate")),
     ("simulate::Simulator::of_native_table", In("kumatp_plan_simulate")),
     ("simulate::Simulator::of_ruleset", In("kumatp_plan_simulate")),
+    ("simulate::Simulator::of_saved", By("kumatp_save_explain")),
+    ("simulate::Simulator::of_saved_ours", By("kumatp_save_diff")),
     ("simulate::Simulator::run", By("kumatp_plan_simulate")),
     ("simulate::Simulator::send", In("kumatp_plan_simulate")),
     ("simulate::Simulator::with_loopback", In("kumatp_plan_simulate")),

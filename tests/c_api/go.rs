@@ -72,7 +72,15 @@ fn the_tests_of_the_module() {
         let mut command = Command::new(&tests);
         command.arg("-test.v").env("GODEBUG", "cgocheck=1").env("GOGC", "1").env("LD_LIBRARY_PATH", &library.dir);
         let said = succeed(&mut command);
-        for name in ["TestNamespaces", "TestGoroutines", "TestSimulate", "TestRules", "TestChange"] {
+        for name in [
+            "TestNamespaces",
+            "TestGoroutines",
+            "TestSimulate",
+            "TestSaved",
+            "TestInstalled",
+            "TestRules",
+            "TestChange",
+        ] {
             assert!(said.contains(&format!("--- PASS: {name}")), "{name}: {said}");
         }
         succeed(go.command(&module()).args(["test", "-c", "-race", "-o"]).arg(&tests).arg("./kumatptest"));

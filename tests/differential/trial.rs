@@ -9,6 +9,7 @@ use arbitrary::Unstructured;
 use kumatp::engine::EngineName;
 use kumatp::model::Plan;
 use kumatp::net::InterfaceName;
+use kumatp::nftables::Native;
 use kumatp::render::iptables;
 use kumatp::simulate::{Direction, Explanation, Simulator};
 use kumatp::{Config, Facts, policy};
@@ -71,6 +72,18 @@ impl Trial {
         // Whatever the facts say of its name.
         Simulator::of(&self.plan, engine).with_loopback(InterfaceName::lo()).explain(&shot.packet)
     }
+
+    /// The native form must give the same answers to all of its packets.
+    fn check_lowering(&self) {
+        let native = Native::of(&self.plan);
+        let by_native = Simulator::of_native(&native).with_loopback(InterfaceName::lo());
+        let by_plan = Simulator::of(&self.plan, EngineName::Netlink).with_loopback(InterfaceName::lo());
+        for shot in &self.shots {
+            let (expected, got) = (by_plan.run(&shot.packet), by_native.run(&shot.packet));
+            let same = (&expected.verdict, expected.zone, &expected.log) == (&got.verdict, got.zone, &got.log);
+            assert!(same, "{}: {}\nplan:   {expected}\nnative: {got}", self.name, shot.packet);
+        }
+    }
 }
 
 /// Bytes that follow from a seed (SplitMix64, Steele, Lea, Flood 2014).
@@ -112,6 +125,9 @@ impl Bench<'_> {
             panic!("{}, {:?}: {error}\n{}", trial.name, self.backend, iptables::plan(&trial.plan));
         });
         self.ground.forget().expect("connection tracking can be emptied");
+        if self.backend.is_native() {
+            trial.check_lowering();
+        }
         let explanations: Vec<_> = trial.shots.iter().map(|shot| trial.simulate(self.backend, shot)).collect();
         let complaints =
             |number: usize, seen: &Sightings| compare::complaints(&trial.shots[number], &explanations[number], seen);

@@ -1,8 +1,11 @@
 //! What each command does.
 
+mod config;
+mod dataplane;
 mod diff;
 mod explain;
 mod install;
+mod reachable;
 mod rules;
 mod state;
 
@@ -14,9 +17,12 @@ use kumatp::config::{Format, Layers};
 use kumatp::engine::Report;
 use kumatp::model::{Note, Severity};
 
+pub(crate) use self::config::config;
+pub(crate) use self::dataplane::dataplane;
 pub(crate) use self::diff::diff;
 pub(crate) use self::explain::explain;
 pub(crate) use self::install::{install, uninstall};
+pub(crate) use self::reachable::reachable;
 pub(crate) use self::rules::{render, translate};
 pub(crate) use self::state::status;
 use crate::{Failure, input};

@@ -259,7 +259,7 @@ pub(crate) fn apply(matches: &ArgMatches, layers: &mut Layers) -> Result<(), Str
 
 /// The first flag that was given and makes a configuration.
 pub(crate) fn given(matches: &ArgMatches) -> Option<&'static str> {
-    let names = ["config", "config-file", OLD_USER].into_iter().chain(FLAGS.iter().map(|flag| flag.name));
+    let names = ["config", "config-file", "pod", OLD_USER].into_iter().chain(FLAGS.iter().map(|flag| flag.name));
     names.chain(EBPF.iter().copied()).find(|name| values(matches, name).next().is_some())
 }
 
@@ -270,5 +270,6 @@ fn truthy(value: &str) -> bool {
 }
 
 fn values<'a>(matches: &'a ArgMatches, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
-    matches.get_many::<String>(name).into_iter().flatten().map(String::as_str)
+    // Not every command takes a pod.
+    matches.try_get_many::<String>(name).ok().flatten().into_iter().flatten().map(String::as_str)
 }

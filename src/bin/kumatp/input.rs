@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ArgMatches;
-use kumatp::Error;
 use kumatp::config::{Config, Format, Layers};
+use kumatp::error::InvalidValue;
 use kumatp::model::Note;
+use kumatp::{Error, policy};
 
-use crate::{Failure, flags};
+use crate::{Failure, flags, pod};
 
-/// The configuration from files, environment and flags, and what to say about it.
+/// The configuration from files or a pod, environment and flags, and what to say about it.
 pub(crate) fn config(matches: &ArgMatches) -> Result<(Config, Vec<Note>), Failure> {
     no_other_words(matches)?;
     layered(matches, None)
@@ -24,6 +25,10 @@ pub(crate) fn layered(matches: &ArgMatches, above: Option<&str>) -> Result<(Conf
         // Of several documents, messages name the one that they are about.
         layers.document("no file", "", Format::Yaml);
     }
+    let pod = pod::given(matches)?;
+    if let Some(resolved) = &pod {
+        layers.document("pod", &resolved.config.to_yaml(), Format::Yaml);
+    }
     for value in flags::config_files(matches) {
         for path in split(value) {
             layers.document(path, &read(path)?, Format::Yaml);
@@ -34,7 +39,43 @@ pub(crate) fn layered(matches: &ArgMatches, above: Option<&str>) -> Result<(Conf
     }
     layers.environment(environment());
     flags::apply(matches, &mut layers).map_err(Failure::Usage)?;
-    Ok(layers.finish()?)
+    let (mut config, mut notes) = layers.finish()?;
+    if let Some(resolved) = pod {
+        // The users of the pod are not those of this host or container.
+        config.cni_mode = true;
+        name_servers_are_known(matches, &config)?;
+        notes.splice(0..0, resolved.notes);
+    }
+    Ok((config, notes))
+}
+
+/// Refuses to take the name servers of the host for those of a pod.
+fn name_servers_are_known(matches: &ArgMatches, config: &Config) -> Result<(), Error> {
+    const VARIABLE: &str = "KUMA_TRANSPARENT_PROXY_REDIRECT_DNS_RESOLV_CONFIG_PATH";
+    let given = |flag: &str| matches.try_contains_id(flag).unwrap_or_default();
+    let resolv_conf = policy::facts_needed(config).resolv_conf;
+    let Some(path) = resolv_conf.filter(|path| *path == Config::default().redirect.dns.resolv_conf) else {
+        return Ok(());
+    };
+    if !given("netns") || given("facts") || environment().any(|(name, _)| name == VARIABLE) {
+        return Ok(());
+    }
+    let expected = format!(
+        "the path of the pod's own resolv.conf, since this one is the host's: set {VARIABLE}, or redirect all queries by \
+         redirect.dns.captureAll"
+    );
+    Err(InvalidValue::new(path.display().to_string(), expected).at("redirect.dns.resolvConfigPath").into())
+}
+
+/// Names the file in every problem of a document.
+pub(crate) fn in_file(path: &str, error: Error) -> Error {
+    match error {
+        Error::Config(mut problems) => {
+            problems.iter_mut().for_each(|problem| problem.path = format!("{path}: {}", problem.path));
+            Error::Config(problems)
+        }
+        other => other,
+    }
 }
 
 /// Environment variables whose names are text; the values' other bytes are replaced, so that a

@@ -5,7 +5,9 @@ mod commands;
 mod flags;
 mod host;
 mod input;
+mod mesh;
 mod packet;
+mod pod;
 mod source;
 
 use std::process::ExitCode;
@@ -72,6 +74,9 @@ fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         Some(("render", matches)) => commands::render(matches),
         Some(("translate", matches)) => commands::translate(matches),
         Some(("validate", matches)) => commands::validate(matches),
+        Some(("config", matches)) => commands::config(matches),
+        Some(("dataplane", matches)) => commands::dataplane(matches),
+        Some(("reachable", matches)) => commands::reachable(matches),
         Some(("completion", matches)) => commands::completion(matches, command()),
         _ => Err(Failure::Usage("give a command; kumatp --help lists them".into())),
     };
@@ -126,6 +131,9 @@ fn command() -> Command {
                     .help("A file in YAML or JSON; - is standard input"),
             ),
         )
+        .subcommand(mesh::config())
+        .subcommand(mesh::dataplane())
+        .subcommand(mesh::reachable())
         .subcommand(
             Command::new("completion").about("Print a completion script for a shell").arg(
                 Arg::new("shell")
@@ -144,23 +152,27 @@ fn words() -> Arg {
 }
 
 fn install() -> Command {
-    flags::define(
+    pod::define(flags::define(
         Command::new("install")
             .override_usage("kumatp install [transparent-proxy] [OPTIONS]")
             .about("Install the rules, replacing an older installation")
             .long_about(
                 "Install the rules that redirect a workload's inbound and outbound TCP, and its DNS queries if asked \
                  to, into the sidecar. An older installation, kumactl's included, is replaced without a moment in \
-                 between. With --dry-run the rules are printed, and nothing is changed.",
+                 between. With --dry-run the rules are printed, and nothing is changed. With --pod, it does for a pod what \
+                 an init container or a CNI plugin does, and fails unless the rules are found in force afterwards.",
             )
             .arg(words())
             .arg(engine("netlink; for a dry run and with --store-firewalld, iptables"))
             .arg(netns())
             .arg(facts()),
-    )
+    ))
     .after_help(
         "Example: see the rules for a workload whose SSH port stays as it is, with all DNS redirected:\n\
-         \n  kumatp install transparent-proxy --dry-run --redirect-all-dns-traffic --exclude-inbound-ports 22",
+         \n  kumatp install transparent-proxy --dry-run --redirect-all-dns-traffic --exclude-inbound-ports 22\n\
+         \n\
+         Example: set up the network of a pod, from its node:\n\
+         \n  kumatp install --pod pod.yaml --netns /var/run/netns/pod",
     )
 }
 
@@ -196,7 +208,7 @@ fn uninstall() -> Command {
 }
 
 fn render() -> Command {
-    flags::define(
+    pod::define(flags::define(
         Command::new("render")
             .override_usage("kumatp render [transparent-proxy] [OPTIONS]")
             .about("Print the rules in one of several syntaxes")
@@ -212,23 +224,23 @@ fn render() -> Command {
             .arg(facts())
             .arg(netns())
             .arg(words()),
-    )
+    ))
 }
 
 fn status() -> Command {
-    flags::define(
+    pod::define(flags::define(
         Command::new("status")
             .override_usage("kumatp status [transparent-proxy] [OPTIONS]")
             .about("Say what is installed, by which engine, and whether it is as it should be")
             .long_about(
                 "Say what is installed, by which engine, kumactl's installation included. What netlink installed is \
-                 compared with what it installed; with --config, everything is compared with that configuration (and \
+                 compared with what it installed; with --config or --pod, everything is compared with that configuration (and \
                  the flags beside it). Exit status 0 current, 3 drifted, 4 absent, 5 installed but not compared.",
             )
             .arg(words())
             .arg(json())
             .arg(netns()),
-    )
+    ))
 }
 
 fn explain() -> Command {
@@ -242,7 +254,7 @@ fn explain() -> Command {
              of a text. Where the answer depends on a part of a rule that is not known, it is undecided instead of \
              guessed at, and the rule is named. Exit status 0, 6 undecided, and with --expect 1 another answer.",
         );
-    flags::define(packet::define(command))
+    pod::define(flags::define(packet::define(command)))
         .arg(json())
         .arg(
             Arg::new("trace")
@@ -296,7 +308,7 @@ fn diff() -> Command {
                 .num_args(0..)
                 .help("A file with a configuration, or the word live; - is standard input, ./live a file of that name"),
         );
-    flags::define(command).arg(json()).arg(engine_of_rules()).arg(netns()).arg(facts()).after_help(
+    pod::define(flags::define(command)).arg(json()).arg(engine_of_rules()).arg(netns()).arg(facts()).after_help(
         "Example: what an edit would change for whom:\n\
          \n  kumatp diff /etc/kumatp/config.yaml edited.yaml\n\
          \n\

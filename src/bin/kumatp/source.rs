@@ -2,13 +2,12 @@
 
 use clap::ArgMatches;
 use kumatp::config::Config;
-use kumatp::engine::{EngineName, Installed, installed, state};
+use kumatp::engine::{EngineName, Installed, installed};
 use kumatp::model::Note;
-use kumatp::net::{Family, FamilyName, InterfaceName, V4, V6};
-use kumatp::nftables::Native;
-use kumatp::save::{self, Saved};
-use kumatp::simulate::{AnyPacket, Simulator};
-use kumatp::{Error, Facts, Plan, facts, policy};
+use kumatp::net::FamilyName;
+use kumatp::save::SavedFamilies;
+use kumatp::simulate::{AnyPacket, Planned, Simulator};
+use kumatp::{Facts, Plan, policy};
 
 use crate::commands::warn;
 use crate::host::Target;
@@ -21,12 +20,12 @@ const LIVE: &str = "live";
 pub(crate) enum Source {
     /// A plan, as an engine would make it work.
     Plan(Box<Plan>, EngineName),
-    /// A plan as the netlink engine installs it.
-    Native(Box<Native>),
+    /// A plan as an engine installs it.
+    Planned(Box<Planned>),
     /// Text of iptables-save.
-    Saved(Option<Saved<V4>>, Option<Saved<V6>>),
+    Saved(SavedFamilies),
     /// What is installed, everybody's.
-    Live(Box<Installed>, InterfaceName),
+    Live(Box<Installed>),
     /// What is installed, without the rules of others.
     LiveOurs(Box<Installed>),
 }
@@ -87,68 +86,47 @@ impl Source {
         let live = installed(namespace.as_ref())?;
         warn(&live.notes, config.verbose);
         if !target.asked {
-            let state = state(None, namespace.as_ref())?;
-            target.engine = state.installations.first().map_or(target.engine, |installation| installation.engine);
+            target.engine = live.engine().unwrap_or(target.engine);
         }
         let facts = target.facts_for_a_question(&config)?;
         let plan = plan(&config, &facts, &mut said)?;
-        let planned = match target.engine {
-            EngineName::Netlink => Self::Native(Box::new(Native::of(&plan))),
-            engine => Self::Plan(Box::new(plan), engine),
-        };
-        Ok((Self::LiveOurs(Box::new(live)), planned))
+        Ok((Self::LiveOurs(Box::new(live)), Self::Planned(Box::new(Planned::by(target.engine, plan)))))
     }
 
     /// What is installed, everybody's.
     fn live(target: &Target) -> Result<Self, Failure> {
         let namespace = target.namespace()?;
         let live = installed(namespace.as_ref())?;
-        warn(&live.notes, false);
-        if !live.others.is_empty() {
-            eprintln!(
-                "warning: there are tables of nf_tables that were not looked into, and their rules may do otherwise: {}",
-                live.others.join(", ")
-            );
-        }
-        // Of the host, only the name of the loopback interface is wanted.
-        let mut wanted = facts::Request::default();
-        wanted.cni = true;
-        let facts = target.probe(&wanted, facts::HostAbilities::default())?;
-        let loopback = facts.loopback.as_str().parse().unwrap_or_else(|_| InterfaceName::lo());
-        Ok(Self::Live(Box::new(live), loopback))
+        warn(&live.unknown(), false);
+        Ok(Self::Live(Box::new(live)))
     }
 
     /// The rules that files have for a family.
     fn saved<'a>(files: impl Iterator<Item = &'a String>, family: FamilyName) -> Result<Self, Failure> {
-        let (mut v4, mut v6) = (None, None);
+        let mut saved = SavedFamilies::default();
         for file in files {
-            let text = save::families(&input::read(file)?);
-            let named = |error: Error| {
+            saved.add(&input::read(file)?).map_err(|error| {
                 let lines = error.to_string();
                 let lines: Vec<_> = lines.lines().map(|line| format!("--rules {file}: {line}")).collect();
                 Failure::Usage(lines.join("\n"))
-            };
-            add(&mut v4, text.v4).map_err(named)?;
-            add(&mut v6, text.v6).map_err(named)?;
+            })?;
         }
-        let (there, program) = match family {
-            FamilyName::V4 => (v4.is_some(), "iptables-save"),
-            FamilyName::V6 => (v6.is_some(), "ip6tables-save"),
+        let program = match family {
+            _ if saved.has(family) => return Ok(Self::Saved(saved)),
+            FamilyName::V4 => "iptables-save",
+            FamilyName::V6 => "ip6tables-save",
         };
-        match there {
-            true => Ok(Self::Saved(v4, v6)),
-            false => Err(Failure::Usage(format!(
-                "--rules: there are no rules for {family}, which the packet is of; give what {program} prints as well"
-            ))),
-        }
+        Err(Failure::Usage(format!(
+            "--rules: there are no rules for {family}, which the packet is of; give what {program} prints as well"
+        )))
     }
 
     pub(crate) fn simulator(&self) -> Result<Simulator<'_>, Failure> {
         Ok(match self {
             Self::Plan(plan, engine) => Simulator::of(plan, *engine),
-            Self::Native(native) => Simulator::of_native(native),
-            Self::Saved(v4, v6) => Simulator::of_saved(v4.as_ref(), v6.as_ref())?,
-            Self::Live(live, loopback) => Simulator::of_installed(live)?.with_loopback(loopback.clone()),
+            Self::Planned(planned) => planned.simulator(),
+            Self::Saved(saved) => Simulator::of_saved(saved.v4.as_ref(), saved.v6.as_ref())?,
+            Self::Live(live) => Simulator::of_installed(live)?,
             Self::LiveOurs(live) => Simulator::of_installed_ours(live)?,
         })
     }
@@ -172,15 +150,4 @@ fn say(mut notes: Vec<Note>, verbose: bool, said: &mut Vec<Note>) {
     notes.retain(|note| !said.contains(note));
     warn(&notes, verbose);
     said.append(&mut notes);
-}
-
-/// Adds the tables of a text to those of the texts before it.
-fn add<F: Family>(saved: &mut Option<Saved<F>>, text: Option<String>) -> Result<(), Error> {
-    let Some(text) = text else { return Ok(()) };
-    let more = save::parse::<F>(&text)?;
-    match saved {
-        None => *saved = Some(more),
-        Some(saved) => saved.tables.extend(more.tables),
-    }
-    Ok(())
 }

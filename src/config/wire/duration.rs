@@ -22,7 +22,7 @@ const UNITS: [(&str, u128); 8] = [
 
 /// Reads a duration: numbers with units, or a number of nanoseconds without one. Either may be in quotes, which is
 /// what kumactl wants of its flag.
-pub(super) fn parse(text: &str) -> Result<Duration, InvalidValue> {
+pub(in crate::config) fn parse(text: &str) -> Result<Duration, InvalidValue> {
     let trimmed = text.trim();
     let bare = trimmed.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(trimmed);
     nanos(bare.strip_prefix('+').unwrap_or(bare))

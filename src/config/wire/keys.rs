@@ -50,12 +50,12 @@ impl Key {
 }
 
 #[derive(Debug)]
-pub(super) struct Row {
-    pub(super) path: &'static str,
+pub(in crate::config) struct Row {
+    pub(in crate::config) path: &'static str,
     pub(super) env: Option<&'static str>,
     pub(super) flag: Option<&'static str>,
     show: Show,
-    pub(super) field: Field,
+    pub(in crate::config) field: Field,
 }
 
 /// When a written document has the key.
@@ -72,7 +72,7 @@ enum Show {
 
 /// What a key sets.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Field {
+pub(in crate::config) enum Field {
     /// The value that the function leads to.
     Value(fn(&mut Config) -> &mut dyn Wire),
     /// A port of the sidecar, which may be 0 where the second function finds that nothing is redirected to it.
@@ -86,7 +86,7 @@ pub(super) enum Field {
 }
 
 impl Row {
-    pub(super) fn in_documents(&self) -> bool {
+    pub(in crate::config) fn in_documents(&self) -> bool {
         self.show != Show::Hidden
     }
 
@@ -111,7 +111,7 @@ impl Row {
 macro_rules! rows {
     ($($path:literal $env:tt $flag:tt $show:ident $kind:ident($($of:tt)+);)+) => {
         /// Every key.
-        pub(super) const ROWS: &[Row] = &[$(Row {
+        pub(in crate::config) const ROWS: &[Row] = &[$(Row {
             path: $path,
             env: rows!(@name $env),
             flag: rows!(@name $flag),

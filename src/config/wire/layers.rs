@@ -168,7 +168,7 @@ fn whole(name: &str) -> String {
 }
 
 /// The text with control characters escaped, so that none can disturb a message.
-fn visible(text: &str) -> String {
+pub(in crate::config) fn visible(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut visible, c| {
         match c.is_control() {
             true => visible.extend(c.escape_debug()),
@@ -178,7 +178,7 @@ fn visible(text: &str) -> String {
     })
 }
 
-fn syntax_problem(document: &str, text: &str, error: node::SyntaxError) -> Problem {
+pub(in crate::config) fn syntax_problem(document: &str, text: &str, error: node::SyntaxError) -> Problem {
     let mut lines = text.lines().map(str::trim);
     let (path, line) = match error.place {
         Some((line, column)) => (format!("{document}: line {line} column {column}"), lines.nth(line.saturating_sub(1))),
@@ -250,8 +250,55 @@ fn unknown(path: &str, key: &str, siblings: &[&'static str]) -> String {
     format!("unknown key `{path}`{hint}")
 }
 
+/// One source of settings by itself, for those who weigh several by rules of their own.
+#[derive(Debug, Default)]
+pub(in crate::config) struct Reading(Draft);
+
+impl Reading {
+    /// What a document says. Problems have `prefix` before the path of the key.
+    pub(in crate::config) fn document(name: &str, text: &str, format: Format, prefix: &str) -> Self {
+        let mut layers = Layers::new();
+        layers.document(name, text, format);
+        let mut draft = Draft::default();
+        for Document { layer, unreadable, .. } in layers.documents {
+            draft.problems.extend(unreadable);
+            draft.apply(layer, Source::Document, prefix);
+        }
+        Self(draft)
+    }
+
+    /// Takes a value for a key over as well; `path` is what problems call it.
+    pub(in crate::config) fn set(&mut self, key: &str, path: &str, node: Node, source: Source) {
+        if let Some(row) = ROWS.iter().find(|row| row.path == key) {
+            self.0.set(&Setting { row, path: path.to_owned(), node }, source, "");
+        }
+    }
+
+    /// The value of a key as documents write it, if the source has a good one. A port that is 0 comes with the problem
+    /// that this is where something is redirected there.
+    pub(in crate::config) fn value(&mut self, key: &'static str) -> Option<(serde_json::Value, Option<Problem>)> {
+        self.0.origins.get(key)?;
+        let row = ROWS.iter().find(|row| row.path == key)?;
+        let (Field::Value(at) | Field::Port(at, _)) = row.field else { return None };
+        match self.0.zeros.get(key) {
+            Some(problem) => Some((0.into(), Some(problem.clone()))),
+            None => Some((at(&mut self.0.config).write(), None)),
+        }
+    }
+
+    /// What messages call the key where this source has a good value for it.
+    pub(in crate::config) fn path(&self, key: &str) -> Option<&str> {
+        self.0.origins.get(key).map(String::as_str)
+    }
+
+    /// All problems and notes of the source. Ports that are 0 are none yet.
+    pub(in crate::config) fn remarks(&mut self) -> (Vec<Problem>, Vec<Note>) {
+        (std::mem::take(&mut self.0.problems), std::mem::take(&mut self.0.notes))
+    }
+}
+
 /// A configuration in the making.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Draft {
     config: Config,
     problems: Vec<Problem>,

@@ -4,12 +4,20 @@
 const LONGEST: usize = 80;
 
 /// The name among `names` that is nearest to `text`, letter case aside, unless all are far from it.
-pub(super) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(in crate::config) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    within(text, names, (text.chars().count() / 3).max(1))
+}
+
+/// The same, where no more than `tolerated` characters may differ.
+pub(in crate::config) fn within<'a>(
+    text: &str,
+    names: impl IntoIterator<Item = &'a str>,
+    tolerated: usize,
+) -> Option<&'a str> {
     if text.len() > LONGEST {
         return None;
     }
     let text = text.to_lowercase();
-    let tolerated = (text.chars().count() / 3).max(1);
     names
         .into_iter()
         .map(|name| (distance(&text, &name.to_lowercase()), name))

@@ -10,7 +10,7 @@ use super::Format;
 
 /// A value of a document. Numbers are kept as text, so that a message can quote any of them.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(in crate::config) enum Node {
     Null,
     Bool(bool),
     Number(String),
@@ -22,7 +22,7 @@ pub(super) enum Node {
 
 impl Node {
     /// The text of a text or a number.
-    pub(super) fn scalar(&self) -> Option<&str> {
+    pub(in crate::config) fn scalar(&self) -> Option<&str> {
         match self {
             Self::Number(text) | Self::Text(text) => Some(text),
             _ => None,
@@ -30,10 +30,34 @@ impl Node {
     }
 
     /// The value as a message quotes it; long lists and mappings are cut.
-    pub(super) fn quoted(&self) -> String {
+    pub(in crate::config) fn quoted(&self) -> String {
         let mut text = String::new();
         self.quote(&mut text);
         text
+    }
+
+    /// The same value as JSON has it.
+    pub(in crate::config) fn from_json(value: &serde_json::Value) -> Self {
+        use serde_json::Value;
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Number(number) => Self::Number(number.to_string()),
+            Value::String(text) => Self::Text(text.clone()),
+            Value::Array(items) => Self::List(items.iter().map(Self::from_json).collect()),
+            Value::Object(entries) => {
+                Self::Map(entries.iter().map(|(key, value)| (key.clone(), Self::from_json(value))).collect())
+            }
+        }
+    }
+
+    /// The value at a path of keys; of a key that comes twice, the first.
+    pub(in crate::config) fn at(&self, path: &[&str]) -> Option<&Self> {
+        match (path, self) {
+            ([], node) => Some(node),
+            ([key, rest @ ..], Self::Map(entries)) => entries.iter().find(|(name, _)| name == key)?.1.at(rest),
+            _ => None,
+        }
     }
 
     fn quote(&self, text: &mut String) {
@@ -76,25 +100,37 @@ impl Node {
 
 /// Why a document cannot be read at all.
 #[derive(Debug)]
-pub(super) struct SyntaxError {
+pub(in crate::config) struct SyntaxError {
     /// Line and column, from 1, where they are known.
-    pub(super) place: Option<(usize, usize)>,
+    pub(in crate::config) place: Option<(usize, usize)>,
     /// What the parser says.
-    pub(super) message: String,
+    pub(in crate::config) message: String,
     /// What was expected, for example `JSON`.
-    pub(super) language: &'static str,
+    pub(in crate::config) language: &'static str,
 }
 
 /// Reads a document. An empty one is [`Node::Null`].
 ///
 /// Time and memory stay in proportion to the length of the text, whatever it is.
-pub(super) fn parse(text: &str, format: Format) -> Result<Node, SyntaxError> {
+pub(in crate::config) fn parse(text: &str, format: Format) -> Result<Node, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match format {
         Format::Json => json(text),
         #[cfg(feature = "yaml")]
         Format::Yaml => yaml(text),
     }
+}
+
+/// Reads a text of several documents, as YAML separates them by `---`; those that are empty are left out.
+pub(in crate::config) fn parse_all(text: &str, format: Format) -> Result<Vec<Node>, SyntaxError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut nodes = match format {
+        Format::Json => vec![json(text)?],
+        #[cfg(feature = "yaml")]
+        Format::Yaml => yaml_all(text)?,
+    };
+    nodes.retain(|node| *node != Node::Null);
+    Ok(nodes)
 }
 
 fn json(text: &str) -> Result<Node, SyntaxError> {
@@ -111,15 +147,42 @@ fn json(text: &str) -> Result<Node, SyntaxError> {
 
 #[cfg(feature = "yaml")]
 fn yaml(text: &str) -> Result<Node, SyntaxError> {
-    let refused = |message: &str| Err(SyntaxError::new("YAML", None, message.to_owned()));
-    if text.trim_start().starts_with('{') {
-        // What looks like JSON may use escapes that YAML lacks.
-        match json(text) {
-            Err(error) if too_nested(text) => return Err(error),
-            Err(_) => {}
-            node => return node,
-        }
+    if let Some(result) = json_in_yaml(text) {
+        return result;
     }
+    bounded(text)?;
+    let budget = Budget::of(text);
+    Seed { budget: &budget, merge: true }.deserialize(yaml_serde::Deserializer::from_str(text)).map_err(yaml_error)
+}
+
+#[cfg(feature = "yaml")]
+fn yaml_all(text: &str) -> Result<Vec<Node>, SyntaxError> {
+    if let Some(result) = json_in_yaml(text) {
+        return result.map(|node| vec![node]);
+    }
+    bounded(text)?;
+    let budget = Budget::of(text);
+    yaml_serde::Deserializer::from_str(text)
+        .map(|document| Seed { budget: &budget, merge: true }.deserialize(document).map_err(yaml_error))
+        .collect()
+}
+
+/// What looks like JSON may use escapes that YAML lacks, so it is tried first.
+#[cfg(feature = "yaml")]
+fn json_in_yaml(text: &str) -> Option<Result<Node, SyntaxError>> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    match json(text) {
+        Err(error) if too_nested(text) => Some(Err(error)),
+        Err(_) => None,
+        node => Some(node),
+    }
+}
+
+#[cfg(feature = "yaml")]
+fn bounded(text: &str) -> Result<(), SyntaxError> {
+    let refused = |message: &str| Err(SyntaxError::new("YAML", None, message.to_owned()));
     // The time that the parser takes grows with the square of these two, and no configuration comes near.
     if too_nested(text) {
         return refused("more than 10000 '[' and '{' are too many for YAML; write JSON, or lists with one item a line");
@@ -127,11 +190,13 @@ fn yaml(text: &str) -> Result<Node, SyntaxError> {
     if text.lines().filter(|line| line.starts_with('%')).count() > 100 {
         return refused("more than 100 directives (lines that begin with '%')");
     }
-    let budget = Budget::of(text);
-    Seed { budget: &budget, merge: true }.deserialize(yaml_serde::Deserializer::from_str(text)).map_err(|error| {
-        let place = error.location().map(|location| (location.line(), location.column()));
-        SyntaxError::new("YAML", place, error.to_string())
-    })
+    Ok(())
+}
+
+#[cfg(feature = "yaml")]
+fn yaml_error(error: yaml_serde::Error) -> SyntaxError {
+    let place = error.location().map(|location| (location.line(), location.column()));
+    SyntaxError::new("YAML", place, error.to_string())
 }
 
 #[cfg(feature = "yaml")]

@@ -16,7 +16,7 @@ use crate::net::{AnyCidr, Port, PortRange, PortSet};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(in crate::config) enum Source {
     Document,
     Environment,
     /// `again` if the flag was given before.
@@ -27,10 +27,10 @@ pub(super) enum Source {
 
 /// An item of a list, or the whole value, that is not valid.
 #[derive(Debug)]
-pub(super) struct Bad {
+pub(in crate::config) struct Bad {
     /// The position, where the value is a list of a document.
-    pub(super) index: Option<usize>,
-    pub(super) error: InvalidValue,
+    pub(in crate::config) index: Option<usize>,
+    pub(in crate::config) error: InvalidValue,
 }
 
 impl From<InvalidValue> for Bad {
@@ -40,7 +40,7 @@ impl From<InvalidValue> for Bad {
 }
 
 /// A value of a [`Config`](crate::config::Config) that text can set.
-pub(super) trait Wire {
+pub(in crate::config) trait Wire {
     /// Takes over what the node says. Whatever is not valid leaves the value as it was.
     fn read(&mut self, node: &Node, source: Source) -> Result<(), Vec<Bad>>;
 
@@ -147,7 +147,7 @@ fn chain(text: &str) -> Result<ChainName, InvalidValue> {
 }
 
 /// The value of a switch.
-pub(super) fn switch(node: &Node, source: Source) -> Result<bool, InvalidValue> {
+pub(in crate::config) fn switch(node: &Node, source: Source) -> Result<bool, InvalidValue> {
     let value = match node {
         Node::Bool(value) => Some(*value),
         Node::Text(text) => match (text.trim().to_ascii_lowercase().as_str(), source) {

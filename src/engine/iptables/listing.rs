@@ -2,6 +2,7 @@
 
 use super::host::{Host, LegacyTables};
 use super::locate::Mode;
+use super::ours::Ours;
 use super::{Iptables, LIMIT};
 use crate::config::Config;
 use crate::error::Error;
@@ -20,6 +21,13 @@ pub struct Listing {
     pub v6: Saved<V6>,
     /// What there is besides and could not be read.
     pub unread: Vec<Unread>,
+}
+
+impl Listing {
+    /// Whether there are rules of ours or kumactl's among what was read.
+    pub(in crate::engine) fn has_ours(&self) -> bool {
+        !(Ours::find(&self.v4, &[]).is_empty() && Ours::find(&self.v6, &[]).is_empty())
+    }
 }
 
 /// Rules that are there, or may be, and could not be read.

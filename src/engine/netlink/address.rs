@@ -25,6 +25,11 @@ impl Address {
         Self { place: place.ok(), record }
     }
 
+    /// Nothing is known of it, and nothing will be noted down.
+    pub(super) fn unrecorded() -> Self {
+        Self { place: None, record: Record::default() }
+    }
+
     /// True if it was not there.
     pub(in crate::engine) fn add(&mut self, report: &mut Report) -> Result<bool, Error> {
         let added = match loopback::add() {

@@ -7,12 +7,12 @@ use super::*;
 use crate::engine::EngineName;
 use crate::simulate::{AnyPacket, Simulator};
 
-const DOCUMENT: &str = "redirect: {inbound: {excludePorts: [22]}, outbound: {excludePorts: 9000-9100}}";
+pub(super) const DOCUMENT: &str = "redirect: {inbound: {excludePorts: [22]}, outbound: {excludePorts: 9000-9100}}";
 
 const ENGINES: [(u32, EngineName); 2] =
     [(KUMATP_ENGINE_NETLINK, EngineName::Netlink), (KUMATP_ENGINE_IPTABLES, EngineName::Iptables)];
 
-fn rust_plan(document: &str) -> crate::Plan {
+pub(super) fn rust_plan(document: &str) -> crate::Plan {
     let config = crate::Config::parse(document, crate::config::Format::Yaml).unwrap();
     crate::policy::plan(&config, &crate::Facts::capable_host(crate::net::Uid::SIDECAR)).unwrap()
 }

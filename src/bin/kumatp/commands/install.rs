@@ -4,13 +4,13 @@ use std::path::Path;
 
 use clap::ArgMatches;
 use kumatp::config::{Config, Layers};
-use kumatp::engine::{EngineName, Report, replace_all, resolv_backup, uninstall_all};
+use kumatp::engine::{EngineName, Report, Status, replace_all, resolv_backup, state, uninstall_all};
 use kumatp::model::{Note, Plan};
 use kumatp::{Error, firewalld, policy, render};
 
 use super::{DIRECT_XML, direct_xml, print, tell, warn};
 use crate::host::Target;
-use crate::{Failure, input};
+use crate::{Failure, input, pod};
 
 pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
     let (config, notes) = input::config(matches)?;
@@ -36,6 +36,9 @@ pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
             by_programs.steps.join(", ")
         );
     }
+    if pod::is_given(matches) {
+        verify(&target, &plan)?;
+    }
     if config.store_firewalld {
         firewalld::store(direct_xml(), &plan).map_err(|error| {
             Failure::Other(format!("{error}; the rules are in force, but firewalld will not load them again"))
@@ -47,6 +50,18 @@ pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
         false => format!("unchanged: these rules for {families} were in force"),
     };
     tell(&reports, config.verbose, &done)
+}
+
+/// Looks whether exactly these rules are in force, before anybody lets a pod start that relies on them.
+fn verify(target: &Target, plan: &Plan) -> Result<(), Failure> {
+    let wrong = match state(Some(plan), target.namespace()?.as_ref())?.status {
+        Status::Current => return Ok(()),
+        Status::Absent => "there are none".to_owned(),
+        Status::Drifted { differences } => differences.join("; "),
+        Status::Uncompared { reason } => format!("they cannot be compared: {reason}"),
+        other => format!("{other:?}"),
+    };
+    Err(Failure::Other(format!("the rules of the pod are not in force: {wrong}")))
 }
 
 /// The engine to install with, and what there is to say about the choice.

@@ -9,7 +9,7 @@ use kumatp::policy;
 
 use super::{print, print_json, warn};
 use crate::host::Target;
-use crate::{Failure, input};
+use crate::{Failure, input, pod};
 
 /// The exit status where something else is installed than should be.
 const DRIFTED: u8 = 3;
@@ -20,7 +20,7 @@ const UNCOMPARED: u8 = 5;
 
 pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let target = Target::with(EngineName::Netlink, matches);
-    let compared = matches.contains_id("config");
+    let compared = matches.contains_id("config") || pod::is_given(matches);
     let plan = match compared {
         false => {
             input::no_other_words(matches)?;

@@ -1,0 +1,110 @@
+//! Dataplanes as they are given: templates, variables, and whether they are right.
+
+use std::collections::BTreeMap;
+
+use clap::ArgMatches;
+use kumatp::Error;
+use kumatp::config::dataplane::{Dataplane, compare, fill};
+use kumatp::config::{Format, Layers, variables};
+use kumatp::model::Note;
+
+use super::{print, warn};
+use crate::{Failure, input};
+
+/// A Dataplane that was read, and what there is to say about it.
+pub(super) struct Read {
+    pub(super) dataplane: Dataplane,
+    pub(super) notes: Vec<Note>,
+}
+
+impl Read {
+    /// Reads a file and fills its placeholders.
+    pub(super) fn file(matches: &ArgMatches, path: &str) -> Result<Self, Failure> {
+        Self::filled(path, &values(matches)?)
+    }
+
+    fn filled(path: &str, values: &BTreeMap<String, String>) -> Result<Self, Failure> {
+        let text = input::read(path)?;
+        let read = fill(&text, values).and_then(|text| Dataplane::parse(&text, Format::Yaml));
+        let (dataplane, mut notes) = read.map_err(|error| match error {
+            Error::Config(mut problems) => {
+                // A wrong value is nothing of the file's.
+                for problem in problems.iter_mut().filter(|problem| !problem.path.starts_with("variable ")) {
+                    problem.path = format!("{path}: {}", problem.path);
+                }
+                Error::Config(problems)
+            }
+            other => other,
+        })?;
+        notes.iter_mut().for_each(|note| note.about = format!("{path}: {}", note.about));
+        Ok(Self { dataplane, notes })
+    }
+}
+
+/// The file that a command is about.
+pub(super) fn file(matches: &ArgMatches) -> &str {
+    // It is required, so there is one.
+    matches.get_one::<String>("file").map_or("-", String::as_str)
+}
+
+/// What `--var` and `--var-file` say.
+fn values(matches: &ArgMatches) -> Result<BTreeMap<String, String>, Failure> {
+    let mut values = BTreeMap::new();
+    for path in matches.get_many::<String>("var-file").into_iter().flatten() {
+        values.extend(variables(&input::read(path)?).map_err(|error| input::in_file(path, error))?);
+    }
+    for text in matches.get_many::<String>("var").into_iter().flatten() {
+        let (name, value) = text.split_once('=').filter(|(name, _)| !name.trim().is_empty()).ok_or_else(|| {
+            Failure::Usage(format!(
+                "--var: '{}' is not valid: expected NAME=VALUE, such as address=192.0.2.7",
+                text.escape_debug()
+            ))
+        })?;
+        values.insert(name.trim().to_owned(), value.to_owned());
+    }
+    Ok(values)
+}
+
+pub(crate) fn dataplane(matches: &ArgMatches) -> Result<(), Failure> {
+    match matches.subcommand() {
+        Some(("validate", matches)) => validate(matches),
+        _ => Err(Failure::Usage("give a command; kumatp dataplane --help lists them".into())),
+    }
+}
+
+fn validate(matches: &ArgMatches) -> Result<(), Failure> {
+    let values = values(matches)?;
+    let host = match matches.contains_id("config") {
+        false => None,
+        true => {
+            let mut layers = Layers::new();
+            for path in matches.get_many::<String>("config").into_iter().flatten() {
+                layers.document(path, &input::read(path)?, Format::Yaml);
+            }
+            layers.environment(input::environment());
+            let (config, notes) = layers.finish()?;
+            warn(&notes, false);
+            Some(config)
+        }
+    };
+    let mut wrong = Vec::new();
+    for path in matches.get_many::<String>("file").into_iter().flatten() {
+        match Read::filled(path, &values) {
+            Ok(Read { dataplane, mut notes }) => {
+                let disagreements = host.iter().flat_map(|host| compare(host, &dataplane));
+                notes.extend(disagreements.map(|mut note| {
+                    note.about = format!("{path}: {}", note.about);
+                    note
+                }));
+                warn(&notes, false);
+                print(&format!("{path}: valid\n"))?;
+            }
+            Err(Failure::Library(error @ Error::Config(_))) => wrong.push(error.to_string()),
+            Err(other) => return Err(other),
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Usage(wrong.join("\n"))),
+    }
+}

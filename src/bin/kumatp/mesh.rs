@@ -1,0 +1,164 @@
+//! The commands about pods, Dataplanes and what they reach.
+
+use clap::{Arg, ArgAction, Command};
+
+use crate::{flags, json, pod};
+
+pub(crate) fn config() -> Command {
+    Command::new("config")
+        .about("Make a configuration of a pod or a Dataplane, and say where each setting comes from")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(from_pod())
+        .subcommand(from_dataplane())
+        .subcommand(to_dataplane())
+}
+
+fn from_pod() -> Command {
+    Command::new("from-pod")
+        .about("Print the configuration of a pod")
+        .long_about(
+            "Print the configuration that comes of a pod's annotations over the ConfigMap over the control plane's \
+             settings, as Kuma's injector makes it. No cluster is asked: what is not given counts as not set. A pod that \
+             the injector has been at carries the result, and that is what counts then.",
+        )
+        .arg(file("POD", "A Pod in YAML or JSON; - is standard input"))
+        .args(pod::sources())
+        .arg(explain("Say of each setting where it comes from, and what it won against; for people, or as --output says"))
+        .arg(output())
+        .arg(
+            Arg::new("annotation")
+                .long("annotation")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("explain")
+                .help("Print the annotations that the injector writes to the pod, the whole configuration among them"),
+        )
+        .after_help(
+            "Example: why a port of a running pod is left alone\n\
+             \n  kubectl -n kuma-demo get pod web-1 -o yaml | kumatp config from-pod - --explain\n\
+             \n\
+             Example: what a pod would get that is not there yet\n\
+             \n  kubectl -n kuma-system set env deployment/kuma-control-plane --list >cp.env\n\
+             \x20 kubectl -n kuma-system get configmap kuma-transparent-proxy-config -o yaml >tp.yaml\n\
+             \x20 kumatp config from-pod pod.yaml --cp-env cp.env --configmap tp.yaml",
+        )
+}
+
+fn from_dataplane() -> Command {
+    let command = Command::new("from-dataplane")
+        .about("Print the configuration of the host that a Dataplane runs on")
+        .long_about(
+            "Print the configuration that the section networking.transparentProxying of a Dataplane asks for: which \
+             directions are redirected to which ports, and the address families. All else has Kuma's defaults.",
+        )
+        .arg(file("DATAPLANE", "A Dataplane in YAML or JSON, with placeholders or without; - is standard input"));
+    command.args(variables()).arg(explain("Say of each setting which field it comes from")).arg(output()).after_help(
+        "Example: redirect the traffic of this host as its Dataplane says\n\
+         \n  kumatp config from-dataplane dataplane.yaml --var address=192.0.2.7 | kumatp install --config -",
+    )
+}
+
+fn to_dataplane() -> Command {
+    flags::define(
+        Command::new("to-dataplane")
+            .about("Print the section networking.transparentProxying for a host that is configured so")
+            .long_about(
+                "Print what the Dataplane of a host has to say about its transparent proxy, so that sidecar and rules \
+                 agree. The configuration comes from files, environment and flags, as with install.",
+            )
+            .arg(output()),
+    )
+    .after_help("Example:\n\n  kumatp config to-dataplane --config /etc/kumatp/config.yaml")
+}
+
+pub(crate) fn dataplane() -> Command {
+    let validate = Command::new("validate")
+        .about("Check Dataplanes and report every problem in them")
+        .long_about(
+            "Check the part of Dataplanes that the transparent proxy depends on, by Kuma's rules and with its paths, and \
+             report every problem at once. With --config, warn where a Dataplane and the configuration of its host \
+             disagree.",
+        )
+        .arg(file("DATAPLANE", "A Dataplane in YAML or JSON, with placeholders or without; - is standard input").num_args(1..))
+        .args(variables())
+        .arg(
+            Arg::new("config").long("config").value_name("FILE").action(ArgAction::Append).help(
+                "Compare with this configuration of the host. Repeatable: later files override earlier ones. Environment variables override files",
+            ),
+        )
+        .after_help(
+            "Example:\n\n  kumatp dataplane validate dataplane.yaml --var address=192.0.2.7 --config /etc/kumatp/config.yaml",
+        );
+    Command::new("dataplane")
+        .about("Check a Dataplane")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(validate)
+}
+
+pub(crate) fn reachable() -> Command {
+    Command::new("reachable")
+        .about("Say what a workload reaches through its transparent proxy, and why")
+        .long_about(
+            "Say which of the mesh's resources a Dataplane reaches, and on which ports: MeshService, MeshExternalService \
+             and MeshMultiZoneService by reachableBackends, values of kuma.io/service by reachableServices. With \
+             --explain, say of one of them why, or why not.",
+        )
+        .arg(
+            Arg::new("dataplane")
+                .long("dataplane")
+                .value_name("FILE")
+                .required(true)
+                .help("The Dataplane, in YAML or JSON; - is standard input"),
+        )
+        .arg(
+            Arg::new("resources").long("resources").value_name("PATH").required(true).num_args(1..).action(ArgAction::Append).help(
+                "The resources of the mesh: files in YAML or JSON, or directories with files that end in .yaml, .yml or .json; - is standard input",
+            ),
+        )
+        .arg(
+            Arg::new("explain")
+                .long("explain")
+                .value_name("NAME")
+                .help("Say why the resource or service of this name is reachable, or why it is not"),
+        )
+        .args(variables())
+        .arg(pod::profile())
+        .arg(json())
+        .after_help(
+            "Example: why a service cannot be reached\n\
+             \n  kumatp reachable --dataplane dataplane.yaml --var address=192.0.2.7 --resources mesh/ --explain redis",
+        )
+}
+
+fn file(name: &'static str, help: &'static str) -> Arg {
+    Arg::new("file").value_name(name).required(true).help(help)
+}
+
+fn variables() -> [Arg; 2] {
+    [
+        Arg::new("var")
+            .long("var")
+            .value_name("NAME=VALUE")
+            .action(ArgAction::Append)
+            .help("What to put in place of {{ NAME }}, as `kuma-dp run --dataplane-var` does. Repeatable"),
+        Arg::new("var-file")
+            .long("var-file")
+            .value_name("FILE")
+            .action(ArgAction::Append)
+            .help("The same from a file of NAME=VALUE lines, which --var overrides; - is standard input. Repeatable"),
+    ]
+}
+
+fn explain(help: &'static str) -> Arg {
+    Arg::new("explain").long("explain").action(ArgAction::SetTrue).help(help)
+}
+
+fn output() -> Arg {
+    Arg::new("output")
+        .long("output")
+        .short('o')
+        .value_name("FORMAT")
+        .value_parser(["yaml", "json"])
+        .help("Print YAML or JSON [default: yaml]")
+}

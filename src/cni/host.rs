@@ -1,0 +1,106 @@
+//! What the plugin does on the host.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::ifaddrs::getifaddrs;
+use nix::libc::{EINVAL, ENOENT, ENOTDIR, ESRCH, O_NONBLOCK};
+use nix::net::if_::InterfaceFlags;
+use nix::sched::{CloneFlags, unshare};
+
+use super::Failure;
+use super::failure::Code;
+use super::request::Attachment;
+use crate::error::Error;
+use crate::netlink::Namespace;
+
+/// The network namespace of the calling thread.
+const OWN: &str = "/proc/thread-self/ns/net";
+
+/// The longest file about a pod that is read, in bytes.
+const LIMIT: u64 = 4 << 20;
+
+/// The network namespace of a pod; none if it is gone.
+///
+/// # Errors
+/// If it is the plugin's own, or cannot be opened.
+pub(super) fn namespace(attachment: &Attachment) -> Result<Option<Namespace>, Failure> {
+    let Some(path) = &attachment.netns else { return Ok(None) };
+    let refused = |problem: String| {
+        let details = format!("CNI_NETNS: '{}' {problem}", path.display().to_string().escape_debug());
+        Failure::new(Code::Environment, "invalid environment variable: CNI_NETNS", details)
+    };
+    let there = match std::fs::metadata(path) {
+        Ok(there) => there,
+        Err(error) if matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR | ESRCH)) => return Ok(None),
+        Err(error) => return Err(refused(format!("cannot be looked at: {error}"))),
+    };
+    let own =
+        std::fs::metadata(OWN).map_err(|error| Failure::about_the_pod(&Error::io(format!("look at {OWN}"), &error)))?;
+    if (own.dev(), own.ino()) == (there.dev(), there.ino()) && !attachment.netns_override {
+        let problem = "is the network namespace of the plugin itself: expected that of a pod, or CNI_NETNS_OVERRIDE=1";
+        return Err(refused(problem.into()));
+    }
+    // Anything else that is no namespace is opened without waiting for it, if it is opened at all.
+    if !there.is_file() {
+        return Err(refused("is no network namespace".into()));
+    }
+    let namespace = Namespace::open(path).map_err(|error| Failure::about_the_pod(&error))?;
+    match namespace.run(|| ()) {
+        Ok(()) => Ok(Some(namespace)),
+        // What is left of a mount point once the namespace is unmounted.
+        Err(error) if error.errno() == Some(EINVAL) => Ok(None),
+        Err(error) => Err(Failure::about_the_pod(&error)),
+    }
+}
+
+/// Whether there is an interface besides loopback.
+pub(super) fn has_interface(namespace: &Namespace) -> Result<bool, Error> {
+    let found = namespace
+        .run(|| getifaddrs().map(|mut all| all.any(|one| !one.flags.contains(InterfaceFlags::IFF_LOOPBACK))))?;
+    found.map_err(|errno| Error::io("list the network interfaces of the pod", &errno.into()))
+}
+
+/// A network namespace that is gone when it is dropped.
+pub(super) fn fresh_namespace() -> Result<Namespace, Error> {
+    let make = || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        std::fs::File::open(OWN)
+    };
+    let made = std::thread::Builder::new()
+        .spawn(make)
+        .and_then(|thread| thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread ended early"))));
+    match made {
+        Ok(file) => Ok(Namespace::from_fd(file.into())),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(Error::Permission { action: "make a network namespace".into(), needed: "CAP_SYS_ADMIN".into() })
+        }
+        Err(error) => Err(Error::io("make a network namespace", &error)),
+    }
+}
+
+/// Reads a file about a pod, whose path is in `key` of the network configuration.
+pub(super) fn read(key: &str, path: &Path) -> Result<String, Failure> {
+    let refused = |code: Code, problem: String| {
+        Failure::new(code, format!("cannot read the file of {key}"), format!("{key}: {}: {problem}", path.display()))
+    };
+    // A pipe is not waited for.
+    let file = match OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(refused(Code::TryAgain, "it is not there, or not yet".into()));
+        }
+        Err(error) => return Err(refused(Code::Pod, error.to_string())),
+    };
+    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+        return Err(refused(Code::Pod, "it is no ordinary file".into()));
+    }
+    let mut text = String::new();
+    match file.take(LIMIT + 1).read_to_string(&mut text) {
+        Ok(length) if length as u64 <= LIMIT => Ok(text),
+        Ok(_) => Err(refused(Code::Pod, format!("it has more than {LIMIT} bytes"))),
+        Err(error) => Err(refused(Code::Pod, error.to_string())),
+    }
+}

@@ -1,0 +1,239 @@
+//! The `Dataplane` itself.
+
+use std::collections::BTreeMap;
+
+use super::reader::Reader;
+use super::resource::{NAMESPACE, Resource, ZONE};
+use super::{BackendKind, BackendRef, BackendSelector, TransparentProxying};
+use crate::config::Format;
+use crate::config::wire::Node;
+use crate::error::{Error, InvalidValue};
+use crate::model::Note;
+use crate::net::Port;
+
+/// The label by which services were told apart before `MeshService`.
+const SERVICE: &str = "kuma.io/service";
+
+/// A workload of the mesh, as far as it matters to the transparent proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Dataplane {
+    /// Its name.
+    pub name: String,
+    /// The mesh that it belongs to; `default` if the resource does not say.
+    pub mesh: String,
+    /// Its labels, with those that Kuma adds when it stores a resource: `kuma.io/display-name`, `kuma.io/mesh` and, on
+    /// Kubernetes, `k8s.kuma.io/namespace`.
+    pub labels: BTreeMap<String, String>,
+    /// The address of the workload, or its host name: `networking.address`.
+    pub address: Option<String>,
+    /// What it offers: `networking.inbound`.
+    pub inbounds: Vec<DataplaneInbound>,
+    /// The backends that it uses by listeners of its own: `networking.outbound[].backendRef`. Names are not checked.
+    pub outbounds: Vec<BackendRef>,
+    /// Its transparent proxy: `networking.transparentProxying`.
+    pub transparent_proxying: Option<TransparentProxying>,
+}
+
+/// A port that a workload offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DataplaneInbound {
+    /// The port that clients use: `port`.
+    pub port: Port,
+    /// The address, if it is not that of the workload: `address`.
+    pub address: Option<String>,
+    /// The port that the application listens on, if it is another: `servicePort`.
+    pub service_port: Option<Port>,
+    /// Its tags, `kuma.io/service` among them in the older form: `tags`.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Dataplane {
+    /// The namespace on Kubernetes: the label `k8s.kuma.io/namespace`.
+    pub fn namespace(&self) -> Option<&str> {
+        self.labels.get(NAMESPACE).map(String::as_str).filter(|namespace| !namespace.is_empty())
+    }
+
+    /// The zone: the label `kuma.io/zone`, which the control plane adds.
+    pub fn zone(&self) -> Option<&str> {
+        self.labels.get(ZONE).map(String::as_str).filter(|zone| !zone.is_empty())
+    }
+
+    /// The values of `kuma.io/service` that it offers.
+    pub fn services(&self) -> impl Iterator<Item = &str> {
+        self.inbounds.iter().filter_map(|inbound| inbound.tags.get(SERVICE)).map(String::as_str)
+    }
+
+    /// Reads a `Dataplane` in the form of Universal (`type: Dataplane`) or of Kubernetes (`kind: Dataplane`, with its
+    /// body at `spec`). [`fill`](super::fill) puts the values of variables into a template first.
+    ///
+    /// What is checked is what the transparent proxy depends on; see
+    /// [`TransparentProxying::parse`] for the paths of problems. Unknown keys get a note in the section
+    /// `transparentProxying`, and are passed over elsewhere.
+    ///
+    /// ```
+    /// use kumatp::config::Format;
+    /// use kumatp::config::dataplane::Dataplane;
+    ///
+    /// let text = r#"{"type": "Dataplane", "mesh": "default", "name": "web-1", "networking": {
+    ///     "address": "192.0.2.7",
+    ///     "inbound": [{"port": 8080, "tags": {"kuma.io/service": "web"}}],
+    ///     "transparentProxying": {"redirectPortInbound": 15006, "redirectPortOutbound": 15001}}}"#;
+    /// let (dataplane, _) = Dataplane::parse(text, Format::Json)?;
+    /// assert_eq!(dataplane.services().collect::<Vec<_>>(), ["web"]);
+    /// let config = dataplane.to_config()?;
+    /// assert!(config.redirect.inbound.enabled && config.redirect.outbound.port.number() == 15001);
+    /// # Ok::<(), kumatp::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] with every problem.
+    pub fn parse(text: &str, format: Format) -> Result<(Self, Vec<Note>), Error> {
+        let mut reader = Reader::default();
+        let dataplane = reader.document("document", text, format).and_then(|node| {
+            let resource = Resource::read(&mut reader, &node)?;
+            if resource.kind != "Dataplane" {
+                let key = if matches!(&node, Node::Map(keys) if keys.iter().any(|(key, _)| key == "kind")) {
+                    "kind"
+                } else {
+                    "type"
+                };
+                reader.refuse(key, resource.kind, "Dataplane");
+                return None;
+            }
+            Some(Self::of(&mut reader, resource))
+        });
+        reader.finish(dataplane)
+    }
+
+    pub(super) fn of(reader: &mut Reader, resource: Resource<'_>) -> Self {
+        let mut dataplane =
+            Self { name: resource.name, mesh: resource.mesh, labels: resource.labels, ..Self::default() };
+        let networking = reader
+            .fields(resource.path, resource.body, &["networking"], false)
+            .and_then(|fields| fields.get("networking"))
+            // Kuma's paths begin here on Kubernetes as well.
+            .and_then(|node| {
+                let known = ["address", "inbound", "outbound", "transparentProxying"];
+                reader.fields("networking", node, &known, false)
+            });
+        let Some(fields) = networking else { return dataplane };
+        dataplane.address = non_empty(reader.text_of(&fields, "address"));
+        for (index, node) in items(reader, &fields, "inbound", "inbounds").iter().enumerate() {
+            let inbound = DataplaneInbound::read(reader, &format!("networking.inbound[{index}]"), node);
+            dataplane.inbounds.extend(inbound);
+        }
+        for (index, node) in items(reader, &fields, "outbound", "outbounds").iter().enumerate() {
+            let path = format!("networking.outbound[{index}]");
+            let backend = reader
+                .fields(&path, node, &["backendRef"], false)
+                .and_then(|fields| Some((fields.path("backendRef"), fields.get("backendRef")?)))
+                .and_then(|(path, node)| outbound(reader, &path, node));
+            dataplane.outbounds.extend(backend);
+        }
+        dataplane.transparent_proxying =
+            fields.get("transparentProxying").map(|node| TransparentProxying::read(reader, node));
+        dataplane
+    }
+}
+
+impl DataplaneInbound {
+    fn read(reader: &mut Reader, path: &str, node: &Node) -> Option<Self> {
+        let fields = reader.fields(path, node, &["port", "address", "servicePort", "tags"], false)?;
+        let text = fields.get("port").map(|node| node.scalar().map_or_else(|| node.quoted(), str::to_owned));
+        let port = text.unwrap_or_default().parse::<Port>();
+        let port = port.map_err(|error| reader.problem(error.at(fields.path("port")))).ok();
+        let service_port = reader.number_of(&fields, "servicePort", u16::MAX.into());
+        let tags = fields.get("tags").map(|tags| reader.map(&fields.path("tags"), tags, "tags")).unwrap_or_default();
+        Some(Self {
+            port: port?,
+            address: non_empty(reader.text_of(&fields, "address")),
+            service_port: service_port.and_then(to_port),
+            tags,
+        })
+    }
+}
+
+/// A backend of a listener that the user defined. It is looser than an item of `reachableBackends`: the name may have
+/// the older form `name_namespace_svc_port`, and labels win over a name.
+fn outbound(reader: &mut Reader, path: &str, node: &Node) -> Option<BackendRef> {
+    let fields = reader.fields(path, node, &["kind", "name", "port", "labels"], false)?;
+    let kind = reader.text_of(&fields, "kind").parse::<BackendKind>();
+    let kind = kind.map_err(|error: InvalidValue| reader.problem(error.at(fields.path("kind")))).ok();
+    let name = reader.text_of(&fields, "name").to_owned();
+    let labels = fields.get("labels").map(|node| reader.map(&fields.path("labels"), node, "labels"));
+    let select = match labels.filter(|labels| !labels.is_empty()) {
+        Some(labels) => BackendSelector::Labels(labels),
+        None if name.is_empty() => {
+            reader.refuse(&fields.path("name"), "", "a name, or labels in its place");
+            return None;
+        }
+        None => BackendSelector::Name { name, namespace: None },
+    };
+    Some(BackendRef { kind: kind?, select, port: reader.number_of(&fields, "port", u32::MAX) })
+}
+
+fn items<'n>(reader: &mut Reader, fields: &super::reader::Fields<'n>, key: &str, of: &str) -> &'n [Node] {
+    fields.get(key).map(|node| reader.items(&fields.path(key), node, of)).unwrap_or_default()
+}
+
+fn to_port(number: u32) -> Option<Port> {
+    Port::new(u16::try_from(number).ok()?)
+}
+
+fn non_empty(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_say_the_same() {
+        let body = r#""networking": {"address": "192.0.2.1", "inbound": [{"port": 80, "servicePort": 8080}],
+            "outbound": [{"port": 1, "tags": {"kuma.io/service": "x"}},
+                {"port": 2, "backendRef": {"kind": "MeshService", "name": "a_b_svc_80", "port": 80}}],
+            "transparentProxying": {"redirectPortInbound": 15006}}"#;
+        let universal = format!(r#"{{"type": "Dataplane", "mesh": "m", "name": "a", {body}}}"#);
+        let kubernetes = format!(
+            r#"{{"apiVersion": "kuma.io/v1alpha1", "kind": "Dataplane", "mesh": "m",
+                "metadata": {{"name": "a", "namespace": "ns", "labels": {{"kuma.io/zone": "east"}}}}, "spec": {{{body}}}}}"#
+        );
+        let (left, notes) = Dataplane::parse(&universal, Format::Json).unwrap();
+        assert!(notes.is_empty(), "{notes:?}");
+        let (mut right, _) = Dataplane::parse(&kubernetes, Format::Json).unwrap();
+        assert_eq!((right.namespace(), right.zone(), left.namespace()), (Some("ns"), Some("east"), None));
+        assert_eq!(right.labels["kuma.io/display-name"], "a");
+        right.labels.clone_from(&left.labels);
+        assert_eq!(left, right);
+        assert_eq!((left.outbounds.len(), left.inbounds[0].port.number()), (1, 80));
+    }
+
+    #[test]
+    fn problems_come_together() {
+        let text = r#"{"kind": "Dataplane", "spec": {"networking": {"inbound": [{"port": 0}, {}, {"port": 70000}, 3],
+            "outbound": [{"backendRef": {"kind": "MeshServic", "name": "a"}}, {"backendRef": {"kind": "MeshService"}}],
+            "transparentProxying": {"reachableBackends": {"refs": [{"kind": "MeshService"}]}}}}}"#;
+        let error = Dataplane::parse(text, Format::Json).unwrap_err();
+        let paths: Vec<_> = error.problems().iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "networking.inbound[0].port",
+                "networking.inbound[1].port",
+                "networking.inbound[2].port",
+                "networking.inbound[3]",
+                "networking.outbound[0].backendRef.kind",
+                "networking.outbound[1].backendRef.name",
+                "networking.transparentProxing.reachableBackends.refs[0].name",
+            ]
+        );
+        for (text, path) in
+            [(r#"{"type": "Mesh"}"#, "type"), (r#"{"kind": "Pod"}"#, "kind"), ("{}", "type"), ("", "document")]
+        {
+            assert_eq!(Dataplane::parse(text, Format::Json).unwrap_err().problems()[0].path, path, "{text}");
+        }
+    }
+}

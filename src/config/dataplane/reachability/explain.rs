@@ -1,0 +1,278 @@
+//! Why a destination is reachable, or why not.
+
+use std::fmt;
+
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use super::super::BackendRef;
+use super::wanted::{Ports, Wanted};
+use super::{Backend, BackendPort, Reachability, Rule};
+
+/// Why one destination is reachable or not. `Display` is the answer in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Explanation<'a> {
+    /// The backend; none for a service of the older form.
+    pub backend: Option<&'a Backend>,
+    /// Its name, or the value of `kuma.io/service`.
+    pub name: &'a str,
+    /// The mesh that it is in.
+    pub mesh: &'a str,
+    /// Whether it is in the mesh of the workload; if not, nothing else matters.
+    pub same_mesh: bool,
+    /// Whether it is reachable, on one port at least.
+    pub reachable: bool,
+    /// The ports that are reachable; none for a service.
+    pub ports: Vec<&'a BackendPort>,
+    /// What decides.
+    pub rule: Rule,
+    /// What each reference has to do with it, where references decide.
+    pub references: Vec<ReferenceOutcome<'a>>,
+}
+
+/// What one reference has to do with a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReferenceOutcome<'a> {
+    /// Which one: `refs[3]`.
+    pub path: String,
+    /// The reference.
+    pub reference: &'a BackendRef,
+    /// Whether it matches.
+    pub matched: Matched<'a>,
+}
+
+/// Whether a reference matches a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Matched<'a> {
+    /// All ports.
+    AllPorts,
+    /// One port.
+    Port(&'a BackendPort),
+    /// All ports, since none is the one that is asked for: `kuma-3`.
+    AllPortsInstead,
+    /// Not, and this is missing.
+    No(Vec<Lack<'a>>),
+}
+
+/// What a destination would need for a reference to match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lack<'a> {
+    /// Another kind, this one.
+    Kind(super::super::BackendKind),
+    /// A label.
+    Label {
+        /// Which one.
+        label: &'a str,
+        /// The value that the reference asks for.
+        wanted: &'a str,
+        /// The value that the destination has, if any.
+        found: Option<&'a str>,
+    },
+    /// To be without a label: neither the reference nor the workload has a namespace, in `kuma-2.9`.
+    NoLabel {
+        /// Which one.
+        label: &'a str,
+        /// The value that the destination has.
+        found: &'a str,
+    },
+    /// A port with this number or name.
+    Port(u32),
+}
+
+impl<'a> Reachability<'a> {
+    /// Why every destination of this name is reachable or not: backends by the name or the display name, then
+    /// services. None if there is no such destination in any mesh.
+    pub fn explain(&self, name: &str) -> Vec<Explanation<'a>> {
+        let backends = self.destinations.backends().iter().enumerate();
+        let named = backends.filter(|(_, backend)| backend.name == name || backend.display_name() == name);
+        let services = self.destinations.services().filter(|service| service.name == name);
+        let listed = |name: &str| self.listed_services().any(|listed| listed == name);
+        named
+            .map(|(index, backend)| self.explain_backend(index, backend))
+            .chain(services.map(|service| {
+                let same_mesh = service.mesh == self.dataplane.mesh;
+                Explanation {
+                    backend: None,
+                    name: &service.name,
+                    mesh: &service.mesh,
+                    same_mesh,
+                    reachable: same_mesh && (self.service_rule.allows_all() || listed(&service.name)),
+                    ports: Vec::new(),
+                    rule: self.service_rule,
+                    references: Vec::new(),
+                }
+            }))
+            .collect()
+    }
+
+    fn explain_backend(&self, index: usize, backend: &'a Backend) -> Explanation<'a> {
+        let same_mesh = backend.mesh == self.dataplane.mesh;
+        let ports = self.ports(index, backend);
+        let wanted = self.wanted.iter().enumerate().filter(|_| same_mesh);
+        let references = wanted
+            .zip(self.references())
+            .map(|((position, wanted), reference)| ReferenceOutcome {
+                path: self.backend_rule.path(position),
+                reference,
+                matched: self.matched(wanted, backend),
+            })
+            .collect();
+        Explanation {
+            backend: Some(backend),
+            name: &backend.name,
+            mesh: &backend.mesh,
+            same_mesh,
+            reachable: !ports.is_empty(),
+            ports,
+            rule: self.backend_rule,
+            references,
+        }
+    }
+
+    /// The references that decide.
+    fn references(&self) -> &'a [BackendRef] {
+        match self.backend_rule {
+            Rule::Outbounds => &self.dataplane.outbounds,
+            Rule::ReachableBackends => {
+                let section = self.dataplane.transparent_proxying.as_ref();
+                section.and_then(|section| section.reachable_backends.as_ref()).map_or(&[], |backends| &backends.refs)
+            }
+            _ => &[],
+        }
+    }
+
+    fn matched(&self, wanted: &Wanted<'a>, backend: &'a Backend) -> Matched<'a> {
+        let mut lacks = Vec::new();
+        if wanted.kind != backend.kind {
+            lacks.push(Lack::Kind(wanted.kind));
+        }
+        lacks.extend(wanted.labels.iter().filter_map(|(label, value)| {
+            let found = backend.labels.get(*label).map(String::as_str);
+            (found != Some(*value)).then_some(Lack::Label { label, wanted: value, found })
+        }));
+        lacks.extend(wanted.absent.and_then(|label| {
+            let found = backend.labels.get(label).filter(|found| !found.is_empty())?;
+            Some(Lack::NoLabel { label, found })
+        }));
+        let ports = if lacks.is_empty() { wanted.ports(backend, self.profile) } else { Ports::None };
+        match ports {
+            Ports::All => Matched::AllPorts,
+            Ports::AllInstead => Matched::AllPortsInstead,
+            Ports::One(port) => Matched::Port(&backend.ports[port]),
+            Ports::None => {
+                lacks.extend(wanted.port.filter(|_| lacks.is_empty()).map(Lack::Port));
+                Matched::No(lacks)
+            }
+        }
+    }
+}
+
+/// `kind` and `namespace` where there is one, `name`, `mesh`, `reachable`, `ports`, `rule`, `references` with `path`,
+/// `reference`, `matches` and `why`, and `why` in words.
+impl Serialize for Explanation<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Explanation", 9)?;
+        if let Some(backend) = self.backend {
+            fields.serialize_field("kind", &backend.kind)?;
+        }
+        fields.serialize_field("name", self.name)?;
+        if let Some(namespace) = self.backend.and_then(Backend::namespace) {
+            fields.serialize_field("namespace", namespace)?;
+        }
+        fields.serialize_field("mesh", self.mesh)?;
+        fields.serialize_field("reachable", &self.reachable)?;
+        fields.serialize_field("ports", &self.ports)?;
+        fields.serialize_field("rule", &self.rule.to_string())?;
+        fields.serialize_field("references", &self.references)?;
+        fields.serialize_field("why", &self.to_string())?;
+        fields.end()
+    }
+}
+
+impl Serialize for ReferenceOutcome<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("ReferenceOutcome", 4)?;
+        fields.serialize_field("path", &self.path)?;
+        fields.serialize_field("reference", self.reference)?;
+        fields.serialize_field("matches", &!matches!(self.matched, Matched::No(_)))?;
+        fields.serialize_field("why", &self.to_string())?;
+        fields.end()
+    }
+}
+
+impl fmt::Display for Explanation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.backend {
+            Some(backend) => write!(f, "{} {}", backend.kind, self.name.escape_debug())?,
+            None => write!(f, "service {}", self.name.escape_debug())?,
+        }
+        if let Some(namespace) = self.backend.and_then(Backend::namespace) {
+            write!(f, " in {}", namespace.escape_debug())?;
+        }
+        f.write_str(if self.reachable { " is reachable" } else { " is not reachable" })?;
+        if self.reachable && !self.ports.is_empty() {
+            let ports: Vec<_> = self.ports.iter().map(ToString::to_string).collect();
+            let word = if ports.len() == 1 { "port" } else { "ports" };
+            write!(f, " on {word} {}", ports.join(", "))?;
+        }
+        if !self.same_mesh {
+            return write!(f, ": it is in the mesh {}", self.mesh.escape_debug());
+        }
+        let list = match self.rule {
+            Rule::ReachableBackends => "reachableBackends",
+            Rule::Outbounds => "networking.outbound",
+            Rule::ReachableServices if !self.reachable => return f.write_str(": it is not in reachableServices"),
+            Rule::ReachableServices => return f.write_str(": it is in reachableServices"),
+            rule => return write!(f, ": {rule}"),
+        };
+        if self.backend.is_some_and(|backend| backend.ports.is_empty()) {
+            return f.write_str(": it has no ports");
+        }
+        if !self.reachable {
+            write!(f, ": no item of {list} matches")?;
+        }
+        let telling =
+            self.references.iter().filter(|outcome| matches!(outcome.matched, Matched::No(_)) != self.reachable);
+        telling.into_iter().try_for_each(|outcome| write!(f, "\n  {outcome}"))
+    }
+}
+
+impl fmt::Display for ReferenceOutcome<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}) ", self.path, self.reference)?;
+        match &self.matched {
+            Matched::AllPorts => f.write_str("matches all ports"),
+            Matched::Port(port) => write!(f, "matches port {port}"),
+            Matched::AllPortsInstead => {
+                f.write_str("matches, and all ports are meant, since none is the one asked for")
+            }
+            Matched::No(lacks) => {
+                f.write_str("needs ")?;
+                for (index, lack) in lacks.iter().enumerate() {
+                    let separator = if index > 0 { ", and " } else { "" };
+                    write!(f, "{separator}{lack}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Lack<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind(kind) => write!(f, "the kind {kind}"),
+            Self::NoLabel { label, found } => {
+                write!(f, "no label {}; here it is {}", label.escape_debug(), found.escape_debug())
+            }
+            Self::Label { label, wanted, found } => {
+                write!(f, "the label {}={}", label.escape_debug(), wanted.escape_debug())?;
+                found.map_or(Ok(()), |found| write!(f, "; here it is {}", found.escape_debug()))
+            }
+            Self::Port(port) => write!(f, "a port {port}"),
+        }
+    }
+}

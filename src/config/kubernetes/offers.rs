@@ -1,0 +1,124 @@
+//! What each source says about a key, and which of them counts.
+
+use serde_json::Value;
+
+use super::annotations::{self, of_key};
+use super::order::{Rank, is_operators, order};
+use super::resolve::Resolver;
+use super::{Source, control_plane, guard};
+use crate::config::wire::{Field, Reading, Row};
+use crate::config::{Config, Profile};
+use crate::error::Problem;
+
+/// What one source says about a key.
+#[derive(Debug, Clone)]
+pub(super) struct Offer {
+    pub(super) source: Source,
+    pub(super) value: Value,
+    /// What messages call the key there.
+    pub(super) path: String,
+    /// What is wrong if something is redirected to this port, which is 0.
+    pub(super) zero: Option<Problem>,
+}
+
+impl Resolver {
+    /// The first source in the order of the key, without the ConfigMap of the pod's namespace.
+    pub(super) fn base(&mut self, row: &'static Row) -> Offer {
+        let default = default_of(row);
+        for rank in order(row.path, self.situation) {
+            let offer = match rank {
+                Rank::Annotation => self.annotation(row),
+                Rank::Written => self.written(row),
+                Rank::ConfigMap | Rank::ConfigMapChanged => self.config_map(row),
+                Rank::ControlPlane | Rank::ControlPlaneChanged => self.control_plane(row),
+            };
+            let changed = matches!(rank, Rank::ConfigMapChanged | Rank::ControlPlaneChanged)
+                // A configuration without a user leaves it to the host; a pod has one.
+                || (row.path == "kumaDPUser" && *rank == Rank::Written);
+            if let Some(offer) = offer.filter(|offer| !changed || offer.value != default) {
+                return offer;
+            }
+        }
+        Offer { source: Source::Default, value: default, path: row.path.to_owned(), zero: None }
+    }
+
+    /// What comes over the rest.
+    pub(super) fn over(&mut self, row: &'static Row) -> Option<Offer> {
+        if self.profile == Profile::Kuma29 || is_operators(row.path) {
+            return None;
+        }
+        self.custom(row)
+    }
+
+    /// What every source says, whether it counts or not.
+    pub(super) fn all(&mut self, row: &'static Row) -> Vec<Offer> {
+        let system = self.system(row);
+        [self.custom(row), self.written(row), self.annotation(row), system, self.control_plane(row)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn written(&mut self, row: &'static Row) -> Option<Offer> {
+        offer(self.written.as_mut()?, row.path, Source::Annotation(annotations::CONFIG))
+    }
+
+    /// In the older way of delivery, one setting stands for two keys.
+    fn spoken_for(&self, key: &'static str) -> &'static str {
+        match key {
+            "redirect.dns.captureAll" if self.situation.legacy => "redirect.dns.enabled",
+            key => key,
+        }
+    }
+
+    fn annotation(&mut self, row: &'static Row) -> Option<Offer> {
+        let key = self.spoken_for(row.path);
+        offer(&mut self.annotations.reading, key, Source::Annotation(of_key(key)?.name()))
+    }
+
+    pub(super) fn control_plane(&mut self, row: &'static Row) -> Option<Offer> {
+        let key = self.spoken_for(row.path);
+        let variable = control_plane::of_key(key)?.name();
+        let source = Source::ControlPlane { variable, set: self.control_plane.is_set(variable) };
+        offer(&mut self.control_plane_reading, key, source)
+    }
+
+    /// The ConfigMap that counts as such.
+    fn config_map(&mut self, row: &'static Row) -> Option<Offer> {
+        match self.profile == Profile::Kuma29 && self.custom.is_some() {
+            true => self.custom(row),
+            false => self.system(row),
+        }
+    }
+
+    fn system(&mut self, row: &'static Row) -> Option<Offer> {
+        let map = self.system.as_mut()?;
+        offer(&mut map.reading, row.path, Source::ConfigMap(map.label.clone()))
+    }
+
+    fn custom(&mut self, row: &'static Row) -> Option<Offer> {
+        let map = self.custom.as_mut()?;
+        offer(&mut map.reading, row.path, Source::CustomConfigMap(map.label.clone()))
+    }
+
+    /// Refuses what a tenant may not decide.
+    pub(super) fn guard(&mut self, row: &'static Row) {
+        let operators = self.system(row).map_or_else(|| default_of(row), |offer| offer.value);
+        for offer in [self.written(row), self.custom(row)].into_iter().flatten() {
+            self.problems.extend(guard::check(row.path, &offer.value, &operators, &offer.path));
+        }
+    }
+}
+
+fn offer(reading: &mut Reading, key: &'static str, source: Source) -> Option<Offer> {
+    let (value, zero) = reading.value(key)?;
+    let path = reading.path(key).unwrap_or(key).to_owned();
+    Some(Offer { source, value, path, zero })
+}
+
+pub(super) fn default_of(row: &'static Row) -> Value {
+    match row.field {
+        Field::Value(at) | Field::Port(at, _) => at(&mut Config::default()).write(),
+        _ => Value::Null,
+    }
+}

@@ -1,0 +1,97 @@
+//! Where the value of a setting came from.
+
+use std::fmt;
+
+/// Where the value of a configuration key came from, and what it won against.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Origin {
+    /// The path of the key, such as `redirect.inbound.excludePorts`.
+    pub key: &'static str,
+    /// The value in the resulting configuration, in JSON.
+    pub value: String,
+    /// The source that decided.
+    pub source: Source,
+    /// What was added to its value: the ports of probes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<Contribution>,
+    /// What other sources say about the key, the next in order first. Defaults are not listed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overridden: Vec<Contribution>,
+}
+
+/// What one source says about a key.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Contribution {
+    /// The source.
+    pub source: Source,
+    /// Its value, in JSON.
+    pub value: String,
+}
+
+/// Where a value can come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Source {
+    /// Kuma's default for the key.
+    Default,
+    /// The control plane.
+    ControlPlane {
+        /// The environment variable that sets it.
+        variable: &'static str,
+        /// Whether the variable was given; else it is the control plane's default.
+        set: bool,
+    },
+    /// The ConfigMap of the system namespace, with what to call it.
+    ConfigMap(String),
+    /// An annotation of the pod, by its name.
+    Annotation(&'static str),
+    /// The ConfigMap of the pod's namespace, with what to call it.
+    CustomConfigMap(String),
+    /// The pod itself, with the path of the field.
+    Pod(String),
+    /// A `Dataplane`, with the path of the field:
+    /// [`Dataplane::origins`](crate::config::dataplane::Dataplane::origins).
+    Dataplane(String),
+}
+
+impl Source {
+    /// Whether somebody set the value, so that it is no default.
+    pub fn is_set(&self) -> bool {
+        !matches!(self, Self::Default | Self::ControlPlane { set: false, .. })
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::ControlPlane { variable, set: true } => write!(f, "control plane, {variable}"),
+            Self::ControlPlane { variable, set: false } => write!(f, "control plane's default, {variable}"),
+            Self::ConfigMap(label) | Self::CustomConfigMap(label) => f.write_str(label),
+            Self::Annotation(name) => write!(f, "annotation {name}"),
+            Self::Pod(path) | Self::Dataplane(path) => f.write_str(path),
+        }
+    }
+}
+
+impl serde::Serialize for Source {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// `redirect.dns.port = 15053: control plane's default, KUMA_…; not 1053 (ConfigMap kuma-system/tp)`.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}: {}", self.key, self.value, self.source)?;
+        for Contribution { source, value } in &self.added {
+            write!(f, "; with {value} ({source})")?;
+        }
+        for Contribution { source, value } in &self.overridden {
+            write!(f, "; not {value} ({source})")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,368 @@
+//! From all sources to one configuration.
+
+use serde_json::Value;
+
+use super::annotations;
+use super::config_map::{ConfigMap, EMBEDDED};
+use super::control_plane::{self, ControlPlane};
+use super::offers::{Offer, default_of};
+use super::order::{Rank, Situation, is_operators, order};
+use super::read::Annotations;
+use super::section::section;
+use super::{Contribution, Origin, Pod, Resolved, Source, Sources, pod};
+use crate::config::wire::{Field, Node, ROWS, Reading, Row, ValueSource, visible};
+use crate::config::{Config, Profile};
+use crate::error::{Error, InvalidValue, Problem};
+use crate::model::Note;
+use crate::net::{Port, PortRange, PortSet, Uid};
+
+const EXCLUDE_INBOUND_PORTS: &str = "redirect.inbound.excludePorts";
+const INBOUND_ENABLED: &str = "redirect.inbound.enabled";
+
+/// A port that is 0, and whether something is redirected there.
+type Zero = (Problem, fn(&Config) -> bool);
+
+/// A configuration in the making.
+pub(super) struct Resolver {
+    pub(super) profile: Profile,
+    pub(super) pod: Pod,
+    pub(super) situation: Situation,
+    pub(super) annotations: Annotations,
+    pub(super) control_plane: ControlPlane,
+    pub(super) control_plane_reading: Reading,
+    /// The operator's ConfigMap.
+    pub(super) system: Option<ConfigMap>,
+    /// The tenant's, if it counts.
+    pub(super) custom: Option<ConfigMap>,
+    pub(super) written: Option<Reading>,
+    pub(super) config: Config,
+    pub(super) origins: Vec<Origin>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) notes: Vec<Note>,
+}
+
+impl Resolver {
+    pub(super) fn new(sources: Sources) -> Self {
+        let Sources { profile, pod, control_plane, config_map, custom, mut problems, mut notes } = sources;
+        let annotations = Annotations::read(&pod.annotations, profile, &mut problems);
+        annotations::remarks(&pod.annotations, profile, &mut notes);
+
+        let mut control_plane_reading = control_plane.reading();
+        for (more_problems, more_notes) in [control_plane.remarks(), control_plane_reading.remarks()] {
+            problems.extend(more_problems);
+            notes.extend(more_notes);
+        }
+        let mut this = Self {
+            profile,
+            pod,
+            situation: Situation::default(),
+            annotations,
+            control_plane,
+            control_plane_reading,
+            system: config_map,
+            custom,
+            written: None,
+            config: Config::default(),
+            origins: Vec::new(),
+            problems,
+            notes,
+        };
+        this.read_written();
+        this.choose_custom();
+        for map in [&this.system, &this.custom].into_iter().flatten() {
+            this.problems.extend(map.problems.iter().cloned());
+            this.notes.extend(map.notes.iter().cloned());
+        }
+        let unnamed = this.control_plane.text(control_plane::CONFIG_MAP_NAME).is_empty()
+            || !this.control_plane.is_set(control_plane::CONFIG_MAP_NAME);
+        this.situation = Situation {
+            written: this.written.is_some(),
+            legacy: profile == Profile::Kuma29 && this.system.is_none() && this.custom.is_none() && unnamed,
+            injected: this.annotations.injected,
+            inbound: true,
+        };
+        this
+    }
+
+    /// The annotation that holds the whole configuration, if there is one.
+    fn read_written(&mut self) {
+        let name = annotations::CONFIG;
+        let Some(text) = self.pod.annotations.get(name) else { return };
+        if text.trim().is_empty() {
+            self.notes.push(Note::warning(name, "is empty, so the configuration is made from the other sources"));
+            return;
+        }
+        let mut reading = Reading::document(name, text, EMBEDDED, &format!("{name}: "));
+        let (problems, notes) = reading.remarks();
+        self.problems.extend(problems);
+        self.notes.extend(notes);
+        if !self.annotations.injected {
+            let text = format!(
+                "is taken as the configuration, though the injector would replace it: {} is not true",
+                annotations::INJECTED
+            );
+            self.notes.push(Note::info(name, text));
+        }
+        self.written = Some(reading);
+    }
+
+    /// Whether the ConfigMap of the pod's namespace counts.
+    fn choose_custom(&mut self) {
+        let annotation = annotations::CONFIG_MAP_NAME;
+        let named = self.pod.annotations.get(annotation).filter(|name| !name.is_empty());
+        match (named, &self.custom) {
+            (None, Some(map)) => {
+                let text = format!("has no effect, since the pod has no annotation {annotation}");
+                self.notes.push(Note::warning(&map.label, text));
+                self.custom = None;
+            }
+            (Some(name), None) => {
+                let text = format!("the ConfigMap '{}' was not given, so its settings are missing", visible(name));
+                self.notes.push(Note::warning(annotation, text));
+            }
+            (Some(name), Some(map)) => {
+                if let Some(other) = map.name.as_ref().filter(|other| *other != name) {
+                    let expected = format!("'{}', the name of the ConfigMap that was given", visible(other));
+                    self.problems.push(InvalidValue::new(name, expected).at(annotation));
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Result<Resolved, Error> {
+        self.judge_annotations();
+        if !self.situation.written {
+            let inbound = ROWS.iter().find(|row| row.path == INBOUND_ENABLED);
+            self.situation.inbound = inbound.is_none_or(|row| self.base(row).value == Value::Bool(true));
+        }
+        let rows = ROWS.iter().filter(|row| row.in_documents());
+        let zeros: Vec<Zero> = rows.filter_map(|row| self.decide(row)).collect();
+        for (zero, used) in zeros {
+            if used(&self.config) {
+                self.problems.push(zero);
+            }
+        }
+
+        let sidecar_uid = self.config.kuma_dp_user.as_deref().and_then(|user| user.parse().ok());
+        let sidecar_uid = sidecar_uid.unwrap_or_else(|| self.control_plane.uid());
+        self.judge_users(sidecar_uid);
+        let probe_proxy_port = Port::new(self.probe_proxy_port());
+        self.judge_probes(probe_proxy_port);
+        let Self { pod, profile, config, problems, notes, .. } = &mut self;
+        let transparent_proxying = section(pod, *profile, Some(config), problems, notes);
+        let sidecar_gid = self.control_plane.gid();
+        match sidecar_gid {
+            Some(sidecar_gid) if self.problems.is_empty() => Ok(Resolved {
+                config: self.config,
+                origins: self.origins,
+                notes: self.notes,
+                sidecar_uid,
+                sidecar_gid,
+                gateway: self.annotations.gateway,
+                injected: self.annotations.injected,
+                from_annotation: self.situation.written,
+                probe_proxy_port,
+                transparent_proxying,
+                admin_port: Port::new(
+                    self.annotations.admin_port.unwrap_or_else(|| self.control_plane.port(control_plane::ADMIN_PORT)),
+                ),
+            }),
+            _ => Err(Error::Config(self.problems)),
+        }
+    }
+
+    fn judge_annotations(&mut self) {
+        let Annotations { enabled, ebpf, gateway, probe_proxy_port, .. } = self.annotations;
+        if enabled == Some(false) {
+            let text = "has no effect: on Kubernetes the transparent proxy cannot be switched off for a pod";
+            self.notes.push(Note::warning(annotations::TRANSPARENT_PROXYING, text));
+        }
+        if ebpf {
+            let value = &self.pod.annotations[annotations::EBPF];
+            let error =
+                InvalidValue::new(value, "'disabled' or no annotation: the eBPF engine is not part of this version");
+            self.problems.push(error.at(annotations::EBPF));
+        }
+        if gateway && probe_proxy_port.is_some_and(|port| port > 0) {
+            let value = &self.pod.annotations[annotations::PROBE_PROXY_PORT];
+            let error = InvalidValue::new(value, "0 or no annotation, since a gateway cannot have its probes proxied");
+            self.problems.push(error.at(annotations::PROBE_PROXY_PORT));
+        }
+    }
+
+    /// No process of the application may be taken for the sidecar.
+    fn judge_users(&mut self, sidecar: Uid) {
+        let is_application = |container: &&pod::Container| {
+            !pod::INJECTED.contains(&container.name.as_str()) && container.run_as_user == Some(sidecar)
+        };
+        for container in self.pod.containers.iter().filter(is_application) {
+            let path = format!("spec.containers[{}].securityContext.runAsUser", visible(&container.name));
+            let expected = "another uid than the sidecar's, whose connections are not redirected";
+            self.problems.push(InvalidValue::new(sidecar.to_string(), expected).at(path));
+        }
+        for container in self.pod.init_containers.iter().filter(is_application) {
+            let path = format!("spec.initContainers[{}].securityContext.runAsUser", visible(&container.name));
+            let text = format!("{sidecar} is the sidecar's uid, so its connections are not redirected");
+            self.notes.push(Note::warning(path, text));
+        }
+    }
+
+    /// Where the sidecar serves the probes; 0 for nowhere.
+    fn probe_proxy_port(&self) -> u16 {
+        match self.annotations.probe_proxy_port {
+            _ if self.annotations.gateway => 0,
+            Some(port) => port,
+            None => self.control_plane.port(control_plane::PROBE_PROXY_PORT),
+        }
+    }
+
+    /// A custom list of excluded ports replaces the one with the port of the probe proxy.
+    fn judge_probes(&mut self, port: Option<Port>) {
+        let Some(port) = port else { return };
+        let inbound = &self.config.redirect.inbound;
+        let replaced = self
+            .origins
+            .iter()
+            .any(|origin| origin.key == EXCLUDE_INBOUND_PORTS && matches!(origin.source, Source::CustomConfigMap(_)));
+        if inbound.enabled && replaced && !inbound.exclude_ports.contains(port) {
+            let text = format!("lacks {port}, where the sidecar serves the probes, so they will fail");
+            self.notes.push(Note::warning(EXCLUDE_INBOUND_PORTS, text));
+        }
+    }
+
+    /// Sets a key of the configuration. A port that is 0 is returned, with when that matters.
+    fn decide(&mut self, row: &'static Row) -> Option<Zero> {
+        let (Field::Value(at) | Field::Port(at, _)) = row.field else { return None };
+        self.guard(row);
+        let mut winner = self.base(row);
+        let mut added = match row.path {
+            EXCLUDE_INBOUND_PORTS => self.add_ports(&mut winner),
+            _ => Vec::new(),
+        };
+        if let Some(custom) = self.over(row) {
+            winner = custom;
+            added.clear();
+        }
+
+        let others: Vec<Offer> =
+            self.all(row).into_iter().filter(|offer| offer.source != winner.source && offer.source.is_set()).collect();
+        // Not the default of someone who decides, if somebody else has set the same.
+        if !winner.source.is_set() {
+            if let Some(same) = others.iter().find(|offer| offer.value == winner.value && added.is_empty()) {
+                winner = same.clone();
+            }
+        }
+        self.remark(row, &winner, &others);
+        if winner.zero.is_none() {
+            // A value that was written can be read.
+            let _ = at(&mut self.config).read(&Node::from_json(&winner.value), ValueSource::Document);
+        }
+        let overridden = others
+            .into_iter()
+            .filter(|offer| offer.source != winner.source)
+            .map(|offer| Contribution { source: offer.source, value: offer.value.to_string() })
+            .collect();
+        let value = at(&mut self.config).write().to_string();
+        self.origins.push(Origin { key: row.path, value, source: winner.source, added, overridden });
+        match (winner.zero, row.field) {
+            (Some(zero), Field::Port(_, used)) => Some((zero, used)),
+            _ => None,
+        }
+    }
+
+    /// Adds the ports that must reach the pod as they are to those that are excluded.
+    fn add_ports(&mut self, offer: &mut Offer) -> Vec<Contribution> {
+        if self.situation.written || !self.situation.inbound {
+            return Vec::new();
+        }
+        let control_plane = |variable| Source::ControlPlane { variable, set: self.control_plane.is_set(variable) };
+        let mut wanted: Vec<(Source, Port)> = Vec::new();
+        match Port::new(self.probe_proxy_port()) {
+            Some(port) => {
+                let source = match self.annotations.probe_proxy_port {
+                    Some(_) => Source::Annotation(annotations::PROBE_PROXY_PORT),
+                    None => control_plane(control_plane::PROBE_PROXY_PORT),
+                };
+                wanted.push((source, port));
+            }
+            None => {
+                let running = self.pod.init_containers.iter().filter(|container| container.restarts);
+                for container in running.chain(&self.pod.containers).filter(|one| one.name != pod::SIDECAR) {
+                    let source = Source::Pod(format!("probes of container {}", visible(&container.name)));
+                    wanted.extend(container.probe_ports.iter().map(|port| (source.clone(), *port)));
+                }
+            }
+        }
+        if self.control_plane.switch(control_plane::ADMIN_UNIX_SOCKET) {
+            let readiness = Port::new(self.control_plane.port(control_plane::READINESS_PORT));
+            wanted.extend(readiness.map(|port| (control_plane(control_plane::READINESS_PORT), port)));
+        }
+
+        let mut ports = ports(&offer.value);
+        let mut added = Vec::new();
+        for (source, port) in wanted {
+            if !ports.contains(port) {
+                ports = ports.ranges().iter().copied().chain([PortRange::from(port)]).collect();
+                added.push(Contribution { source, value: port.to_string() });
+            }
+        }
+        let mut config = Config::default();
+        config.redirect.inbound.exclude_ports = ports;
+        if let Some(Field::Value(at)) = ROWS.iter().find(|row| row.path == EXCLUDE_INBOUND_PORTS).map(|row| row.field) {
+            offer.value = at(&mut config).write();
+        }
+        added
+    }
+
+    /// Says which settings have no effect, though somebody set them.
+    fn remark(&mut self, row: &'static Row, winner: &Offer, others: &[Offer]) {
+        if row.path == "redirect.dns.enabled" && !self.situation.written && !self.situation.legacy {
+            self.remark_on_dns(row, winner);
+        }
+        let default = default_of(row);
+        let alone = is_operators(row.path)
+            || matches!(row.path, "redirect.inbound.port" | "redirect.outbound.port" | "redirect.dns.port");
+        for offer in others.iter().filter(|offer| offer.value != winner.value) {
+            let counts = match &offer.source {
+                Source::ControlPlane { .. } => match self.situation.written {
+                    true => !alone,
+                    // What is set for all pods need not fit each of them.
+                    false => true,
+                },
+                // It is all in the annotation.
+                Source::Annotation(_) | Source::ConfigMap(_) if self.situation.written => true,
+                Source::Annotation(_) => order(row.path, self.situation).contains(&Rank::Annotation),
+                Source::ConfigMap(_) => !alone || offer.value == default,
+                Source::CustomConfigMap(_) if self.profile == Profile::Kuma29 => !alone || offer.value == default,
+                Source::CustomConfigMap(_) => !is_operators(row.path) || offer.value == default,
+                _ => true,
+            };
+            if !counts {
+                let text = format!(
+                    "{} = {} has no effect; {} decides, with {}",
+                    row.path, offer.value, winner.source, winner.value
+                );
+                self.notes.push(Note::warning(visible(&offer.path), text));
+            }
+        }
+    }
+
+    /// Kuma has the control plane say it, and then does not listen.
+    fn remark_on_dns(&mut self, row: &'static Row, winner: &Offer) {
+        let Some(offer) = self.control_plane(row).filter(|offer| offer.value != winner.value) else { return };
+        let text = format!(
+            "{} has no effect on `redirect.dns.enabled`, which only a ConfigMap sets and which is {}",
+            offer.value, winner.value
+        );
+        self.notes.push(match offer.source.is_set() {
+            true => Note::warning(offer.path, text),
+            false => Note::info(offer.path, text),
+        });
+    }
+}
+
+fn ports(value: &Value) -> PortSet {
+    let text = |item: &Value| item.as_str().map_or_else(|| item.to_string(), str::to_owned);
+    value.as_array().into_iter().flatten().filter_map(|item| text(item).parse::<PortRange>().ok()).collect()
+}
