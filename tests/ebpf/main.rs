@@ -12,11 +12,19 @@ mod check;
 #[path = "../common/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "it is for the other engines, too")]
 mod common;
+mod clients;
+mod faults;
+mod ground;
+mod intruder;
+mod listeners;
+mod load;
 #[path = "../common/netns.rs"]
 mod netns;
 mod objects;
 mod place;
+mod sockets;
 mod source;
+mod traps;
 
 use common::world::Backend;
 use objects::Objects;
