@@ -305,7 +305,7 @@ mod tests {
         };
         let found = (0..=BITS).rev().find_map(|prefix| {
             let key = NetworkKey { prefix_bits: prefix.into(), address: Address::of(bits & mask(prefix)) };
-            content.networks.get(&key.to_bytes().to_vec())
+            content.networks.get(key.to_bytes().as_slice())
         });
         found.map_or(0, |value| u32::from_ne_bytes(value[..].try_into().unwrap()))
     }
@@ -350,7 +350,7 @@ mod tests {
         let excluded = |kind: u32, id: u32, protocol: Protocol, port: u16| {
             let class = (0..=32).rev().find_map(|length: u32| {
                 let id = if length == 0 { 0 } else { id >> (32 - length) << (32 - length) };
-                content.owners.get(&OwnerKey { prefix_bits: 32 + length, kind, id: id.to_be() }.to_bytes().to_vec())
+                content.owners.get(OwnerKey { prefix_bits: 32 + length, kind, id: id.to_be() }.to_bytes().as_slice())
             });
             class.is_some_and(|class| {
                 let class = u32::from_ne_bytes(class[..].try_into().unwrap());
@@ -358,7 +358,7 @@ mod tests {
                     let port = if length == 0 { 0 } else { port >> (16 - length) << (16 - length) };
                     let protocol = protocol.number().into();
                     let key = OwnerPortKey { prefix_bits: 48 + length, class, protocol, port: port.to_be() };
-                    content.owner_ports.contains_key(&key.to_bytes().to_vec())
+                    content.owner_ports.contains_key(key.to_bytes().as_slice())
                 })
             })
         };

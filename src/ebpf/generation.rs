@@ -164,6 +164,17 @@ impl Generation {
     }
 }
 
+/// Removes what is pinned of a generation. Its programs are attached no more when this returns; the kernel alone would see to
+/// that in the background.
+pub(super) fn remove(place: &Place, number: u64) -> Result<(), Error> {
+    let dir = place.generation(number);
+    for link in HOOKS.iter().filter_map(|hook| sys::get(&dir.join(hook.link())).ok()) {
+        // One whose cgroup is gone is attached to nothing.
+        let _ = sys::link_detach(link);
+    }
+    place.remove(&dir)
+}
+
 /// What is different in a generation that is pinned.
 pub(super) fn differences(
     place: &Place,
@@ -198,7 +209,7 @@ pub(super) fn differences(
     let read = |name: Name| {
         let path = dir.join(format!("map_{}", name.definition().name));
         match sys::get(&path).and_then(|fd| Map::from_fd(name, fd)).and_then(|map| map.all()) {
-            Ok(elements) => Ok(Some(elements.into_iter().collect::<Elements>())),
+            Ok(elements) => Ok(Some(elements)),
             Err(Errno::ENOENT | Errno::EPROTO) => Ok(None),
             Err(errno) => Err(Error::io(format!("read {}", path.display()), &errno.into())),
         }

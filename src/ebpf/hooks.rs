@@ -163,7 +163,7 @@ pub(super) fn permission(action: &str) -> Error {
     let wanted = [(NET_ADMIN, "CAP_NET_ADMIN", false), (BPF, "CAP_BPF", true), (PERFMON, "CAP_PERFMON", true)];
     let missing: Vec<_> = wanted
         .into_iter()
-        .filter(|(number, _, in_admin)| !has(*number) && !(*in_admin && has(SYS_ADMIN)))
+        .filter(|(number, _, in_admin)| !(has(*number) || *in_admin && has(SYS_ADMIN)))
         .map(|(_, name, _)| name)
         .collect();
     let needed = match missing.is_empty() {

@@ -70,10 +70,13 @@ pub(crate) fn install(options: &Options, plan: &Plan) -> Result<Done, Error> {
         notes.push(Note::info("ebpf.bpffsPath", format!("mounted a bpffs at {}", options.bpffs.display())));
     }
     let lock = place.lock()?;
-    let done = replace(&place, &content, &cgroup, &netns, &mut notes);
-    drop(lock);
-    let change = done.inspect_err(|_| place.tidy())?;
-    Ok(Done { change, cgroup: cgroup.path, notes })
+    match replace(&place, &content, &cgroup, &netns, &mut notes) {
+        Ok(change) => Ok(Done { change, cgroup: cgroup.path, notes }),
+        Err(error) => {
+            place.tidy(lock);
+            Err(error)
+        }
+    }
 }
 
 fn replace(
@@ -91,7 +94,7 @@ fn replace(
     let older = if before.is_some() { place.generations()? } else { Vec::new() };
     if in_force != 0 && differences(place, in_force, Some(content), Some(cgroup), netns)?.is_empty() {
         // What an installer left that was killed.
-        older.iter().filter(|number| **number != in_force).try_for_each(|n| place.remove(&place.generation(*n)))?;
+        older.iter().filter(|number| **number != in_force).try_for_each(|n| generation::remove(place, *n))?;
         return Ok(Change::Unchanged);
     }
     elsewhere(place, netns)?;
@@ -117,7 +120,10 @@ fn replace(
         Ok(())
     });
     if let Err(error) = made {
-        let undone = if fresh { place.remove(place.dir()) } else { place.remove(&place.generation(number)) };
+        let undone = match generation::remove(place, number) {
+            Ok(()) if fresh => place.remove(place.dir()),
+            other => other,
+        };
         return Err(match undone {
             Ok(()) => error,
             Err(more) => Error::Conflict {
@@ -127,7 +133,7 @@ fn replace(
         });
     }
     for old in older {
-        place.remove(&place.generation(old)).map_err(|error| Error::Conflict {
+        generation::remove(place, old).map_err(|error| Error::Conflict {
             problem: format!("the new programs are in force, and older ones without effect stay attached: {error}"),
             remedy: "uninstall and install again".into(),
         })?;
@@ -141,7 +147,17 @@ fn elsewhere(place: &Place, netns: &Netns) -> Result<(), Error> {
     let numbers = if place.is_there()? { place.generations()? } else { Vec::new() };
     let link = |number: u64| sys::get(&place.generation(number).join(hook.link())).and_then(sys::link_info);
     let own: Vec<_> = numbers.into_iter().filter_map(|number| Some(link(number).ok()?.program)).collect();
-    match hook.attached(&netns.file).into_iter().find(|id| !own.contains(id)) {
+    let other = || hook.attached(&netns.file).into_iter().find(|id| !own.contains(id));
+    // What was pinned and is no more goes in the background.
+    let mut found = other();
+    for _ in 0..50 {
+        if found.is_none() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        found = other();
+    }
+    match found {
         None => Ok(()),
         Some(id) => Err(Error::Conflict {
             problem: format!(
@@ -158,21 +174,20 @@ fn elsewhere(place: &Place, netns: &Netns) -> Result<(), Error> {
 pub(crate) fn uninstall(options: &Options, dry_run: bool) -> Result<bool, Error> {
     let netns = Netns::current()?;
     let place = Place::new(&options.bpffs, &netns);
-    if !place.is_there()? {
-        return Ok(false);
-    }
-    if !dry_run {
+    let is_there = place.is_there()?;
+    if !dry_run && place.is_any_there() {
         let lock = place.lock()?;
         // One of another version, or of which only a part is left, ends with its links.
         if let Ok(Some(state)) = State::open(&place.state()) {
             state.switch(0)?;
         }
-        place.generations()?.into_iter().try_for_each(|number| place.remove(&place.generation(number)))?;
-        place.remove(place.dir())?;
-        drop(lock);
-        place.tidy();
+        if place.is_there()? {
+            place.generations()?.into_iter().try_for_each(|number| generation::remove(&place, number))?;
+            place.remove(place.dir())?;
+        }
+        place.tidy(lock);
     }
-    Ok(true)
+    Ok(is_there)
 }
 
 /// An installation as it is found.

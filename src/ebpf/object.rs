@@ -1,5 +1,6 @@
 //! Maps, programs and links of the kernel, with sizes checked.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -100,13 +101,13 @@ impl Map {
     }
 
     /// All elements; those of a map that others change meanwhile may be incomplete.
-    pub(super) fn all(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
-        let mut list = Vec::new();
+    pub(super) fn all(&self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
+        let mut list = BTreeMap::new();
         let mut key: Option<Vec<u8>> = None;
         loop {
             let mut next = vec![0; self.definition.key_size as usize];
             match sys::map_next_key(self, key.as_deref(), &mut next) {
-                Ok(()) => list.push((next.clone(), self.get(&next)?)),
+                Ok(()) => drop(list.insert(next.clone(), self.get(&next)?)),
                 Err(Errno::ENOENT) => return Ok(list),
                 Err(errno) => return Err(errno),
             }

@@ -20,6 +20,9 @@ use crate::error::Error;
 /// The directory of all our installations in a bpffs, and the source that we mount one with.
 const NAME: &str = "kumatp";
 
+/// What the kernel itself puts into a bpffs (linux kernel/bpf/preload).
+const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
+
 /// How long to wait for another installer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -207,12 +210,21 @@ impl Place {
         }
     }
 
-    /// Removes the directory that all installations are in, unless there are others, and the bpffs if it was mounted for it.
-    pub(super) fn tidy(&self) {
-        if std::fs::remove_dir(self.bpffs.join(NAME)).is_err() {
+    /// Whether there are installations, of whatever network namespace, or only the directory for them.
+    pub(super) fn is_any_there(&self) -> bool {
+        self.bpffs.join(NAME).exists()
+    }
+
+    /// Removes the directory that all installations are in, unless there are others; and, once nobody is kept away any more, the
+    /// bpffs if it was mounted for it.
+    pub(super) fn tidy(&self, lock: Lock) {
+        let removed = std::fs::remove_dir(self.bpffs.join(NAME)).is_ok();
+        drop(lock);
+        if !removed {
             return;
         }
-        let empty = std::fs::read_dir(&self.bpffs).is_ok_and(|mut content| content.next().is_none());
+        let mut content = std::fs::read_dir(&self.bpffs).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let empty = content.all(|name| PRELOADED.iter().any(|known| name == *known));
         if empty && super::cgroup::mounts("bpf").iter().any(|mount| mount.source == NAME && mount.point == self.bpffs) {
             // Somebody may have come meanwhile; then it stays.
             let _ = umount(&self.bpffs);

@@ -26,6 +26,7 @@ enum Command {
     BtfLoad = 18,
     MapFreeze = 22,
     LinkCreate = 28,
+    LinkDetach = 34,
 }
 
 /// Names of objects in the kernel have up to 15 bytes.
@@ -193,7 +194,8 @@ fn opened(number: i32) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-fn number(fd: impl AsFd) -> u32 {
+/// By reference, so that what the number stands for stays open while it is used.
+fn number(fd: &impl AsFd) -> u32 {
     // A file descriptor that is open is not negative.
     fd.as_fd().as_raw_fd() as u32
 }
@@ -215,7 +217,7 @@ pub(super) fn map_create(mut attributes: MapAttributes) -> Result<OwnedFd, Errno
 /// Stores an element. The sizes of key and value are those of the map.
 #[expect(unsafe_code, reason = "bpf(2)")]
 pub(super) fn map_update(map: impl AsFd, key: &[u8], value: &[u8]) -> Result<(), Errno> {
-    let mut attributes = Element { map: number(map), key: address(key), value: address(value), ..Element::default() };
+    let mut attributes = Element { map: number(&map), key: address(key), value: address(value), ..Element::default() };
     // SAFETY: the kernel reads a key and a value, which have the sizes of the map: `Map` checks.
     unsafe { bpf(Command::MapUpdate, &mut attributes) }.map(drop)
 }
@@ -224,7 +226,7 @@ pub(super) fn map_update(map: impl AsFd, key: &[u8], value: &[u8]) -> Result<(),
 #[expect(unsafe_code, reason = "bpf(2)")]
 pub(super) fn map_lookup(map: impl AsFd, key: &[u8], value: &mut [u8]) -> Result<(), Errno> {
     let mut attributes =
-        Element { map: number(map), key: address(key), value: address_mut(value), ..Element::default() };
+        Element { map: number(&map), key: address(key), value: address_mut(value), ..Element::default() };
     // SAFETY: the kernel reads a key and writes a value, which have the sizes of the map: `Map` checks.
     unsafe { bpf(Command::MapLookup, &mut attributes) }.map(drop)
 }
@@ -233,7 +235,7 @@ pub(super) fn map_lookup(map: impl AsFd, key: &[u8], value: &mut [u8]) -> Result
 #[expect(unsafe_code, reason = "bpf(2)")]
 pub(super) fn map_next_key(map: impl AsFd, key: Option<&[u8]>, next: &mut [u8]) -> Result<(), Errno> {
     let mut attributes =
-        Element { map: number(map), key: key.map_or(0, address), value: address_mut(next), ..Element::default() };
+        Element { map: number(&map), key: key.map_or(0, address), value: address_mut(next), ..Element::default() };
     // SAFETY: the kernel reads a key and writes a key, which have the size of the map: `Map` checks.
     unsafe { bpf(Command::MapNextKey, &mut attributes) }.map(drop)
 }
@@ -241,7 +243,7 @@ pub(super) fn map_next_key(map: impl AsFd, key: Option<&[u8]>, next: &mut [u8]) 
 /// No system call can change the map from now on.
 #[expect(unsafe_code, reason = "bpf(2)")]
 pub(super) fn map_freeze(map: impl AsFd) -> Result<(), Errno> {
-    let mut attributes = Element { map: number(map), ..Element::default() };
+    let mut attributes = Element { map: number(&map), ..Element::default() };
     // SAFETY: the command reads the map only.
     unsafe { bpf(Command::MapFreeze, &mut attributes) }.map(drop)
 }
@@ -283,9 +285,17 @@ pub(super) fn btf_load(content: &[u8]) -> Result<OwnedFd, Errno> {
 /// Attaches a program, until all that refers to the link is gone.
 #[expect(unsafe_code, reason = "bpf(2)")]
 pub(super) fn link_create(program: impl AsFd, target: impl AsFd, attach_type: u32) -> Result<OwnedFd, Errno> {
-    let mut attributes = Link { program: number(program), target: number(target), attach_type, ..Link::default() };
+    let mut attributes = Link { program: number(&program), target: number(&target), attach_type, ..Link::default() };
     // SAFETY: there are no pointers in it.
     unsafe { bpf(Command::LinkCreate, &mut attributes) }.map(opened)
+}
+
+/// Takes the program of a link away from what it is attached to, before this returns.
+#[expect(unsafe_code, reason = "bpf(2)")]
+pub(super) fn link_detach(link: impl AsFd) -> Result<(), Errno> {
+    let mut attributes = [number(&link)];
+    // SAFETY: there are no pointers in it.
+    unsafe { bpf(Command::LinkDetach, &mut attributes) }.map(drop)
 }
 
 fn path_of(path: &Path) -> Result<CString, Errno> {
@@ -296,7 +306,7 @@ fn path_of(path: &Path) -> Result<CString, Errno> {
 #[expect(unsafe_code, reason = "bpf(2)")]
 pub(super) fn pin(object: impl AsFd, path: &Path) -> Result<(), Errno> {
     let path = path_of(path)?;
-    let mut attributes = Pinning { path: path.as_ptr() as u64, object: number(object), ..Pinning::default() };
+    let mut attributes = Pinning { path: path.as_ptr() as u64, object: number(&object), ..Pinning::default() };
     // SAFETY: the kernel reads a terminated text.
     unsafe { bpf(Command::Pin, &mut attributes) }.map(drop)
 }
@@ -321,7 +331,7 @@ pub(super) fn program_by_id(id: u32) -> Result<OwnedFd, Errno> {
 #[expect(unsafe_code, reason = "bpf(2)")]
 fn info<T: Default>(object: impl AsFd) -> Result<T, Errno> {
     let mut info = T::default();
-    let mut attributes = InfoOf { object: number(object), size: size_of::<T>() as u32, info: address_mut(&mut info) };
+    let mut attributes = InfoOf { object: number(&object), size: size_of::<T>() as u32, info: address_mut(&mut info) };
     // SAFETY: the kernel writes at most that many bytes; only structures of plain numbers, which any bytes are, are asked for.
     unsafe { bpf(Command::Info, &mut attributes) }?;
     Ok(info)
@@ -344,7 +354,7 @@ pub(super) fn link_info(link: impl AsFd) -> Result<LinkInfo, Errno> {
 pub(super) fn query(target: impl AsFd, attach_type: u32) -> Result<(u32, Vec<u32>), Errno> {
     let mut programs = [0_u32; 64];
     let mut attributes = Query {
-        target: number(target),
+        target: number(&target),
         attach_type,
         programs: address_mut(&mut programs),
         count: programs.len() as u32,

@@ -56,7 +56,8 @@ mod tests {
 
     #[test]
     fn refusals_name_the_key_and_the_engine_that_can() {
-        let cases: [(fn(&mut Config), &str); 5] = [
+        type Case = (fn(&mut Config), &'static str);
+        let cases: [Case; 5] = [
             (|c| c.redirect.vnet = vec!["docker0:172.17.0.0/16".parse().unwrap()], "redirect.vnet.networks"),
             (|c| c.log.enabled = true, "log.enabled"),
             (|c| c.drop_invalid_packets = true, "dropInvalidPackets"),

@@ -242,14 +242,14 @@ fn numbers_and_flags_that_are_not_known_are_refused() {
         refused("flags", text_of(render(plan, KUMATP_SYNTAX_NFT, 0, 2)));
         refused("syntax", text_of(call(|out, err| kumatp_save_translate(text, len, 1, out, err))));
         refused("sidecar_uid", call(|out, err| kumatp_facts_capable_host(u32::MAX, out, err)).map(drop));
-        for engine in [0, 3, 4, KUMATP_ENGINE_ALL] {
+        for engine in [0, 3, 8, KUMATP_ENGINE_ALL] {
             refused("engine", text_of(call(|out, err| kumatp_plan_apply(plan, engine, -1, 0, out, err))));
             refused("engine", text_of(call(|out, err| kumatp_plan_simulate(plan, engine, text, len, out, err))));
             refused("engine", text_of(call(|out, err| kumatp_plan_explain(plan, engine, text, len, out, err))));
             refused("engine", text_of(call(|out, err| kumatp_plan_edges(plan, engine, out, err))));
             refused("engine", text_of(call(|out, err| kumatp_plan_diff(plan, plan, engine, out, err))));
         }
-        for engines in [0, 4, KUMATP_ENGINE_ALL - 1] {
+        for engines in [0, 5, 8, KUMATP_ENGINE_ALL - 1] {
             refused("engines", text_of(call(|out, err| kumatp_uninstall(null(), engines, -1, 0, out, err))));
         }
         refused("flags", text_of(call(|out, err| kumatp_plan_apply(plan, KUMATP_ENGINE_NETLINK, -1, 2, out, err))));

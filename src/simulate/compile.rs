@@ -16,8 +16,11 @@ use crate::save::CtStates;
 impl<'r> Program<'r> {
     /// The rules of a plan, as an engine makes them work.
     pub(super) fn of<F: Family>(ruleset: &'r Ruleset<F>, engine: EngineName) -> Self {
+        let by_sockets = engine == EngineName::Ebpf;
         let mut program = Self::default();
-        for table in &ruleset.tables {
+        program.by_sockets = by_sockets;
+        // Sockets are steered as packets would be translated; nothing is tracked, logged or dropped.
+        for table in ruleset.tables.iter().filter(|table| !by_sockets || table.name == TableName::Nat) {
             program.add(ruleset, table, engine);
         }
         program
@@ -68,8 +71,8 @@ fn act<F: Family>(rule: &Rule<F>, places: &HashMap<&ChainName, usize>, engine: E
         Target::Return => Act::Return,
         Target::Jump { chain } => match places.get(chain) {
             Some(place) => Act::Jump(*place),
-            // The tables of the netlink engine are done with the packet; who owns the chain sees it later.
-            None if engine == EngineName::Netlink => Act::Accept,
+            // The tables of the netlink engine are done with the packet, as are programs; who owns the chain sees it later.
+            None if matches!(engine, EngineName::Netlink | EngineName::Ebpf) => Act::Accept,
             None => Act::Unknown(format!("the chain {chain} is not among these rules").into()),
         },
         Target::Redirect { port } => Act::Redirect(*port),

@@ -29,6 +29,11 @@
 //! interface that a redirected packet came in by has an address to redirect it to (an IPv6 one of the destination's scope; Linux
 //! net/netfilter/nf_nat_redirect.c), without which the kernel drops it. The engines differ on purpose in a few points, which
 //! [`nftables`](crate::nftables) lists; the simulator answers for the one that it is asked about.
+//!
+//! The eBPF engine decides by the same rules, but about sockets: packets that are only passing, that have no socket, or that do not
+//! open a connection go their way, and nothing is logged, dropped or tracked in zones. Where the rules say `-o lo`, its programs
+//! look whether the destination is an address of this host, and by a user they mean that of the process. A redirected connection
+//! that came from elsewhere keeps its destination address and port. Multipath TCP and processes outside the cgroup are not known here.
 
 mod compile;
 mod diff;

@@ -16,6 +16,8 @@ pub(super) struct Program<'r> {
     pub(super) chains: Vec<Code<'r>>,
     /// What each hook calls, in order; hooks in the order of [`BuiltinChain::ALL`].
     hooks: [Vec<Base<'r>>; 5],
+    /// Whether it is sockets that are steered, so that packets which no socket opens a connection with go their way.
+    pub(super) by_sockets: bool,
 }
 
 impl<'r> Program<'r> {

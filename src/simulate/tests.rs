@@ -91,6 +91,44 @@ fn dns() {
 }
 
 #[test]
+fn programs_decide_as_rules_do_about_sockets_that_open_a_connection() {
+    let plan = plan(|config, _| {
+        config.redirect.dns.enabled = true;
+        config.redirect.dns.capture_all = true;
+        config.redirect.outbound.exclude_ports = "22".parse().unwrap();
+    });
+    let rules = Simulator::of(&plan, EngineName::Iptables);
+    let programs = Simulator::of(&plan, EngineName::Ebpf);
+    for packet in [
+        "tcp 10.1.2.3:443",
+        "tcp 10.1.2.3:22",
+        "tcp 10.1.2.3:53",
+        "udp 10.1.2.3:53",
+        "udp 10.1.2.3:53 uid 5678",
+        "tcp 10.1.2.3:443 uid 5678",
+        "tcp 10.0.0.5:80 uid 5678 out lo",
+        "tcp 10.0.0.5:80 from 127.0.0.6:1 uid 5678 out lo",
+        "tcp [fd00::1]:443",
+        "inbound tcp 10.0.0.5:80",
+        "inbound udp 10.0.0.5:53",
+        "inbound icmp 10.0.0.5",
+    ] {
+        let parsed = packet.parse().unwrap();
+        let (by_rules, by_programs) = (rules.run(&parsed), programs.run(&parsed));
+        assert_eq!(by_programs.verdict, by_rules.verdict, "{packet}");
+        assert_eq!(by_programs.key(), by_rules.key(), "{packet}");
+        assert_eq!(by_programs.zone, 0, "{packet}");
+    }
+    for packet in
+        ["forwarded tcp 10.1.2.3:443 in br0", "tcp 10.1.2.3:443 midstream", "inbound tcp 10.0.0.5:80 midstream"]
+    {
+        let parsed = packet.parse().unwrap();
+        assert!(matches!(rules.run(&parsed).verdict, Verdict::Redirected { .. }), "{packet}");
+        assert_eq!(programs.run(&parsed).verdict, Verdict::Delivered, "{packet}");
+    }
+}
+
+#[test]
 fn virtual_networks_and_the_zone_of_their_answers() {
     let plan = plan(|config, _| {
         config.redirect.vnet = vec!["br+:172.20.0.0/16".parse().unwrap()];

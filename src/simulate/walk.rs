@@ -27,12 +27,25 @@ pub(super) fn walk<'r, F: Family>(program: &Program<'r>, packet: &Packet<F>, loo
         decided_by: None,
     };
     let mut walk = Walk { program, view: View::of(packet), outcome, zone: None, translated: [false; 2], met: 0 };
-    let ended = walk.hooks::<F>(packet.direction, loopback);
+    let ended = match program.by_sockets && !is_of_opening_socket(packet) {
+        true => Ok(()),
+        false => walk.hooks::<F>(packet.direction, loopback),
+    };
     if ended.is_ok() && packet.tracking == Tracking::Established {
         walk.outcome.verdict = Verdict::Established;
     }
     walk.outcome.zone = walk.zone.unwrap_or_default();
     walk.outcome
+}
+
+/// Whether a socket opens a connection or asks a question with the packet, or one is looked for that gets it.
+fn is_of_opening_socket<F: Family>(packet: &Packet<F>) -> bool {
+    let has_socket = match packet.direction {
+        Direction::Outbound => packet.socket.is_some(),
+        Direction::Inbound => true,
+        Direction::Forwarded => false,
+    };
+    has_socket && packet.tracking == Tracking::New && matches!(packet.protocol, IpProtocol::Tcp | IpProtocol::Udp)
 }
 
 /// The way ends here: the verdict is in the outcome.

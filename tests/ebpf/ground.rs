@@ -90,6 +90,8 @@ impl Ground {
 pub(crate) fn pins() -> usize {
     fn below(dir: &std::path::Path) -> usize {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        // What the kernel itself puts into a bpffs (linux kernel/bpf/preload).
+        let entries = entries.filter(|entry| !["maps.debug", "progs.debug"].iter().any(|name| entry.file_name() == *name));
         entries.map(|entry| 1 + below(&entry.path())).sum()
     }
     below(BPFFS.as_ref())
@@ -117,7 +119,7 @@ pub(crate) fn with_dns(config: &mut Config) {
 pub(crate) struct Installer(Command);
 
 /// What the installer does, and where it pins and which cgroup it deals with.
-const WHAT: &str = "KUMATP_TEST_INSTALLER";
+const WHAT: &str = "KUMATP_TEST_INSTALL";
 const PLACES: [&str; 2] = ["KUMATP_TEST_BPFFS", "KUMATP_TEST_CGROUP"];
 
 impl Installer {

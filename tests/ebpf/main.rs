@@ -9,13 +9,13 @@ mod cases;
 #[path = "../traffic/check.rs"]
 #[expect(dead_code, reason = "it is about rules, too")]
 mod check;
-#[path = "../common/mod.rs"]
+mod clients;
 #[expect(dead_code, unused_imports, reason = "it is for the other engines, too")]
 mod common;
-mod clients;
 mod faults;
 mod ground;
 mod intruder;
+mod life;
 mod listeners;
 mod load;
 #[path = "../common/netns.rs"]

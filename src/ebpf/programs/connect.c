@@ -13,42 +13,44 @@ INLINE struct address outbound_listener(const struct address *wanted)
 	return from_v4(swap32(0x7f800000 | (bpf_get_prandom_u32() & 0xffff)));
 }
 
-/* Whether the destination is now another one; a negative number if the connection has to be refused. */
+/*
+ * Whether the destination is now another one; a negative number if the connection has to be refused. While one generation
+ * of the programs takes the place of another, both are called, and the later one sees what the earlier one has made of it.
+ */
 INLINE int redirect(struct bpf_sock_addr *context, struct destination *to)
 {
-	struct original *before;
-	enum way way;
+	struct destination listener = *to;
+	u32 counter;
 
 	if (to->protocol != IPPROTO_TCP && to->protocol != IPPROTO_UDP)
 		return 0;
-	way = way_of(context, to);
-	if (way == WAY_DIRECT) {
-		/* A socket that failed to connect may be used again. */
-		before = recall(context);
-		if (before)
-			before->role = ROLE_NONE;
+	switch (way_of(context, to)) {
+	case WAY_DIRECT:
 		return 0;
-	}
-	if (!remember(context, to)) {
-		count(COUNTER_OUTBOUND_REFUSED);
-		return -1;
-	}
-	switch (way) {
 	case WAY_DNS_LISTENER:
-		count(COUNTER_DNS_REDIRECTED);
-		to->address = loopback_beside(&to->address);
-		to->port = settings.dns_port;
+		counter = COUNTER_DNS_REDIRECTED;
+		listener.address = loopback_beside(&to->address);
+		listener.port = settings.dns_port;
 		break;
 	case WAY_INBOUND_LISTENER:
 		/* The address stays, so that the connection comes from where it would have come from. */
-		count(COUNTER_SIDECAR_TO_ITSELF);
-		to->port = settings.inbound_port;
+		counter = COUNTER_SIDECAR_TO_ITSELF;
+		listener.port = settings.inbound_port;
 		break;
 	default:
-		count(COUNTER_OUTBOUND_REDIRECTED);
-		to->address = outbound_listener(&to->address);
-		to->port = settings.outbound_port;
+		counter = COUNTER_OUTBOUND_REDIRECTED;
+		listener.address = outbound_listener(&to->address);
+		listener.port = settings.outbound_port;
 	}
+	/* The earlier generation has sent it there already, and this one is in force by now. */
+	if (recall(context, to))
+		return 0;
+	if (!remember(context, to, &listener)) {
+		count(COUNTER_OUTBOUND_REFUSED);
+		return -1;
+	}
+	count(counter);
+	*to = listener;
 	return 1;
 }
 

@@ -8,15 +8,18 @@
 
 INLINE int redirect(struct bpf_sock_addr *context, struct destination *to)
 {
+	struct destination listener = *to;
+
 	if (to->protocol != IPPROTO_UDP || way_of(context, to) != WAY_DNS_LISTENER)
 		return 0;
-	if (!remember(context, to)) {
+	listener.address = loopback_beside(&to->address);
+	listener.port = settings.dns_port;
+	if (!remember(context, to, &listener)) {
 		count(COUNTER_OUTBOUND_REFUSED);
 		return -1;
 	}
 	count(COUNTER_DNS_REDIRECTED);
-	to->address = loopback_beside(&to->address);
-	to->port = settings.dns_port;
+	*to = listener;
 	return 1;
 }
 
@@ -48,24 +51,13 @@ SECTION("cgroup/sendmsg6") int sendmsg6(struct bpf_sock_addr *context)
 	return redirected < 0 ? REFUSE : ALLOW;
 }
 
-/* The server that was asked, if this is an answer of the sidecar's listener. */
-INLINE struct original *server_asked(struct bpf_sock_addr *context, const struct destination *from)
-{
-	struct address listener;
-
-	if (from->port != settings.dns_port)
-		return NULL;
-	listener = loopback_beside(&from->address);
-	return is_equal(&from->address, &listener) ? recall(context) : NULL;
-}
-
 SECTION("cgroup/recvmsg4") int recvmsg4(struct bpf_sock_addr *context)
 {
 	struct destination from;
 	struct original *asked;
 
 	read_v4(context, &from);
-	asked = server_asked(context, &from);
+	asked = recall(context, &from);
 	if (asked) {
 		write_v4(context, asked->address.words[3]);
 		write_port(context, asked->port);
@@ -79,7 +71,7 @@ SECTION("cgroup/recvmsg6") int recvmsg6(struct bpf_sock_addr *context)
 	struct original *asked;
 
 	read_v6(context, &from);
-	asked = server_asked(context, &from);
+	asked = recall(context, &from);
 	if (asked) {
 		write_v6(context, &asked->address);
 		write_port(context, asked->port);

@@ -4,8 +4,11 @@
 
 SECTION("cgroup/getpeername4") int getpeername4(struct bpf_sock_addr *context)
 {
-	struct original *original = recall(context);
+	struct original *original;
+	struct destination peer;
 
+	read_v4(context, &peer);
+	original = recall(context, &peer);
 	if (original) {
 		write_v4(context, original->address.words[3]);
 		write_port(context, original->port);
@@ -15,8 +18,11 @@ SECTION("cgroup/getpeername4") int getpeername4(struct bpf_sock_addr *context)
 
 SECTION("cgroup/getpeername6") int getpeername6(struct bpf_sock_addr *context)
 {
-	struct original *original = recall(context);
+	struct original *original;
+	struct destination peer;
 
+	read_v6(context, &peer);
+	original = recall(context, &peer);
 	if (original) {
 		write_v6(context, &original->address);
 		write_port(context, original->port);

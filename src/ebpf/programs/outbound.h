@@ -105,8 +105,8 @@ INLINE enum way way_of(struct bpf_sock_addr *context, const struct destination *
 	return way_of_connection(context, to, v6, by_sidecar, network);
 }
 
-/* Notes down where a socket wanted to go. */
-INLINE bool remember(struct bpf_sock_addr *context, const struct destination *to)
+/* Notes down where a socket wanted to go, and where it goes. */
+INLINE bool remember(struct bpf_sock_addr *context, const struct destination *to, const struct destination *listener)
 {
 	void *socket = LOAD_POINTER(context, struct bpf_sock_addr, sk);
 	struct original *original = bpf_sk_storage_get(&sockets, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -115,17 +115,21 @@ INLINE bool remember(struct bpf_sock_addr *context, const struct destination *to
 		return false;
 	original->address = to->address;
 	original->port = to->port;
+	original->listener = listener->address;
+	original->listener_port = listener->port;
 	original->role = ROLE_CLIENT;
 	return true;
 }
 
-/* What is known of a socket that was redirected. */
-INLINE struct original *recall(struct bpf_sock_addr *context)
+/* What is known of a socket that was redirected to this peer. */
+INLINE struct original *recall(struct bpf_sock_addr *context, const struct destination *peer)
 {
 	void *socket = LOAD_POINTER(context, struct bpf_sock_addr, sk);
 	struct original *original = bpf_sk_storage_get(&sockets, socket, NULL, 0);
 
-	return original && original->role == ROLE_CLIENT ? original : NULL;
+	if (!original || original->role != ROLE_CLIENT || original->listener_port != peer->port)
+		return NULL;
+	return is_equal(&original->listener, &peer->address) ? original : NULL;
 }
 
 INLINE void read_v4(struct bpf_sock_addr *context, struct destination *to)

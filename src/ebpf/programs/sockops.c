@@ -43,6 +43,8 @@ INLINE void publish(struct bpf_sock_ops *context, void *socket)
 	ends(context, &pair.client, &pair.listener);
 	pair.client_port = LOAD32(context, struct bpf_sock_ops, local_port);
 	pair.listener_port = swap32(LOAD32(context, struct bpf_sock_ops, remote_port));
+	if (original->listener_port != pair.listener_port || !is_equal(&original->listener, &pair.listener))
+		return;
 	bpf_map_update_elem(&pairs, &pair, original, BPF_ANY);
 }
 

@@ -108,13 +108,19 @@ enum role {
 	ROLE_ACCEPTED = 2,
 };
 
-/* What is remembered of a socket, for as long as it lives. */
+/*
+ * What is remembered of a socket, for as long as it lives. It counts while the socket goes to the listener: one that
+ * failed to connect may be used again for what is not redirected.
+ */
 struct original {
 	struct address address;
+	/* Where it was sent instead. */
+	struct address listener;
 	/* In host byte order, as all ports here but those of prefixes. */
 	u16 port;
+	u16 listener_port;
 	/* Of enum role. */
-	u16 role;
+	u32 role;
 };
 
 /* A redirected connection that the sidecar has yet to accept. */
