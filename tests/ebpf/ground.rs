@@ -64,7 +64,8 @@ impl Ground {
 
     /// How often something was counted.
     pub(crate) fn counted(&self, what: &str) -> u64 {
-        let programs = self.workload().enter(|| engine().programs()).expect("they can be read").expect("they are there");
+        let programs =
+            self.workload().enter(|| engine().programs()).expect("they can be read").expect("they are there");
         let found = programs.counters.iter().find(|(name, _)| name == what);
         found.unwrap_or_else(|| panic!("nothing counts {what}: {:?}", programs.counters)).1
     }
@@ -91,7 +92,8 @@ pub(crate) fn pins() -> usize {
     fn below(dir: &std::path::Path) -> usize {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
         // What the kernel itself puts into a bpffs (linux kernel/bpf/preload).
-        let entries = entries.filter(|entry| !["maps.debug", "progs.debug"].iter().any(|name| entry.file_name() == *name));
+        let entries =
+            entries.filter(|entry| !["maps.debug", "progs.debug"].iter().any(|name| entry.file_name() == *name));
         entries.map(|entry| 1 + below(&entry.path())).sum()
     }
     below(BPFFS.as_ref())

@@ -179,12 +179,12 @@ fn the_last_worker_gets_connections() {
         let Some(ground) = Ground::without_servers() else { return };
         ground.install(|_| ());
         let shared = Listening { dual: false, shared: true };
-        for round in 0..12 {
+        for round in 0..4 {
             let start = || sidecar(ground.workload(), FamilyName::V4, 15006, Server::INBOUND, shared);
             let own = Place::Own.socket(FamilyName::V4, 8080);
             // The newer ones end first, then the older ones.
             let old = start();
-            let newer: Vec<_> = (0..3).map(|_| start()).collect();
+            let newer: Vec<_> = (0..9).map(|_| start()).collect();
             drop(newer);
             assert_eq!(inbound(&ground, own).map(|a| a.who).ok().as_deref(), Some(Server::INBOUND), "round {round}");
             let newer = start();
@@ -287,9 +287,9 @@ fn data_after_the_servers_end() {
 fn beside_connection_tracking() {
     isolated(|| {
         let Some(ground) = Ground::installed(|_| ()) else { return };
-        let rules = "table inet other { chain seen { type filter hook input priority 0; ct state new counter; }\n\
-                     chain sent { type filter hook output priority 0; ct state new counter; } }";
-        ground.workload().enter(|| run("nft", &[rules]));
+        let hook = |name| format!("chain {name} {{ type filter hook {name} priority 0; ct state new counter\n}}\n");
+        let rules = format!("table inet other {{ {}{} }}", hook("input"), hook("output"));
+        ground.workload().enter(|| run("nft", &[&rules]));
         for family in FamilyName::ALL {
             let (own, there) = (Place::Own.socket(family, 8080), Place::Outside.socket(family, 9000));
             for _ in 0..10 {

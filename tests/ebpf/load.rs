@@ -16,7 +16,9 @@ use crate::objects::Objects;
 use crate::sockets::{Listening, Serving, blocking, listener, original, reset, serve, unmapped};
 
 fn number(name: &str, usual: u32) -> u32 {
-    std::env::var(name).ok().map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+    std::env::var(name)
+        .ok()
+        .map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
 /// Answers with where the connection wanted to go, in 18 bytes: the address as one of IPv6, the port.
@@ -130,7 +132,8 @@ fn replacements_under_load() {
                 })
             })
             .collect();
-        let plans = ["1", "2"].map(|port| plan(|config| config.redirect.outbound.exclude_ports = port.parse().expect("a port")));
+        let plans = ["1", "2"]
+            .map(|port| plan(|config| config.redirect.outbound.exclude_ports = port.parse().expect("a port")));
         ground.try_install(&plans[0]).expect("an installation");
         let over = AtomicBool::new(false);
         let started = Instant::now();
@@ -170,7 +173,8 @@ fn replacements_under_load() {
             }
             over.store(true, Ordering::Relaxed);
             assert!(failed.is_none(), "{failed:?}");
-            let ends: Vec<_> = clients.into_iter().map(|client| client.join().expect("the client does not panic")).collect();
+            let ends: Vec<_> =
+                clients.into_iter().map(|client| client.join().expect("the client does not panic")).collect();
             let (counts, wrong): (Vec<u32>, Vec<Vec<String>>) = ends.into_iter().unzip();
             (counts, wrong.concat())
         });

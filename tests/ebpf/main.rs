@@ -10,7 +10,7 @@ mod cases;
 #[expect(dead_code, reason = "it is about rules, too")]
 mod check;
 mod clients;
-#[expect(dead_code, unused_imports, reason = "it is for the other engines, too")]
+#[expect(dead_code, reason = "it is for the other engines, too")]
 mod common;
 mod faults;
 mod ground;

@@ -142,9 +142,8 @@ fn room_for_original_destinations() {
 fn option(socket: &impl std::os::fd::AsFd, level: i32, name: i32, answer: &mut [u8]) -> io::Result<usize> {
     let mut length = answer.len() as libc::socklen_t;
     // SAFETY: the kernel writes at most that many bytes.
-    let result = unsafe {
-        libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, answer.as_mut_ptr().cast(), &mut length)
-    };
+    let result =
+        unsafe { libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, answer.as_mut_ptr().cast(), &mut length) };
     if result == 0 { Ok(length as usize) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -155,7 +154,8 @@ fn in_ip_netns_exec() {
         let Some(ground) = Ground::without_servers() else { return };
         run("ip", &["netns", "add", "pod"]);
         // What there is on an ordinary machine, and nothing else.
-        let hide = "umount -l /run/cgroup; for at in $(findmnt -rn -t cgroup2 -o TARGET); do umount -l $at; done; exec \"$@\"";
+        let hide =
+            "umount -l /run/cgroup; for at in $(findmnt -rn -t cgroup2 -o TARGET); do umount -l $at; done; exec \"$@\"";
         let exec = ["unshare", "-m", "sh", "-c", hide, "sh", "ip", "netns", "exec", "pod"];
         let said = Installer::behind(&exec, "install").cgroup("").run(ground.workload()).expect_err("no cgroup2");
         assert!(said.contains("--netns") && said.contains("ip netns exec") && said.contains("cgroup2"), "{said}");
