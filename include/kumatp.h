@@ -140,6 +140,12 @@
 #define KUMATP_ENGINE_IPTABLES 2
 
 /**
+ * The engine that steers sockets by eBPF programs, in libraries that were built with it. Needs CAP_BPF, CAP_NET_ADMIN and
+ * CAP_PERFMON, or CAP_SYS_ADMIN. Since 0.1.
+ */
+#define KUMATP_ENGINE_EBPF 4
+
+/**
  * Every engine that the library has, where several are allowed: whatever is installed, by whichever. Since 0.1.
  */
 #define KUMATP_ENGINE_ALL 4294967295

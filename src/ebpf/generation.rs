@@ -296,3 +296,28 @@ impl Drop for Raised {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The variants for kernels that tell network namespaces, and for those that do not, with all settings on and all off.
+    #[test]
+    fn every_variant_passes_the_verifier() {
+        let may = nix::unistd::geteuid().is_root() && State::create().is_ok();
+        if !may {
+            assert!(std::env::var("KUMATP_REQUIRE_ALL").as_deref() != Ok("1"), "programs cannot be loaded here");
+            return eprintln!("skipped: programs cannot be loaded here");
+        }
+        let state = State::create().unwrap();
+        for cookie in [0, 1] {
+            for flags in [0, u32::MAX] {
+                let mut content = Content::of_everything();
+                content.settings.netns_cookie = cookie;
+                content.settings.flags = flags;
+                let loaded = Generation::try_load(&content, &state).unwrap();
+                assert_eq!(loaded.unwrap().programs.len(), HOOKS.len());
+            }
+        }
+    }
+}

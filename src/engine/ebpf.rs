@@ -250,6 +250,7 @@ pub(super) fn found(plan: Option<&Plan>, notes: &mut Vec<Note>) -> Option<Instal
             mode: None,
             families: found.families.clone(),
             status: status(&found),
+            programs: Some(found.into()),
         }),
         Err(Error::Permission { .. }) => None,
         Err(error) => {

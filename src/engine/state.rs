@@ -54,12 +54,31 @@ pub struct Installation {
     pub families: Vec<FamilyName>,
     /// How it compares with the plan, or with what was installed.
     pub status: Status,
+    /// Of the engine ebpf: its programs and what they have counted.
+    #[cfg(feature = "ebpf")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programs: Option<super::ebpf::Programs>,
+}
+
+impl Installation {
+    /// One by rules.
+    fn by_rules(engine: EngineName, mode: Option<Mode>, families: Vec<FamilyName>, status: Status) -> Self {
+        Self {
+            engine,
+            mode,
+            families,
+            status,
+            #[cfg(feature = "ebpf")]
+            programs: None,
+        }
+    }
 }
 
 /// Looks at what is installed in the network namespace of the calling thread, or in another one.
 ///
-/// Installations of both engines are compared with the plan if there is one. Without a plan, one by
-/// netlink is compared with what was installed, which its marker tells; one by iptables is
+/// Installations of all engines are compared with the plan if there is one. Without a plan, one by
+/// netlink is compared with what was installed, which its marker tells, and of one by ebpf it is looked
+/// whether its programs are attached; one by iptables is
 /// [`Uncompared`](Status::Uncompared). Comparing one by iptables needs its programs; nothing else does.
 ///
 /// # Errors
@@ -98,7 +117,7 @@ fn by_netlink(plan: Option<&Plan>, dump: &Dump) -> Option<Installation> {
         Some(plan) => netlink::status(plan, dump),
         None => netlink::status_as_installed(dump),
     };
-    Some(Installation { engine: EngineName::Netlink, mode: None, families, status })
+    Some(Installation::by_rules(EngineName::Netlink, None, families, status))
 }
 
 fn by_iptables(plan: Option<&Plan>, mode: Mode, families: Vec<FamilyName>) -> Option<Installation> {
@@ -112,7 +131,7 @@ fn by_iptables(plan: Option<&Plan>, mode: Mode, families: Vec<FamilyName>) -> Op
         Some(Ok(differences)) => Status::of(differences),
         Some(Err(error)) => Status::Uncompared { reason: error.to_string() },
     };
-    Some(Installation { engine: EngineName::Iptables, mode: Some(mode), families, status })
+    Some(Installation::by_rules(EngineName::Iptables, Some(mode), families, status))
 }
 
 fn overall(installations: &[Installation]) -> Status {

@@ -50,11 +50,13 @@ fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
     #[cfg(feature = "ebpf")]
     let reports = {
         let programs = super::ebpf::Ebpf::default().uninstall(config);
-        let programs = match programs {
+        let mut programs = match programs {
             // Who may not look has not installed any.
             Err(Error::Permission { .. }) => Report::new(EngineName::Ebpf),
             other => other?,
         };
+        // Where nothing is changed, the address is still there.
+        programs.steps.retain(|step| !netlink.steps.contains(step));
         // Most hosts have none, and nothing is to be said of them then.
         let found = !(programs.steps.is_empty() && programs.notes.is_empty());
         [netlink, iptables].into_iter().chain(found.then_some(programs)).collect()

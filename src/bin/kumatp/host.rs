@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 use kumatp::config::Config;
+use kumatp::engine::ebpf::Ebpf;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, EngineName};
@@ -43,6 +44,7 @@ impl Target {
     pub(crate) fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
         match self.engine {
             EngineName::Iptables => Ok(Box::new(self.iptables()?)),
+            EngineName::Ebpf => Ok(Box::new(self.ebpf()?)),
             _ => Ok(Box::new(self.netlink()?)),
         }
     }
@@ -58,6 +60,13 @@ impl Target {
         Ok(match self.namespace()? {
             Some(namespace) => Iptables::default().in_namespace(namespace),
             None => Iptables::default(),
+        })
+    }
+
+    pub(crate) fn ebpf(&self) -> Result<Ebpf, Error> {
+        Ok(match self.namespace()? {
+            Some(namespace) => Ebpf::default().in_namespace(namespace),
+            None => Ebpf::default(),
         })
     }
 
