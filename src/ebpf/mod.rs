@@ -68,10 +68,10 @@ pub(crate) fn install(options: &Options, plan: &Plan) -> Result<Done, Error> {
     let content = Content::of(plan, &local::addresses()?);
     let place = Place::new(&options.bpffs, &netns);
     let mut notes = Vec::new();
-    if place.ensure_bpffs()? {
+    let (lock, mounted) = place.mount_and_lock()?;
+    if mounted {
         notes.push(Note::info("ebpf.bpffsPath", format!("mounted a bpffs at {}", options.bpffs.display())));
     }
-    let lock = place.lock()?;
     match replace(&place, &content, &cgroup, &netns, &mut notes) {
         Ok(change) => Ok(Done { change, cgroup: cgroup.path, notes }),
         Err(error) => {

@@ -113,11 +113,37 @@ impl Place {
         Ok(list)
     }
 
-    /// Makes sure that there is a bpffs, in the mount namespace of the calling thread. True if it was mounted for this.
-    pub(super) fn ensure_bpffs(&self) -> Result<bool, Error> {
+    /// Makes sure that there is a bpffs, in the mount namespace of the calling thread, and waits as [`lock`](Self::lock) does.
+    /// True if it was mounted for this.
+    pub(super) fn mount_and_lock(&self) -> Result<(Lock, bool), Error> {
+        let start = Instant::now();
+        loop {
+            let mounted = self.ensure_bpffs()?;
+            let lock = self.lock();
+            // Or somebody who has uninstalled has just unmounted it; what is locked, nobody can unmount.
+            if self.is_bpffs()? || start.elapsed() > PATIENCE {
+                return Ok((lock?, mounted));
+            }
+            let _ = std::fs::remove_dir(self.bpffs.join(NAME));
+        }
+    }
+
+    fn is_bpffs(&self) -> Result<bool, Error> {
+        let found = statfs(&self.bpffs);
+        let found = found.map_err(|errno| Error::io(format!("look at {}", self.bpffs.display()), &errno.into()))?;
+        Ok(found.filesystem_type() == BPF_FS_MAGIC)
+    }
+
+    fn ensure_bpffs(&self) -> Result<bool, Error> {
         let path = self.bpffs.display();
-        let found = statfs(&self.bpffs).map_err(|errno| Error::io(format!("look at {path}"), &errno.into()))?;
-        if found.filesystem_type() == BPF_FS_MAGIC {
+        if self.is_bpffs()? {
+            return Ok(false);
+        }
+        // Two mounts, one over the other, would be two places. Who comes later waits, and then sees the first one.
+        let below = File::open(&self.bpffs).map_err(|error| Error::io(format!("open {path}"), &error))?;
+        let _alone = Flock::lock(below, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| Error::io(format!("lock {path}"), &errno.into()))?;
+        if self.is_bpffs()? {
             return Ok(false);
         }
         let mut content = std::fs::read_dir(&self.bpffs).map_err(|error| Error::io(format!("list {path}"), &error))?;

@@ -11,14 +11,22 @@ mod cases;
 #[path = "../traffic/check.rs"]
 #[expect(dead_code, reason = "it is about rules, too")]
 mod check;
+mod clients;
 #[expect(dead_code, reason = "it is for the other engines, too")]
 mod common;
+mod faults;
+mod ground;
+mod intruder;
 mod life;
+mod listeners;
+mod load;
 #[path = "../common/netns.rs"]
 mod netns;
 mod objects;
 mod place;
+mod sockets;
 mod source;
+mod traps;
 
 use common::world::Backend;
 use objects::Objects;

@@ -3,7 +3,10 @@
 //! Envoy's log tells where each connection wanted to go; the servers tell who asked them. It takes root, since Envoy and
 //! the workload have users of their own, and an Envoy: see `Sidecar::program`.
 #![cfg(all(feature = "host", target_os = "linux"))]
+#![expect(unsafe_code, reason = "threads become other users, each by itself")]
 
+#[cfg(feature = "ebpf")]
+mod cgroup;
 mod http;
 mod sidecar;
 #[path = "../common/skip.rs"]
@@ -39,11 +42,19 @@ fn netlink() {
     run(Rules::Netlink);
 }
 
-/// What makes the rules.
+#[cfg(feature = "ebpf")]
+#[test]
+fn ebpf() {
+    cgroup::in_a_cgroup("ebpf", || run(Rules::Ebpf));
+}
+
+/// What makes the rules, or does what they do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rules {
     Iptables(Mode),
     Netlink,
+    #[cfg(feature = "ebpf")]
+    Ebpf,
 }
 
 /// Who asks.
@@ -144,6 +155,11 @@ impl Rules {
         match self {
             Self::Iptables(_) => Box::new(Iptables::default()),
             Self::Netlink => Box::new(Netlink::default()),
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf => {
+                std::fs::create_dir_all(cgroup::BPFFS).expect("/run is the workload's own");
+                Box::new(kumatp::engine::ebpf::Ebpf::default().bpffs(cgroup::BPFFS).cgroup(cgroup::current()))
+            }
         }
     }
 
@@ -168,6 +184,8 @@ impl Rules {
                 config.iptables_executables.v6 = programs("ip6tables", mode)?;
             }
             Self::Netlink => {}
+            #[cfg(feature = "ebpf")]
+            Self::Ebpf => {}
         }
         Ok(config)
     }

@@ -133,9 +133,10 @@ impl Place {
     }
 
     /// Runs `work` here with sockets of this user. The owner of a socket is the file-system user of who made it (linux
-    /// net/netfilter/xt_owner.c, nft_meta.c), which is a thread's own.
+    /// net/netfilter/xt_owner.c, nft_meta.c), and eBPF programs see the real user; both are a thread's own.
     pub(crate) fn enter_as<R: Send>(&self, user: u32, work: impl FnOnce() -> R + Send) -> R {
         self.enter(|| {
+            become_really(user);
             setfsgid(Gid::from_raw(user));
             setfsuid(Uid::from_raw(user));
             // Never fails, and answers with what was before.
@@ -147,6 +148,16 @@ impl Place {
     /// An HTTP request of this user from here.
     pub(crate) fn get(&self, user: u32, server: SocketAddr, path: &str) -> io::Result<Answer> {
         self.enter_as(user, || http::get(server, path))
+    }
+}
+
+/// Makes the calling thread belong to this user. It keeps what it may do, since its effective user stays root.
+fn become_really(user: u32) {
+    const SAME: u32 = u32::MAX;
+    for call in [nix::libc::SYS_setresgid, nix::libc::SYS_setresuid] {
+        // SAFETY: numbers only. The C library's function would change all threads of the process.
+        let result = unsafe { nix::libc::syscall(call, user, SAME, SAME) };
+        assert_eq!(result, 0, "root may become any user");
     }
 }
 

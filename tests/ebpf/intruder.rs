@@ -1,0 +1,72 @@
+//! A program of somebody else's that was attached in the way of before links: with no flags, so that it stays the only one.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use nix::libc;
+
+/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR` and `BPF_CGROUP_INET4_CONNECT` of linux/bpf.h.
+const KIND: u32 = 18;
+const CONNECT4: u32 = 10;
+
+const LOAD: i32 = 5;
+const ATTACH: i32 = 8;
+const DETACH: i32 = 9;
+
+/// It is attached while this lives.
+pub(crate) struct Intruder {
+    cgroup: File,
+    program: OwnedFd,
+}
+
+impl Intruder {
+    pub(crate) fn attach(cgroup: &str) -> Self {
+        Self::try_attach(cgroup).expect("nobody else is attached")
+    }
+
+    pub(crate) fn try_attach(cgroup: &str) -> io::Result<Self> {
+        // r0 = 1; exit
+        let instructions: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
+        let license = c"GPL";
+        let mut attributes = [0_u32; 18];
+        attributes[0] = KIND;
+        attributes[1] = 2;
+        put(&mut attributes, 2, std::ptr::from_ref(&instructions) as u64);
+        put(&mut attributes, 4, license.as_ptr() as u64);
+        // After the log and the version of the kernel: flags, the name, an interface, the attach type.
+        for (at, bytes) in b"intruder".chunks_exact(4).enumerate() {
+            attributes[12 + at] = u32::from_ne_bytes(bytes.try_into().expect("four bytes"));
+        }
+        attributes[17] = CONNECT4;
+        let number = bpf(LOAD, &mut attributes)?;
+        // SAFETY: the kernel has just opened it for us.
+        let program = unsafe { OwnedFd::from_raw_fd(number) };
+        let intruder = Self { cgroup: File::open(cgroup)?, program };
+        intruder.call(ATTACH)?;
+        Ok(intruder)
+    }
+
+    fn call(&self, command: i32) -> io::Result<()> {
+        let [cgroup, program] =
+            [self.cgroup.as_raw_fd(), self.program.as_raw_fd()].map(|fd| u32::try_from(fd).expect("it is open"));
+        bpf(command, &mut [cgroup, program, CONNECT4, 0]).map(drop)
+    }
+}
+
+impl Drop for Intruder {
+    fn drop(&mut self) {
+        let _ = self.call(DETACH);
+    }
+}
+
+fn put(attributes: &mut [u32], at: usize, value: u64) {
+    attributes[at] = value as u32;
+    attributes[at + 1] = (value >> 32) as u32;
+}
+
+fn bpf(command: i32, attributes: &mut [u32]) -> io::Result<i32> {
+    // SAFETY: the attributes are as long as we say, and what they point to lives as long as the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(attributes)) };
+    nix::errno::Errno::result(result).map(|number| number as i32).map_err(io::Error::from)
+}

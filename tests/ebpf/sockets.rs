@@ -1,0 +1,247 @@
+//! Sockets of the kinds that programs make, below what the standard library offers.
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::thread;
+use std::time::Duration;
+
+use kumatp::net::FamilyName;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, bind, connect, getsockopt,
+    listen, setsockopt, socket, sockopt,
+};
+
+use crate::common::world::{Answer, Netns, User};
+
+/// How long to wait for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The address as an IPv6 socket names it.
+pub(crate) fn mapped(addr: SocketAddr) -> SocketAddr {
+    match addr.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port()),
+        IpAddr::V6(_) => addr,
+    }
+}
+
+/// The address as an IPv4 socket names it, if one can reach it.
+pub(crate) fn unmapped(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// A TCP socket for a destination, with a bound on the time that anything takes.
+pub(crate) fn tcp_socket(to: SocketAddr, flags: SockFlag) -> io::Result<OwnedFd> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, flags | SockFlag::SOCK_CLOEXEC, None)?;
+    if family == AddressFamily::Inet6 {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+    }
+    let time = libc::timeval { tv_sec: 3, tv_usec: 0 };
+    setsockopt(&socket, sockopt::SendTimeout, &time.into())?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &time.into())?;
+    Ok(socket)
+}
+
+/// Connects as most programs do.
+pub(crate) fn blocking(to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = tcp_socket(to, SockFlag::empty())?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(socket.into())
+}
+
+/// Connects as event loops do.
+pub(crate) fn non_blocking(to: SocketAddr) -> io::Result<TcpStream> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let socket = tcp_socket(to, SockFlag::SOCK_NONBLOCK)?;
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) => {}
+        Err(Errno::EINPROGRESS) => {
+            let time = PollTimeout::try_from(PATIENCE).expect("it is short");
+            assert_eq!(poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)], time)?, 1, "no end of connecting");
+            match getsockopt(&socket, sockopt::SocketError)? {
+                0 => {}
+                error => return Err(io::Error::from_raw_os_error(error)),
+            }
+        }
+        Err(errno) => return Err(errno.into()),
+    }
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// Connects by the first bytes that are sent (TCP fast open).
+pub(crate) fn fast_open(to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = tcp_socket(to, SockFlag::empty())?;
+    let sent = nix::sys::socket::sendto(
+        socket.as_raw_fd(),
+        b"hello",
+        &SockaddrStorage::from(to),
+        nix::sys::socket::MsgFlags::from_bits_retain(libc::MSG_FASTOPEN),
+    )?;
+    assert_eq!(sent, 5);
+    Ok(socket.into())
+}
+
+/// Connects by the first bytes that are sent, which a program that knows nothing of it may do.
+pub(crate) fn fast_open_connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = tcp_socket(to, SockFlag::empty())?;
+    set(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1)?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    let mut stream = TcpStream::from(socket);
+    stream.write_all(b"hello")?;
+    Ok(stream)
+}
+
+/// Connects, not only as [`blocking`], from an address and a port that others may have, too.
+pub(crate) fn from(source: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = tcp_socket(to, SockFlag::empty())?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(source))?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(socket.into())
+}
+
+fn set(socket: &OwnedFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the kernel reads a number of that size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            std::ptr::from_ref(&value).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    Ok(Errno::result(result).map(drop)?)
+}
+
+/// What the server of a connection says.
+pub(crate) fn greeting(stream: &TcpStream) -> io::Result<Answer> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    line.parse().map_err(|()| io::Error::other(format!("an answer that makes no sense: {line:?}")))
+}
+
+/// Sends a datagram by a socket that is not connected, and returns the answer and who it comes from.
+pub(crate) fn ask(socket: &UdpSocket, to: SocketAddr) -> io::Result<(Answer, SocketAddr)> {
+    socket.send_to(b"who are you?", to)?;
+    hear(socket)
+}
+
+pub(crate) fn hear(socket: &UdpSocket) -> io::Result<(Answer, SocketAddr)> {
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut buffer = [0; 256];
+    let (length, from) = socket.recv_from(&mut buffer)?;
+    let text = String::from_utf8_lossy(&buffer[..length]);
+    Ok((text.parse().map_err(|()| io::Error::other(format!("an answer that makes no sense: {text:?}")))?, from))
+}
+
+/// A UDP socket that reaches both families, if it is one of IPv6.
+pub(crate) fn udp_socket(family: AddressFamily) -> io::Result<UdpSocket> {
+    let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    if family == AddressFamily::Inet6 {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+    }
+    Ok(socket.into())
+}
+
+/// How to listen.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Listening {
+    /// Beside other sockets on the same port.
+    pub(crate) shared: bool,
+    /// For both families by one socket.
+    pub(crate) dual: bool,
+}
+
+/// A listener on every address, of a user.
+pub(crate) fn listener(
+    netns: &Netns,
+    user: User,
+    family: FamilyName,
+    port: u16,
+    how: Listening,
+) -> io::Result<TcpListener> {
+    netns.enter_as(user, || {
+        let of = if family == FamilyName::V4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let socket = socket(of, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+        setsockopt(&socket, sockopt::ReusePort, &how.shared)?;
+        match family {
+            FamilyName::V4 => bind(socket.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port))?,
+            FamilyName::V6 => {
+                setsockopt(&socket, sockopt::Ipv6V6Only, &!how.dual)?;
+                let any = std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
+                bind(socket.as_raw_fd(), &SockaddrIn6::from(any))?;
+            }
+        }
+        listen(&socket, Backlog::new(4_096).expect("a length"))?;
+        Ok(socket.into())
+    })
+}
+
+/// Serves a listener, on a thread that ends when the listener is shut down.
+pub(crate) fn serve(
+    listener: TcpListener,
+    user: User,
+    work: impl Fn(TcpStream) + Send + 'static,
+) -> io::Result<Serving> {
+    let handle = listener.try_clone()?;
+    let thread = thread::spawn(move || {
+        user.become_it();
+        while let Ok((stream, _)) = listener.accept() {
+            work(stream);
+        }
+    });
+    Ok(Serving { handle, thread: Some(thread) })
+}
+
+/// A listener that is served until this is dropped.
+pub(crate) struct Serving {
+    handle: TcpListener,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = nix::sys::socket::shutdown(self.handle.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        let _ = self.thread.take().map(thread::JoinHandle::join);
+    }
+}
+
+/// Where a connection of either family wanted to go, as a sidecar asks for it.
+pub(crate) fn original(stream: &TcpStream) -> Option<SocketAddr> {
+    let local = unmapped(stream.local_addr().ok()?);
+    match local.is_ipv4() {
+        true => {
+            let addr = getsockopt(stream, sockopt::OriginalDst).ok()?;
+            let ip = Ipv4Addr::from(u32::from_be(addr.sin_addr.s_addr));
+            Some(SocketAddr::new(ip.into(), u16::from_be(addr.sin_port)))
+        }
+        false => {
+            let addr = getsockopt(stream, sockopt::Ip6tOriginalDst).ok()?;
+            Some(SocketAddr::new(Ipv6Addr::from(addr.sin6_addr.s6_addr).into(), u16::from_be(addr.sin6_port)))
+        }
+    }
+}
+
+/// Says who it is and what it knows of the connection, in one line.
+pub(crate) fn greet(stream: &mut TcpStream, who: &str) -> io::Result<()> {
+    let answer = Answer {
+        who: who.to_owned(),
+        original: original(stream),
+        peer: unmapped(stream.peer_addr()?),
+        local: unmapped(stream.local_addr()?),
+    };
+    stream.write_all(format!("{answer}\n").as_bytes())
+}
+
+/// Closes without waiting, so that the port can be used again.
+pub(crate) fn reset(stream: TcpStream) {
+    let _ = setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
+}
