@@ -1,6 +1,8 @@
 //! A cgroup with this process in it, and a directory for a bpffs.
 
 use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
@@ -33,6 +35,12 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let _ = fs::write(format!("{CGROUPS}/cgroup.procs"), "0");
-        let _ = fs::remove_dir(cgroup());
+        // A process that has just ended, a child's, may be in it for a moment more.
+        for _ in 0..100 {
+            match fs::remove_dir(cgroup()) {
+                Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => sleep(Duration::from_millis(10)),
+                _ => return,
+            }
+        }
     }
 }
