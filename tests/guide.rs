@@ -26,7 +26,9 @@ fn default_of(path: &str) -> String {
 fn table() -> String {
     let code = |name: Option<String>| name.map(|name| format!("`{name}`")).unwrap_or_default();
     let mut table = String::new();
-    for key in Key::all().filter(|key| !key.path().starts_with("ebpf.")) {
+    // The page says so of these: nothing needs them.
+    let unneeded = ["ebpf.instanceIP", "ebpf.instanceIPEnvVarName", "ebpf.programsSourcePath", "ebpf.tcAttachIface"];
+    for key in Key::all().filter(|key| !unneeded.contains(&key.path())) {
         let path = if key.in_documents() { format!("`{}`", key.path()) } else { String::new() };
         let variable = key.environment().map(|name| name.replace("KUMA_TRANSPARENT_PROXY_", ""));
         writeln!(

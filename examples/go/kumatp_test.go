@@ -76,7 +76,7 @@ func TestEbpf(t *testing.T) {
 		t.Errorf("no programs in:\n%s", text)
 	}
 	// Packets need no engine.
-	for engine, end := range map[Engine]string{Netlink: "redirected", Ebpf: "delivered"} {
+	for engine, end := range map[Engine]End{Netlink: "redirected", Ebpf: "delivered"} {
 		outcomes, err := plan.Simulate(engine, "forwarded tcp 10.1.2.3:443 in docker0")
 		if must(t, outcomes, err); outcomes[0].Verdict.End != end {
 			t.Errorf("engine %d: %+v", engine, outcomes[0].Verdict)

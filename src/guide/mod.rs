@@ -1,8 +1,12 @@
-//! Guides: what the rules are for, what is read on Kubernetes, how names of the mesh are resolved, every configuration key,
+//! Guides: what the rules are for, redirection by eBPF, what is read on Kubernetes, how names of the mesh are resolved, every configuration key,
 //! and how rules are tested.
 
 pub mod configuration {
     #![doc = include_str!("configuration.md")]
+}
+
+pub mod ebpf {
+    #![doc = include_str!("ebpf.md")]
 }
 
 pub mod kubernetes {

@@ -4,10 +4,14 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::thread;
 
+use kumatp::engine::EngineName;
 use kumatp::net::{FamilyName, Uid};
+use kumatp::simulate::{Simulator, Verdict};
 use kumatp::{Config, Facts, policy};
 
-use crate::common::world::{APP, Backend, Client, Outcome, Place, Protocol, SIDECAR, Server, User, World, possible};
+use crate::common::world::{
+    APP, Backend, Client, Outcome, Place, Protocol, SIDECAR, Server, User, WORKLOAD, World, possible,
+};
 
 /// A configuration, what else there is in the namespace, and the checks, which are made in order.
 pub(crate) struct Case {
@@ -172,6 +176,43 @@ impl Check {
         }
     }
 
+    /// What the simulator says of the programs of the eBPF engine, where that is about them.
+    fn predicted(&self, expect: Expect, rules: &Simulator<'_>, family: FamilyName) -> Option<Expect> {
+        if matches!(expect, Expect::Refused | Expect::Silence | Expect::Translated(..)) {
+            return None;
+        }
+        let protocol = if self.protocol == Protocol::Tcp { "tcp" } else { "udp" };
+        let mut packet = format!("{protocol} {}", self.to.socket(family, self.port));
+        if let Some(place) = self.from {
+            packet += &format!(" from {}", place.socket(family, self.from_port.max(20000)));
+        }
+        let own = self.to.server() == WORKLOAD;
+        let (uid, gid) = match self.who {
+            Who::App => (APP.uid, APP.gid),
+            Who::Sidecar => (SIDECAR.uid, SIDECAR.gid),
+            Who::Uid(uid) => (uid, APP.gid),
+            Who::Gid(gid) => (APP.uid, gid),
+            Who::Remote | Who::Vm => {
+                let interface = if self.who == Who::Vm { "br0" } else { "eth0" };
+                let packet = format!("{} {packet} in {interface}", if own { "inbound" } else { "forwarded" });
+                return Some(self.end(rules, &packet));
+            }
+        };
+        packet += &format!(" uid {uid} gid {gid} out {}", if own { "lo" } else { "eth0" });
+        Some(self.end(rules, &packet))
+    }
+
+    fn end(&self, rules: &Simulator<'_>, packet: &str) -> Expect {
+        let parsed = packet.parse().unwrap_or_else(|error| panic!("{packet}: {error}"));
+        match rules.run(&parsed).verdict {
+            Verdict::Delivered => Expect::Direct,
+            Verdict::Redirected { port } if port.number() == 15006 => Expect::Inbound,
+            Verdict::Redirected { port } if port.number() == 15001 => Expect::Outbound,
+            Verdict::Redirected { port } if port.number() == 15053 => Expect::Dns,
+            other => panic!("{packet}: {other}"),
+        }
+    }
+
     fn outcome(&self, world: &World, family: FamilyName, own_port: u16) -> Outcome {
         let port = if self.from_port == 0 { own_port } else { self.from_port };
         let mut client = Client::new(self.protocol, self.to.socket(family, self.port)).by_port(port);
@@ -264,6 +305,7 @@ pub(crate) fn run(backend: Backend, case: Case) {
     if let Some(foreign) = foreign(true) {
         foreign.load(backend, &world, case.families);
     }
+    let simulator = backend.is_programs().then(|| Simulator::of(&plan, EngineName::Ebpf));
     let (world, checks) = (&world, &case.checks);
     let check_family = |family: FamilyName| {
         let mut wrong = Vec::new();
@@ -271,6 +313,11 @@ pub(crate) fn run(backend: Backend, case: Case) {
         // port, the kernel would give one another port.
         for (check, own_port) in checks.iter().zip(20000..) {
             let expect = check.expected(backend);
+            if let Some(predicted) = simulator.as_ref().and_then(|rules| check.predicted(expect, rules, family)) {
+                if predicted != expect {
+                    wrong.push(format!("{family}: {check}: the simulator says {predicted:?}, and not {expect:?}"));
+                }
+            }
             let outcome = check.outcome(world, family, own_port);
             if let Some(complaint) = check.complaint(backend, expect, family, &outcome) {
                 wrong.push(format!("{family}: {check}: expected {expect:?}; {outcome}: {complaint}"));
