@@ -257,17 +257,17 @@ fn engine(contender: usize) -> Option<Box<dyn Engine>> {
 
 fn plan(outbound_excluded: u16) -> Plan {
     let mut config = Config::default();
-    config.redirect.outbound.exclude_ports = Port::new(outbound_excluded).expect("a port").to_string().parse().expect("it");
+    config.redirect.outbound.exclude_ports =
+        Port::new(outbound_excluded).expect("a port").to_string().parse().expect("it");
     policy::plan(&config, &Facts::capable_host(Uid::SIDECAR)).expect("a plan")
 }
 
 fn traffic(place: &Place, rounds: usize, once: bool) {
     println!("\ntraffic by IPv4; without interception, clients go straight to the sidecar's listener");
     let plan = plan(1);
-    for (way, straight, wanted) in [
-        ("outbound", (Ipv4Addr::LOCALHOST, OUTBOUND), (OUTSIDE, 80)),
-        ("inbound", (OWN, INBOUND), (OWN, 80)),
-    ] {
+    for (way, straight, wanted) in
+        [("outbound", (Ipv4Addr::LOCALHOST, OUTBOUND), (OUTSIDE, 80)), ("inbound", (OWN, INBOUND), (OWN, 80))]
+    {
         for work in Work::ALL {
             let mut turns = Vec::new();
             for round in 0..rounds {
@@ -325,8 +325,14 @@ fn installing(rounds: usize) {
         }
     }
     for (at, what) in ["fresh", "over another", "nothing to change", "removal"].into_iter().enumerate() {
-        let [netlink, ebpf] = times.each_ref().map(|times| median(times.iter().map(|t: &[Duration; 4]| t[at].as_secs_f64())));
-        println!("  {what}: netlink {:.2} ms; ebpf {:.2} times as long ({:.2} ms)", 1e3 * netlink, ebpf / netlink, 1e3 * ebpf);
+        let [netlink, ebpf] =
+            times.each_ref().map(|times| median(times.iter().map(|t: &[Duration; 4]| t[at].as_secs_f64())));
+        println!(
+            "  {what}: netlink {:.2} ms; ebpf {:.2} times as long ({:.2} ms)",
+            1e3 * netlink,
+            ebpf / netlink,
+            1e3 * ebpf
+        );
     }
 }
 

@@ -113,6 +113,10 @@ impl Hook {
     pub(super) fn refused(&self, refused: &Refused) -> Error {
         match refused.errno {
             Errno::EPERM => permission(&format!("load the program for {}", self.title)),
+            // The verifier is stricter with who may not see addresses of the kernel.
+            Errno::EACCES if missing().contains(&"CAP_PERFMON") => {
+                permission(&format!("load the program for {}", self.title))
+            }
             // Nothing was said of the program: the kernel does not know the hook.
             Errno::EINVAL if refused.log.is_empty() => self.unsupported("it has no such hook"),
             Errno::EINVAL | Errno::EACCES => self.unsupported(&refused.log),
@@ -150,8 +154,8 @@ fn text(name: &sys::Name) -> String {
     String::from_utf8_lossy(&name[..end]).into_owned()
 }
 
-/// That the caller may not, and which capabilities are missing.
-pub(super) fn permission(action: &str) -> Error {
+/// The capabilities that the calling thread lacks.
+fn missing() -> Vec<&'static str> {
     // linux/capability.h
     const NET_ADMIN: u32 = 12;
     const SYS_ADMIN: u32 = 21;
@@ -161,11 +165,13 @@ pub(super) fn permission(action: &str) -> Error {
     let effective = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
     let has = |capability: u32| effective.is_some_and(|all| all >> capability & 1 == 1);
     let wanted = [(NET_ADMIN, "CAP_NET_ADMIN", false), (BPF, "CAP_BPF", true), (PERFMON, "CAP_PERFMON", true)];
-    let missing: Vec<_> = wanted
-        .into_iter()
-        .filter(|(number, _, in_admin)| !(has(*number) || *in_admin && has(SYS_ADMIN)))
-        .map(|(_, name, _)| name)
-        .collect();
+    let lacks = |(number, name, in_admin)| (!(has(number) || in_admin && has(SYS_ADMIN))).then_some(name);
+    wanted.into_iter().filter_map(lacks).collect()
+}
+
+/// That the caller may not, and which capabilities are missing.
+pub(super) fn permission(action: &str) -> Error {
+    let missing = missing();
     let needed = match missing.is_empty() {
         // All are there, so they are those of a user namespace, or a security module has a say.
         true => {

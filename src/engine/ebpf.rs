@@ -15,6 +15,9 @@
 //! - Forwarded packets, raw sockets and multipath TCP clients are not redirected, nor are processes outside the cgroup.
 //! - The addresses of this host are those that it had at the installation.
 //! - A UDP socket that asks several DNS servers without connecting sees the last one as the sender of all answers.
+//! - Redirected IPv6 connections all go to `::1`: there are at most as many at a time as ephemeral ports, and only one from a
+//!   port that the workload has chosen itself. Those of IPv4 go to many addresses.
+//! - A socket for which the kernel has no memory to note down where it wants to go is refused: `connect` fails with `EPERM`.
 //! - Users and groups are those of the process that connects, not of its socket.
 
 mod preview;

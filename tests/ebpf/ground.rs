@@ -38,7 +38,11 @@ impl Ground {
             return None;
         }
         let place = Place::new()?;
-        assert_eq!(Objects::count(), Objects::NONE, "something of ours is in the kernel before the test");
+        assert_eq!(
+            Objects::count_until(Objects::NONE),
+            Objects::NONE,
+            "something of ours is in the kernel before the test"
+        );
         Some(Self { world: world().expect("the world can be made"), _place: place })
     }
 
@@ -82,7 +86,7 @@ impl Ground {
     /// Ends the test: afterwards nothing is left in the kernel or in the bpffs.
     pub(crate) fn end(self) {
         self.uninstall();
-        assert_eq!(Objects::count(), Objects::NONE, "something is left after the removal");
+        assert_eq!(Objects::count_until(Objects::NONE), Objects::NONE, "something is left after the removal");
         assert_eq!(pins(), 0, "something is pinned after the removal");
     }
 }

@@ -182,7 +182,7 @@ fn replacements_under_load() {
         assert_eq!(wrong, [""; 0], "of {counts:?} connections");
         assert!(counts.iter().all(|count| *count > upgrades), "{counts:?} connections in {upgrades} replacements");
         assert_eq!(ground.status(&plans[upgrades as usize % 2]), Status::Current);
-        assert_eq!(Objects::count(), INSTALLATION, "only the last one is left");
+        assert_eq!(Objects::count_until(INSTALLATION), INSTALLATION, "only the last one is left");
         drop((servers, past));
         ground.end();
     });

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 
@@ -36,6 +36,19 @@ impl Objects {
             last = now;
         }
         last
+    }
+
+    /// Those that there are once there are as many as this, or after a time in which they should have been. Others on the
+    /// machine may have installations for a moment, too.
+    pub(crate) fn count_until(expected: Self) -> Self {
+        let start = Instant::now();
+        loop {
+            let now = Self::now();
+            if now == expected || start.elapsed() > Duration::from_secs(20) {
+                return now;
+            }
+            sleep(Duration::from_millis(10));
+        }
     }
 
     fn now() -> Self {

@@ -49,7 +49,7 @@ INLINE bool assign(struct bpf_sk_lookup *context, u32 first)
 {
 	long failed = -1;
 
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (u32 slot = 0; slot < LISTENERS_OF_FAMILY; slot++) {
 		u32 key = first + slot;
 		void *socket = bpf_map_lookup_elem(&listeners, &key);

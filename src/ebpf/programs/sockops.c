@@ -72,16 +72,24 @@ INLINE void adopt(struct bpf_sock_ops *context, void *socket)
 	bpf_map_delete_elem(&pairs, &pair);
 }
 
-/* A socket listens, perhaps for inbound connections. The kernel removes it from the map when it is closed. */
+/*
+ * A socket listens, perhaps for inbound connections. It gets a free slot, so that it does not take that of one that outlives
+ * it; the kernel frees the slot when the socket is closed. Beyond that many sockets, those in slots stand for the others of
+ * their SO_REUSEPORT group.
+ */
 INLINE void enlist(struct bpf_sock_ops *context)
 {
-	u32 slot = bpf_get_socket_cookie(context) & (LISTENERS_OF_FAMILY - 1);
+	u32 first = LOAD32(context, struct bpf_sock_ops, family) == AF_INET6 ? LISTENERS_V6 : LISTENERS_V4;
 
 	if (LOAD32(context, struct bpf_sock_ops, local_port) != settings.inbound_port || !in_namespace(context))
 		return;
-	if (LOAD32(context, struct bpf_sock_ops, family) == AF_INET6)
-		slot += LISTENERS_V6;
-	bpf_sock_map_update(context, &listeners, &slot, BPF_ANY);
+#pragma clang loop unroll(disable)
+	for (u32 slot = 0; slot < LISTENERS_OF_FAMILY; slot++) {
+		u32 key = first + slot;
+
+		if (bpf_sock_map_update(context, &listeners, &key, BPF_NOEXIST) == 0)
+			return;
+	}
 }
 
 SECTION("cgroup/sockops") int sockops(struct bpf_sock_ops *context)

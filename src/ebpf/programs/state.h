@@ -149,9 +149,9 @@ enum counter {
 /* Slots for the inbound listeners of a family: a socket that listens is in one of them. */
 enum listener {
 	LISTENERS_V4 = 0,
-	LISTENERS_V6 = 8,
-	LISTENERS_OF_FAMILY = 8,
-	LISTENERS = 16,
+	LISTENERS_V6 = 16,
+	LISTENERS_OF_FAMILY = 16,
+	LISTENERS = 32,
 };
 
 struct map_definition {
