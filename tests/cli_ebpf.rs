@@ -1,6 +1,7 @@
 //! The command with the engine ebpf: what it prints, and in namespaces of their own what it does.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![expect(unsafe_code, reason = "namespaces are entered between fork and exec")]
+#![expect(clippy::duplicate_mod, reason = "both of the common modules skip tests")]
 
 #[path = "common/command.rs"]
 #[expect(dead_code, reason = "not all of it is about this engine")]

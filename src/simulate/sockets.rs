@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::outcome::{Effect, Outcome, Place, Step, Verdict};
 use super::packet::{Direction, IpProtocol, Packet, Tracking};
-use crate::net::{Family, FamilyName, InterfaceName, Port};
+use crate::net::{Family, FamilyName, InterfaceName};
 
 /// What the table is called where a program decides without a rule of the plan.
 const TABLE: &str = "ebpf";
@@ -74,7 +74,7 @@ pub(super) fn as_packet<F: Family>(packet: &Packet<F>, loopback: &InterfaceName)
 pub(super) fn may_redirect<F: Family>(packet: &Packet<F>, loopback: &InterfaceName) -> bool {
     let concerned = match packet.protocol {
         IpProtocol::Tcp => true,
-        IpProtocol::Udp => packet.direction == Direction::Outbound && packet.destination_port == Port::DNS,
+        IpProtocol::Udp => packet.direction == Direction::Outbound && packet.destination_port == crate::net::Port::DNS,
         IpProtocol::Other(_) => false,
     };
     concerned && packet.tracking == Tracking::New && exempt(packet, loopback).is_none()
