@@ -1,6 +1,7 @@
 //! IP packets as bytes: those that hosts elsewhere send, and those that no ordinary socket makes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::LazyLock;
 
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;
@@ -194,9 +195,22 @@ fn reserved_v4(addr: Ipv4Addr) -> Option<&'static str> {
         _ if addr.is_multicast() => Some("a multicast address"),
         _ if addr.is_broadcast() => Some("the broadcast address"),
         _ if addr.octets() == [127, 255, 255, 255] => Some("the broadcast address of the loopback network"),
+        _ if addr.octets() == [127, 0, 0, 0] && lowest_is_broadcast() => {
+            Some("the lowest address of the loopback network")
+        }
         _ if addr.octets()[0] == 0 => Some("an address of 0.0.0.0/8"),
         _ => None,
     }
+}
+
+/// Whether the lowest address of a network is one for broadcasts too, as before Linux 5.14 (net/ipv4/fib_frontend.c).
+fn lowest_is_broadcast() -> bool {
+    static ANSWER: LazyLock<bool> = LazyLock::new(|| {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel tells its release");
+        let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
+        (numbers.next(), numbers.next()) < (Some(5), Some(14))
+    });
+    *ANSWER
 }
 
 fn reserved_v6(addr: Ipv6Addr) -> Option<&'static str> {

@@ -34,7 +34,7 @@ pub(crate) fn processes_of_users(backend: Backend) {
         for (user, who) in [(APP, Server::OUTBOUND), (SIDECAR, OUTSIDE)] {
             let line = world.workload.enter(|| {
                 let script = format!(
-                    "exec 3<>/dev/tcp/{}/9000 && read -r -t 1 line <&3 && echo \"$line\"",
+                    "exec 3<>/dev/tcp/{}/9000 && read -r -t 10 line <&3 && echo \"$line\"",
                     Place::Outside.addr(family)
                 );
                 let output = Command::new("bash").args(["-c", &script]).uid(user.uid).gid(user.gid).output();
