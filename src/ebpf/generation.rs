@@ -272,7 +272,7 @@ fn create(name: Name, entries: usize) -> Result<Map, Error> {
         Errno::EPERM => hooks::permission(&format!("make the map {title}")),
         Errno::EINVAL | Errno::ENOSYS => Error::Unsupported {
             what: format!("the map {title} in this kernel"),
-            remedy: "use Linux 5.10 or later, where the engine ebpf works, or the engine netlink".into(),
+            remedy: "use a newer kernel (the engine ebpf was seen to work on Linux 6.18), or the engine netlink".into(),
         },
         _ => Error::io(format!("make the map {title}"), &errno.into()),
     })
