@@ -460,3 +460,33 @@ fn nothing_is_translated_where_sockets_are_steered() {
     assert!(diff.added.is_empty() && diff.removed.is_empty(), "{diff}");
     assert!(!diff.traffic.is_empty());
 }
+
+#[test]
+#[cfg(all(feature = "host", target_os = "linux"))]
+fn what_programs_do_that_are_in_force_is_not_known() {
+    let installed = crate::engine::Installed {
+        native: Vec::new(),
+        iptables: Vec::new(),
+        others: Vec::new(),
+        programs: true,
+        loopback: InterfaceName::lo(),
+        notes: Vec::new(),
+    };
+    assert_eq!(installed.engine(), Some(EngineName::Ebpf));
+    assert!(installed.unknown()[0].text.contains("programs of the engine ebpf are in force"));
+    let simulator = Simulator::of_installed(&installed).unwrap();
+    for packet in ["tcp 10.1.2.3:443", "udp 10.1.2.3:53", "inbound tcp 10.0.0.5:80"] {
+        let verdict = simulator.run(&packet.parse().unwrap()).verdict;
+        assert!(matches!(verdict, Verdict::Undecided { .. }), "{packet}: {verdict}");
+    }
+    for packet in [
+        "udp 10.1.2.3:443",
+        "forwarded tcp 10.1.2.3:443 in docker0",
+        "tcp 10.1.2.3:443 midstream",
+        "inbound udp 10.0.0.5:53",
+    ] {
+        assert_eq!(simulator.run(&packet.parse().unwrap()).verdict, Verdict::Delivered, "{packet}");
+    }
+    let error = Simulator::of_installed_ours(&installed).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+}

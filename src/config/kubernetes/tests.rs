@@ -390,3 +390,18 @@ fn the_control_planes_family_mode_counts() {
     one.config_map(r#"{"ipFamilyMode": "dualstack"}"#, Format::Json);
     assert_eq!(one.resolve().unwrap().config.ip_family_mode, IpFamilyMode::Ipv4);
 }
+
+#[test]
+fn no_source_redirects_a_pod_by_ebpf() {
+    let on = r#"{"ebpf": {"enabled": true, "bpffsPath": "/mnt/bpf"}}"#;
+    let mut by_system = sources(&[]);
+    by_system.config_map(on, Format::Json);
+    let error = by_system.resolve().unwrap_err().to_string();
+    assert!(error.contains("ebpf.enabled: 'true'") && error.contains("agent"), "{error}");
+    let written = sources(&[("traffic.kuma.io/transparent-proxy-config", on), ("kuma.io/sidecar-injected", "true")]);
+    let error = written.resolve().unwrap_err().to_string();
+    assert!(error.contains("ebpf.enabled: 'true'"), "{error}");
+    let mut off = sources(&[]);
+    off.config_map(r#"{"ebpf": {"enabled": false, "bpffsPath": "/mnt/bpf"}}"#, Format::Json);
+    assert_eq!(off.resolve().unwrap().config.ebpf, crate::config::Ebpf::default());
+}
