@@ -73,8 +73,8 @@ pub unsafe extern "C" fn kumatp_plan_simulate(
 /// The result is a JSON document: an object for one packet, and for a list a list of objects in the same order. The
 /// members of an object: "summary", a paragraph for people; "packet", the packet as an object; "request", what becomes of it,
 /// as kumatp_plan_simulate() has it; and, where an answer is to be expected, "reply": an object with "packet" and "outcome"
-/// of the answer, and "arrival", which is "asSent", "translatedBack" (it seems to come from where the request was sent) or
-/// "lost" (with "reason").
+/// of the answer, and "arrival", which is "asSent", "translatedBack" (it seems to come from where the request was sent),
+/// "lost" or "undecided" (both with "reason").
 ///
 /// @param plan  lent
 /// @param engine  the engine whose rules are meant: KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES or, whatever the library was built with,

@@ -12,7 +12,7 @@ use crate::net::{Family, FamilyName, Gid, InterfaceName, Port};
 /// What becomes of a connection or a query.
 ///
 /// As text, one paragraph. As JSON an object with `summary` (that paragraph), `packet`, `request` (an [`Outcome`]) and, where an
-/// answer is to be expected, `reply` with `packet`, `outcome`, `arrival` and, if it is lost, `reason`.
+/// answer is to be expected, `reply` with `packet`, `outcome`, `arrival` and, if it is lost or undecided, `reason`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Explanation<'r> {
