@@ -13,10 +13,11 @@ use crate::net::{FamilyName, InterfacePattern, Port, Protocol};
 pub const TABLE: &str = "kuma-mesh";
 
 /// Our table of a family, as `nft` calls it.
-pub(crate) fn table_name(family: FamilyName) -> String {
+pub(crate) fn table_name(family: FamilyName) -> &'static str {
+    // With the name that `TABLE` has.
     match family {
-        FamilyName::V4 => format!("ip {TABLE}"),
-        FamilyName::V6 => format!("ip6 {TABLE}"),
+        FamilyName::V4 => "ip kuma-mesh",
+        FamilyName::V6 => "ip6 kuma-mesh",
     }
 }
 

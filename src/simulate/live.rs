@@ -12,7 +12,7 @@ use crate::engine::iptables::{Listing, Unread};
 use crate::error::Error;
 use crate::model::{BuiltinChain, TableName};
 use crate::net::{Family, V4, V6};
-use crate::nftables::{ChainType, LiveTable, priority};
+use crate::nftables::{ChainType, LiveTable, priority, table_name};
 use crate::save::Saved;
 
 impl<'r> Simulator<'r> {
@@ -87,7 +87,7 @@ fn of_family<'r, F: Family>(
 impl<'r> Program<'r> {
     fn of_live(table: &'r LiveTable) -> Self {
         let mut program = Self::default();
-        let title = native::title(table.family);
+        let title = table_name(table.family);
         let places: HashMap<&str, usize> =
             table.chains.iter().enumerate().map(|(at, chain)| (chain.name.as_str(), at)).collect();
         for (index, chain) in table.chains.iter().enumerate() {

@@ -6,7 +6,7 @@ use super::outcome::Place;
 use super::program::{Act, Base, Code, Line, Program, Spans, Test};
 use crate::model::CtState;
 use crate::net::FamilyName;
-use crate::nftables::{Action, Condition, Marker, Name, Rule, Table};
+use crate::nftables::{Action, Condition, Marker, Name, Rule, Table, table_name};
 use crate::save::CtStates;
 
 impl<'r> Program<'r> {
@@ -39,18 +39,11 @@ pub(super) fn line<'r>(
     Line {
         tests: rule.conditions.iter().map(test).collect(),
         act: act(&rule.action, places),
-        place: Place::rule(family, title(family), chain, number, rule),
+        place: Place::rule(family, table_name(family), chain, number, rule),
     }
 }
 
-/// The table, as `nft` calls it.
-pub(super) fn title(family: FamilyName) -> &'static str {
-    match family {
-        FamilyName::V4 => "ip kuma-mesh",
-        FamilyName::V6 => "ip6 kuma-mesh",
-    }
-}
-
+/// A condition of a rule.
 pub(super) fn test(condition: &Condition) -> Test {
     match condition {
         Condition::InInterface { interface, negated } => {
