@@ -50,15 +50,15 @@ impl Cgroup {
         paths.map_while(|path| Self::open(Some(path)).ok()).collect()
     }
 
-    /// A process in it that is in another network namespace than the one with this inode.
+    /// A thread in it that is in another network namespace than the one with this inode.
     pub(super) fn stranger(&self, netns: u64) -> Option<String> {
         let mut dirs = vec![self.path.clone()];
         while let Some(dir) = dirs.pop() {
-            let processes = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-            for process in processes.lines() {
-                let other = std::fs::metadata(format!("/proc/{process}/ns/net"));
+            let threads = std::fs::read_to_string(dir.join("cgroup.threads")).unwrap_or_default();
+            for thread in threads.lines() {
+                let other = std::fs::metadata(format!("/proc/{thread}/ns/net"));
                 if other.is_ok_and(|meta| meta.ino() != netns) {
-                    return Some(process.to_owned());
+                    return Some(thread.to_owned());
                 }
             }
             let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
@@ -70,30 +70,17 @@ impl Cgroup {
 
 /// Where the hierarchy of cgroup2 is mounted.
 fn mounted() -> Option<PathBuf> {
-    mounts("cgroup2").into_iter().next().map(|mount| mount.point)
+    mounted_in(&std::fs::read_to_string(MOUNTS).unwrap_or_default())
 }
 
-/// A mounted file system.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mount {
-    pub(super) point: PathBuf,
-    pub(super) source: String,
-}
-
-/// The mounts of a kind of file system.
-pub(super) fn mounts(kind: &str) -> Vec<Mount> {
-    mounts_in(&std::fs::read_to_string(MOUNTS).unwrap_or_default(), kind)
-}
-
-/// One mount a line (proc_pid_mountinfo(5)): the place is the fifth field, the kind and the source follow a lone `-`.
-fn mounts_in(text: &str, kind: &str) -> Vec<Mount> {
-    let mount = |line: &str| {
+/// One mount a line (proc_pid_mountinfo(5)): the place is the fifth field, the kind follows a lone `-`.
+fn mounted_in(text: &str) -> Option<PathBuf> {
+    let place = |line: &str| {
         let (before, after) = line.split_once(" - ")?;
-        let mut after = after.split(' ');
-        (after.next()? == kind).then_some(())?;
-        Some(Mount { point: unescaped(before.split(' ').nth(4)?).into(), source: unescaped(after.next()?) })
+        (after.split(' ').next()? == "cgroup2").then_some(())?;
+        Some(unescaped(before.split(' ').nth(4)?).into())
     };
-    text.lines().filter_map(mount).collect()
+    text.lines().find_map(place)
 }
 
 /// Blanks and the like stand as `\040`.
@@ -124,10 +111,8 @@ mod tests {
         let text = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - tmpfs tmpfs rw\n\
                     30 29 0:27 / /sys/fs/cgroup/a\\040b rw,nosuid shared:10 - cgroup2 none rw,nsdelegate\n\
                     31 29 0:28 / /sys/fs/bpf rw - bpf kumatp rw\n";
-        let found = mounts_in(text, "cgroup2");
-        assert_eq!(found, [Mount { point: "/sys/fs/cgroup/a b".into(), source: "none".into() }]);
-        assert_eq!(mounts_in(text, "bpf")[0].source, "kumatp");
-        assert!(mounts_in(text, "cgroup").is_empty());
+        assert_eq!(mounted_in(text), Some("/sys/fs/cgroup/a b".into()));
+        assert_eq!(mounted_in(&text.replace("cgroup2 none", "cgroup none")), None);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use super::cgroup::Cgroup;
 use super::content::{Content, Elements};
@@ -107,10 +106,10 @@ impl Generation {
                 loaded => return loaded.map_err(explain),
             }
         }
-        if let Some(process) = cgroup.stranger(netns.inode) {
+        if let Some(thread) = cgroup.stranger(netns.inode) {
             return Err(Error::Conflict {
                 problem: format!(
-                    "this kernel's programs cannot tell network namespaces, and process {process} in the cgroup {} is in another one",
+                    "this kernel's programs cannot tell network namespaces, and thread {thread} in the cgroup {} is in another one",
                     cgroup.path.display()
                 ),
                 remedy: "name a cgroup of which all processes are in this network namespace (--ebpf-cgroup-path), use Linux 5.15 or later, or the engine netlink".into(),
@@ -175,6 +174,13 @@ pub(super) fn remove(place: &Place, number: u64) -> Result<(), Error> {
     place.remove(&dir)
 }
 
+/// Whether a generation that is pinned was for a network namespace that is gone. One that was not attached does not tell.
+pub(super) fn is_of_the_gone(place: &Place, number: u64) -> bool {
+    let dir = place.generation(number);
+    let mut links = HOOKS.iter().filter(|hook| hook.is_of_netns()).map(|hook| sys::get(&dir.join(hook.link())));
+    links.any(|link| link.and_then(sys::link_info).is_ok_and(|link| link.target() == 0))
+}
+
 /// What is different in a generation that is pinned.
 pub(super) fn differences(
     place: &Place,
@@ -198,7 +204,7 @@ pub(super) fn differences(
             true => Some(netns.inode),
             false => cgroup.map(|cgroup| cgroup.id),
         };
-        let target = if hook.is_of_netns() { link.target & u64::from(u32::MAX) } else { link.target };
+        let target = link.target();
         match wanted {
             _ if target == 0 => list.push(format!("{}: what it was attached to is gone", hook.title)),
             Some(wanted) if wanted != target => list.push(format!("{} is attached elsewhere", hook.title)),
@@ -258,17 +264,9 @@ fn pin(object: impl std::os::fd::AsFd, path: &Path) -> Result<(), Error> {
     })
 }
 
-/// Makes a map. Before Linux 5.11, maps count as locked memory, of which there is usually leave for very little.
 fn create(name: Name, entries: usize) -> Result<Map, Error> {
     let title = name.definition().name;
-    let made = match Map::create(name, entries) {
-        Err(Errno::EPERM) => {
-            let _raised = Raised::new();
-            Map::create(name, entries)
-        }
-        made => made,
-    };
-    made.map_err(|errno| match errno {
+    Map::create(name, entries).map_err(|errno| match errno {
         Errno::EPERM => hooks::permission(&format!("make the map {title}")),
         Errno::EINVAL | Errno::ENOSYS => Error::Unsupported {
             what: format!("the map {title} in this kernel"),
@@ -276,25 +274,6 @@ fn create(name: Name, entries: usize) -> Result<Map, Error> {
         },
         _ => Error::io(format!("make the map {title}"), &errno.into()),
     })
-}
-
-/// While it lives, locked memory has no limit.
-struct Raised(Option<(u64, u64)>);
-
-impl Raised {
-    fn new() -> Self {
-        let before = getrlimit(Resource::RLIMIT_MEMLOCK).ok();
-        let raised = before.filter(|_| setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_ok());
-        Self(raised)
-    }
-}
-
-impl Drop for Raised {
-    fn drop(&mut self) {
-        if let Some((soft, hard)) = self.0 {
-            let _ = setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard);
-        }
-    }
 }
 
 #[cfg(test)]

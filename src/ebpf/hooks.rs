@@ -113,8 +113,9 @@ impl Hook {
     pub(super) fn refused(&self, refused: &Refused) -> Error {
         match refused.errno {
             Errno::EPERM => permission(&format!("load the program for {}", self.title)),
-            // The verifier is stricter with who may not see addresses of the kernel.
-            Errno::EACCES if missing().contains(&"CAP_PERFMON") => {
+            // The verifier is stricter with who may not see addresses of the kernel, and some of them make no sense of what
+            // they add themselves to keep loads from being speculated on.
+            Errno::EACCES | Errno::E2BIG | Errno::EFAULT if missing().contains(&"CAP_PERFMON") => {
                 permission(&format!("load the program for {}", self.title))
             }
             // Nothing was said of the program: the kernel does not know the hook.

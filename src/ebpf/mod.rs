@@ -25,7 +25,7 @@ use self::content::Content;
 use self::generation::{Generation, State, differences};
 use self::hooks::HOOKS;
 pub(crate) use self::outline::{directory, outline};
-use self::place::{Netns, Place};
+use self::place::{Lock, Netns, Place};
 use self::table::{COUNTERS, Map};
 use crate::error::Error;
 use crate::model::{Note, Plan};
@@ -72,6 +72,7 @@ pub(crate) fn install(options: &Options, plan: &Plan) -> Result<Done, Error> {
     if mounted {
         notes.push(Note::info("ebpf.bpffsPath", format!("mounted a bpffs at {}", options.bpffs.display())));
     }
+    sweep(&place, &lock);
     match replace(&place, &content, &cgroup, &netns, &mut notes) {
         Ok(change) => Ok(Done { change, cgroup: cgroup.path, notes }),
         Err(error) => {
@@ -143,6 +144,18 @@ fn replace(
     Ok(if in_force == 0 { Change::Installed } else { Change::Replaced })
 }
 
+/// Removes what is pinned for network namespaces that are gone: nobody else can, and till then the cgroup calls the programs
+/// in vain. What cannot be removed, the next installer tries again.
+fn sweep(place: &Place, _alone: &Lock) {
+    for other in place.others() {
+        let numbers = other.generations().unwrap_or_default();
+        if numbers.iter().any(|number| generation::is_of_the_gone(&other, *number)) {
+            let _ = numbers.into_iter().try_for_each(|number| generation::remove(&other, number));
+            let _ = other.remove(other.dir());
+        }
+    }
+}
+
 /// Refuses to install beside an installation in the same network namespace that is pinned in another bpffs.
 fn elsewhere(place: &Place, netns: &Netns) -> Result<(), Error> {
     let Some(hook) = HOOKS.iter().find(|hook| hook.is_of_netns()) else { return Ok(()) };
@@ -179,6 +192,7 @@ pub(crate) fn uninstall(options: &Options, dry_run: bool) -> Result<bool, Error>
     let is_there = place.is_there()?;
     if !dry_run && place.is_any_there() {
         let lock = place.lock()?;
+        sweep(&place, &lock);
         // One of another version, or of which only a part is left, ends with its links.
         if let Ok(Some(state)) = State::open(&place.state()) {
             state.switch(0)?;
@@ -251,8 +265,7 @@ pub(crate) fn look(options: &Options, plan: Option<&Plan>) -> Result<Option<Foun
 fn programs(dir: &Path) -> Vec<FoundProgram> {
     let found = |hook: &'static hooks::Hook| {
         let link = sys::get(&dir.join(hook.link())).and_then(sys::link_info).ok()?;
-        let target = if hook.is_of_netns() { link.target & u64::from(u32::MAX) } else { link.target };
-        Some(FoundProgram { hook: hook.title, program: link.program, link: link.id, target })
+        Some(FoundProgram { hook: hook.title, program: link.program, link: link.id, target: link.target() })
     };
     HOOKS.iter().filter_map(found).collect()
 }

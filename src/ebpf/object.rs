@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use super::sys::{self, MapAttributes};
 use super::table::{MAPS, Map as MapName, Program as Code};
@@ -63,7 +64,7 @@ impl Map {
             attributes.btf = u32::try_from(types.as_raw_fd()).unwrap_or_default();
             (attributes.btf_key, attributes.btf_value) = (1, 2);
         }
-        Ok(Self { fd: sys::map_create(attributes)?, definition })
+        Ok(Self { fd: with_room(|| sys::map_create(attributes))?, definition })
     }
 
     /// A map that is there already, if it is as the definition says.
@@ -131,6 +132,37 @@ impl AsFd for Map {
     }
 }
 
+/// Makes an object. Before Linux 5.11 maps and programs count as locked memory, of which there is usually leave for very
+/// little; so there is no limit when it is tried again.
+fn with_room(mut make: impl FnMut() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    match make() {
+        Err(Errno::EPERM) => {
+            let _raised = Raised::new();
+            make()
+        }
+        made => made,
+    }
+}
+
+/// While it lives, locked memory has no limit.
+struct Raised(Option<(u64, u64)>);
+
+impl Raised {
+    fn new() -> Self {
+        let before = getrlimit(Resource::RLIMIT_MEMLOCK).ok();
+        let raised = before.filter(|_| setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_ok());
+        Self(raised)
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        if let Some((soft, hard)) = self.0 {
+            let _ = setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard);
+        }
+    }
+}
+
 /// A description of types, which the kernel demands of socket storage: 1 is the key, 2 the value as an array of keys
 /// (Documentation/bpf/btf.rst of the kernel).
 fn types(definition: &Definition) -> Vec<u8> {
@@ -180,7 +212,7 @@ pub(super) fn load(code: &Code, kind: u32, attach_type: u32, maps: &[Map], name:
     let load = |log: &mut [u8]| sys::program_load(kind, attach_type, sys::name(name), &instructions, log);
     let mut attempts = 0;
     let errno = loop {
-        match load(&mut []) {
+        match with_room(|| load(&mut [])) {
             Ok(program) => return Ok(program),
             // A signal came while the verifier was at work.
             Err(Errno::EAGAIN) if attempts < 5 => attempts += 1,
@@ -189,7 +221,7 @@ pub(super) fn load(code: &Code, kind: u32, attach_type: u32, maps: &[Map], name:
     };
     let mut log = vec![0; LOG];
     // What the verifier says, it says when it refuses again.
-    let _ = load(&mut log);
+    let _ = with_room(|| load(&mut log));
     let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
     let text = String::from_utf8_lossy(&log[..end]);
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();

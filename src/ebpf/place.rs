@@ -1,6 +1,7 @@
 //! Where an installation is pinned: `<bpffs>/kumatp/<cookie of the network namespace>/`, or `ns-<inode>` on kernels that have
 //! no cookies, with `state` for what all generations share and `gen-<number>` for each of them.
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -17,8 +18,11 @@ use nix::unistd::geteuid;
 use super::sys;
 use crate::error::Error;
 
-/// The directory of all our installations in a bpffs, and the source that we mount one with.
+/// The directory of all our installations in a bpffs.
 pub(super) const NAME: &str = "kumatp";
+
+/// A directory in a bpffs that we mounted. Its source would tell, too, but older kernels forget that.
+const MOUNTED: &str = "kumatp-mounted";
 
 /// What the kernel itself puts into a bpffs (linux kernel/bpf/preload).
 const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
@@ -155,7 +159,11 @@ impl Place {
         }
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         match mount(Some(NAME), &self.bpffs, Some("bpf"), flags, Some("mode=0700")) {
-            Ok(()) => Ok(true),
+            // Without the mark, it stays.
+            Ok(()) => {
+                let _ = std::fs::create_dir(self.bpffs.join(MOUNTED));
+                Ok(true)
+            }
             Err(Errno::EPERM) => Err(Error::Permission {
                 action: format!("mount a bpffs at {path}"),
                 needed: "CAP_SYS_ADMIN, or a bpffs that is there,".into(),
@@ -236,6 +244,13 @@ impl Place {
         }
     }
 
+    /// The directories of the other network namespaces in the same bpffs.
+    pub(super) fn others(&self) -> Vec<Self> {
+        let entries = std::fs::read_dir(self.bpffs.join(NAME)).into_iter().flatten().flatten();
+        let others = entries.map(|entry| entry.path()).filter(|dir| *dir != self.dir);
+        others.map(|dir| Self { bpffs: self.bpffs.clone(), dir }).collect()
+    }
+
     /// Whether there are installations, of whatever network namespace, or only the directory for them.
     pub(super) fn is_any_there(&self) -> bool {
         self.bpffs.join(NAME).exists()
@@ -249,11 +264,13 @@ impl Place {
         if !removed {
             return;
         }
-        let mut content = std::fs::read_dir(&self.bpffs).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        let empty = content.all(|name| PRELOADED.iter().any(|known| name == *known));
-        if empty && super::cgroup::mounts("bpf").iter().any(|mount| mount.source == NAME && mount.point == self.bpffs) {
-            // Somebody may have come meanwhile; then it stays.
-            let _ = umount(&self.bpffs);
+        let content: Vec<_> =
+            std::fs::read_dir(&self.bpffs).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+        let is_known = |name: &OsString| name == MOUNTED || PRELOADED.iter().any(|known| name == known);
+        let mark = self.bpffs.join(MOUNTED);
+        // Somebody may have come meanwhile; then it stays.
+        if content.iter().all(is_known) && std::fs::remove_dir(&mark).is_ok() && umount(&self.bpffs).is_err() {
+            let _ = std::fs::create_dir(&mark);
         }
     }
 }

@@ -123,6 +123,8 @@ struct Btf {
     size: u32,
     log_size: u32,
     log_level: u32,
+    /// Would be padding else, which has to be 0 where a kernel knows no such field.
+    unused: u32,
 }
 
 #[derive(Debug, Default)]
@@ -170,9 +172,16 @@ pub(super) struct LinkInfo {
     pub(super) id: u32,
     pub(super) program: u32,
     unused: u32,
-    /// The number of the cgroup, or the inode of the namespace in the low half; 0 if it is gone.
-    pub(super) target: u64,
+    target: u64,
     rest: [u64; 2],
+}
+
+impl LinkInfo {
+    /// The number of the cgroup, or the inode of the network namespace, which has the low half; 0 if it is gone.
+    pub(super) fn target(&self) -> u64 {
+        const NETNS: u32 = 5;
+        if self.kind == NETNS { self.target & u64::from(u32::MAX) } else { self.target }
+    }
 }
 
 /// Calls bpf(2).

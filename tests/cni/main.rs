@@ -3,11 +3,7 @@
 #![cfg(all(feature = "cni", target_os = "linux"))]
 
 #[path = "../common/mod.rs"]
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "other engines, virtual machines and long connections are for other tests"
-)]
+#[expect(dead_code, reason = "other engines, virtual machines and long connections are for other tests")]
 mod common;
 
 mod chain;

@@ -159,6 +159,12 @@ fn this_host_is_not_outside() {
             let answer = ground.workload().enter_as(APP, || greeting(&blocking(to.parse().expect("an address"))?));
             assert_eq!(answer.unwrap_or_else(|error| panic!("{to}: {error}")).who, WORKLOAD, "{to}");
         }
+        // The sidecar's own listener is told of no other destination than itself, which it would call in its turn.
+        for family in FamilyName::ALL {
+            let to = Place::Localhost.socket(family, 15001);
+            let answer = ground.workload().enter_as(APP, || greeting(&blocking(to)?)).expect("an answer");
+            assert_eq!((answer.who.as_str(), answer.original), (Server::OUTBOUND, None), "{to}");
+        }
         // From one of them to another, which no loopback address gives away.
         for family in FamilyName::ALL {
             let (own, other) = (Place::OwnSecond.socket(family, 0), Place::Own.socket(family, 8080));

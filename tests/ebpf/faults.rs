@@ -11,7 +11,7 @@ use kumatp::net::FamilyName;
 use kumatp::{Config, Error};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::common::world::{APP, BPFFS, CGROUPS, OUTSIDE, Place, Server, WORKLOAD, cgroup};
+use crate::common::world::{APP, BPFFS, CGROUPS, Netns, OUTSIDE, Place, Server, WORKLOAD, cgroup};
 use crate::ground::{Ground, INSTALLATION, Installer, engine, outcome, pins, plan};
 use crate::intruder::Intruder;
 use crate::netns::isolated;
@@ -197,6 +197,34 @@ fn a_cgroup_that_goes_away() {
         ground.install(|_| ());
         assert!(in_force(&ground, "another cgroup"));
         assert_eq!(Objects::count_until(INSTALLATION), INSTALLATION);
+        ground.end();
+    });
+}
+
+/// The network namespace is gone without a removal: the next installer, in whatever namespace, clears up.
+#[test]
+fn a_namespace_that_goes_away() {
+    isolated(|| {
+        let Some(ground) = Ground::installed(|_| ()) else { return };
+        let dir = format!("{CGROUPS}/kumatp-test-gone-{}", std::process::id());
+        fs::create_dir(&dir).expect("a cgroup");
+        let (cgroup, of_one) = (|| engine().cgroup(&dir), INSTALLATION);
+        let of_two = Objects { programs: 2 * of_one.programs, maps: 2 * of_one.maps, links: 2 * of_one.links };
+        let rounds: [&dyn Fn(); 2] = [&|| ground.install(|_| ()), &|| ground.uninstall()];
+        for (left, next) in [of_one, Objects::NONE].into_iter().zip(rounds) {
+            let gone = Netns::new().expect("a namespace");
+            gone.enter(|| cgroup().apply(&plan(|_| ()))).expect("an installation");
+            assert_eq!(Objects::count_until(of_two), of_two);
+            drop(gone);
+            // The kernel clears up in the background, and the pins stay.
+            let start = Instant::now();
+            while Objects::count() != left {
+                assert!(start.elapsed() < Duration::from_secs(20), "{:?} is left", Objects::count());
+                next();
+                sleep(Duration::from_millis(50));
+            }
+        }
+        fs::remove_dir(&dir).expect("nobody is in it");
         ground.end();
     });
 }

@@ -1,6 +1,8 @@
 //! A cgroup with this process in it, and a directory for a bpffs.
 
 use std::fs;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd as _;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 
 use crate::common::skip::skipped;
-use crate::common::world::{BPFFS, CGROUPS, cgroup};
+use crate::common::world::{BPFFS, CGROUPS, of_process, of_workload};
 
 /// The process is in the cgroup while this lives, and no other test that counts what is in the kernel is at work.
 pub(crate) struct Place {
@@ -26,8 +28,14 @@ impl Place {
         }
         let lock = fs::File::create(std::env::temp_dir().join("kumatp-test-ebpf.lock")).expect("root can write there");
         let alone = Flock::lock(lock, FlockArg::LockExclusive).expect("nobody holds it for ever");
-        fs::create_dir(cgroup()).expect("root makes cgroups");
-        fs::write(format!("{}/cgroup.procs", cgroup()), "0").expect("a process can be moved into an empty cgroup");
+        let own = of_process();
+        fs::create_dir(&own).expect("root makes cgroups");
+        fs::write(format!("{own}/cgroup.procs"), "0").expect("a process can be moved into an empty cgroup");
+        if !tells_namespaces() {
+            let of_workload = format!("{own}/workload");
+            fs::create_dir(&of_workload).expect("root makes cgroups");
+            fs::write(format!("{of_workload}/cgroup.type"), "threaded").expect("it has no controllers");
+        }
         Some(Self { _alone: alone })
     }
 }
@@ -36,11 +44,23 @@ impl Drop for Place {
     fn drop(&mut self) {
         let _ = fs::write(format!("{CGROUPS}/cgroup.procs"), "0");
         // A process that has just ended, a child's, may be in it for a moment more.
-        for _ in 0..100 {
-            match fs::remove_dir(cgroup()) {
-                Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => sleep(Duration::from_millis(10)),
-                _ => return,
-            }
+        for dir in of_workload().into_iter().chain([of_process()]) {
+            let busy = || fs::remove_dir(&dir).is_err_and(|error| error.raw_os_error() == Some(nix::libc::EBUSY));
+            let _ = (0..100).take_while(|_| busy()).map(|_| sleep(Duration::from_millis(10))).count();
         }
     }
+}
+
+/// Whether this kernel's programs can tell network namespaces, as they can where sockets have the cookies of theirs.
+pub(crate) fn tells_namespaces() -> bool {
+    /// asm-generic/socket.h
+    const SO_NETNS_COOKIE: i32 = 71;
+    let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a socket");
+    let (mut cookie, mut size) = (0_u64, 8);
+    // SAFETY: the kernel writes at most these 8 bytes.
+    let result = unsafe {
+        let cookie = std::ptr::from_mut(&mut cookie).cast();
+        nix::libc::getsockopt(socket.as_raw_fd(), nix::libc::SOL_SOCKET, SO_NETNS_COOKIE, cookie, &mut size)
+    };
+    result == 0
 }

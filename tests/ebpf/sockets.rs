@@ -105,6 +105,29 @@ pub(crate) fn from(source: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> 
     Ok(socket.into())
 }
 
+/// Connects by a socket for which the kernel has no memory but what it has already: a filter takes up nearly all that a
+/// socket may have (`net.core.optmem_max`). Fails if a filter cannot take that much.
+pub(crate) fn without_memory(to: SocketAddr) -> io::Result<TcpStream> {
+    const LENGTHS: u16 = 4096;
+    // Nothing but returning all that comes; the kernel's form of an instruction has 8 bytes, as this one has.
+    let all = libc::sock_filter { code: 6, jt: 0, jf: 0, k: u32::MAX };
+    let mut code = vec![all; LENGTHS.into()];
+    let socket = tcp_socket(to, SockFlag::empty())?;
+    let mut attach = |length: u16| {
+        let program = libc::sock_fprog { len: length, filter: code.as_mut_ptr() };
+        let size = size_of_val(&program) as libc::socklen_t;
+        // SAFETY: the kernel reads the program, and as many instructions as it says that there are.
+        Errno::result(unsafe {
+            let program = std::ptr::from_ref(&program).cast();
+            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program, size)
+        })
+    };
+    assert_eq!(attach(LENGTHS), Err(Errno::ENOMEM), "there is more memory than a filter takes");
+    (1..LENGTHS).rev().find(|length| attach(*length).is_ok()).expect("there is some memory");
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(socket.into())
+}
+
 fn set(socket: &OwnedFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     // SAFETY: the kernel reads a number of that size.
     let result = unsafe {

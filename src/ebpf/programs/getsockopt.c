@@ -49,13 +49,17 @@ INLINE bool find(struct bpf_sockopt *context, struct original *found)
 	found->port = LOAD32(socket, struct bpf_sock, src_port);
 	if (LOAD32(socket, struct bpf_sock, family) == AF_INET) {
 		found->address = from_v4(LOAD32(socket, struct bpf_sock, src_ip4));
-		return true;
+	} else {
+		found->address.words[0] = LOAD32(socket, struct bpf_sock, src_ip6[0]);
+		found->address.words[1] = LOAD32(socket, struct bpf_sock, src_ip6[1]);
+		found->address.words[2] = LOAD32(socket, struct bpf_sock, src_ip6[2]);
+		found->address.words[3] = LOAD32(socket, struct bpf_sock, src_ip6[3]);
 	}
-	found->address.words[0] = LOAD32(socket, struct bpf_sock, src_ip6[0]);
-	found->address.words[1] = LOAD32(socket, struct bpf_sock, src_ip6[1]);
-	found->address.words[2] = LOAD32(socket, struct bpf_sock, src_ip6[2]);
-	found->address.words[3] = LOAD32(socket, struct bpf_sock, src_ip6[3]);
-	return true;
+	/*
+	 * No inbound connection is for a loopback address. One that is came to the outbound listener, either of its own accord
+	 * or without what is known of it; with this for an answer, the sidecar would call itself for ever.
+	 */
+	return !is_loopback(&found->address);
 }
 
 SECTION("cgroup/getsockopt") int getsockopt(struct bpf_sockopt *context)

@@ -56,12 +56,12 @@ INLINE enum way way_of_query(const struct destination *to, bool v6, bool by_side
 INLINE enum way way_of_connection(struct bpf_sock_addr *context, const struct destination *to, bool v6,
 				  bool by_sidecar, u32 network)
 {
-	u32 block = to->port >> 6;
+	const volatile struct port_block *block = block_of(to->port);
 
 	if (to->port == 53 && !by_sidecar &&
 	    has(v6 ? SETTING_V6_DNS_OVER_TCP_PASSES : SETTING_V4_DNS_OVER_TCP_PASSES))
 		return WAY_DIRECT;
-	if (!has(SETTING_OUTBOUND) || has_port(settings.ports[block].outbound_excluded, to->port))
+	if (!has(SETTING_OUTBOUND) || has_port(block->outbound_excluded, to->port))
 		return WAY_DIRECT;
 	if (network & NETWORK_LOCAL) {
 		/* The address of the loopback rules: 127.0.0.1, and for IPv6 ::1; 0.0.0.0 and :: mean the same. */
@@ -79,7 +79,7 @@ INLINE enum way way_of_connection(struct bpf_sock_addr *context, const struct de
 	}
 	if (by_sidecar || (has(SETTING_NETWORKS_INCLUDED) && !(network & NETWORK_OUTBOUND_INCLUDED)))
 		return WAY_DIRECT;
-	return has_port(settings.ports[block].outbound_included, to->port) ? WAY_OUTBOUND_LISTENER : WAY_DIRECT;
+	return has_port(block->outbound_included, to->port) ? WAY_OUTBOUND_LISTENER : WAY_DIRECT;
 }
 
 INLINE enum way way_of(struct bpf_sock_addr *context, const struct destination *to)

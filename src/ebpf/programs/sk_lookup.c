@@ -32,7 +32,7 @@ INLINE bool is_inbound(struct bpf_sk_lookup *context, u16 port)
 	struct address local, remote;
 	u32 network;
 
-	if (!has(SETTING_INBOUND) || !has_port(settings.ports[port >> 6].inbound_redirected, port))
+	if (!has(SETTING_INBOUND) || !has_port(block_of(port)->inbound_redirected, port))
 		return false;
 	if (!has(LOAD32(context, struct bpf_sk_lookup, family) == AF_INET ? SETTING_V4 : SETTING_V6))
 		return false;

@@ -1,4 +1,6 @@
 use std::io;
+#[cfg(feature = "ebpf")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -34,10 +36,21 @@ pub(crate) const BPFFS: &str = "/run/bpf";
 #[cfg(feature = "ebpf")]
 pub(crate) const CGROUPS: &str = "/run/cgroup";
 
-/// The cgroup of this process.
+/// The cgroup of this process; or, if there is one, that in it of the threads in the workload's namespace.
 #[cfg(feature = "ebpf")]
 pub(crate) fn cgroup() -> String {
+    of_workload().unwrap_or_else(of_process)
+}
+
+#[cfg(feature = "ebpf")]
+pub(crate) fn of_process() -> String {
     format!("{CGROUPS}/kumatp-test-{}", std::process::id())
+}
+
+/// The cgroup of the threads in the workload's namespace. Kernels whose programs cannot tell namespaces need it.
+#[cfg(feature = "ebpf")]
+pub(crate) fn of_workload() -> Option<String> {
+    Some(of_process() + "/workload").filter(|path| Path::new(path).exists())
 }
 
 impl Backend {

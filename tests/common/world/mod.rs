@@ -25,11 +25,12 @@ use netns::sysctl;
 pub(crate) use backend::Backend;
 #[cfg(feature = "ebpf")]
 #[allow(unused_imports, clippy::allow_attributes, reason = "not every test is about that engine")]
-pub(crate) use backend::{BPFFS, CGROUPS, cgroup};
+pub(crate) use backend::{BPFFS, CGROUPS, cgroup, of_process, of_workload};
 pub(crate) use client::{Client, Outcome, Protocol};
 pub(crate) use netns::{Netns, User};
 pub(crate) use place::Place;
 pub(crate) use server::{Answer, Server};
+#[allow(unused_imports, clippy::allow_attributes, reason = "not every test lets connections live on")]
 pub(crate) use session::Session;
 
 /// The user of the workload's own servers and clients.
@@ -74,6 +75,11 @@ impl World {
     /// Makes the namespaces and connects them.
     pub(crate) fn without_servers() -> io::Result<Self> {
         let (workload, outside, machine) = (Netns::new()?, Netns::new()?, Netns::new()?);
+        #[cfg(feature = "ebpf")]
+        let workload = match backend::of_workload() {
+            Some(cgroup) => workload.in_cgroup(cgroup.into()),
+            None => workload,
+        };
         for (netns, router) in [(&workload, true), (&outside, false), (&machine, false)] {
             netns.enter(|| {
                 sysctl("net/ipv6/conf/all/disable_ipv6", "0")?;

@@ -2,6 +2,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::panic::resume_unwind;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -9,7 +10,11 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 /// A network namespace. It goes when nothing is in it and this is dropped.
-pub(crate) struct Netns(File);
+pub(crate) struct Netns {
+    file: File,
+    /// The cgroup that threads move into with it.
+    cgroup: Option<PathBuf>,
+}
 
 impl Netns {
     /// A new one, with a loopback interface that is down.
@@ -17,21 +22,30 @@ impl Netns {
         // Namespaces belong to threads, so the caller's stays as it is.
         let made = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
-            File::open("/proc/thread-self/ns/net").map(Self)
+            Ok(Self { file: File::open("/proc/thread-self/ns/net")?, cgroup: None })
         });
         made.join().expect("the thread does not panic")
     }
 
+    /// That whoever enters it enters this cgroup, too, which is one of threads.
+    #[cfg(feature = "ebpf")]
+    pub(super) fn in_cgroup(self, cgroup: PathBuf) -> Self {
+        Self { cgroup: Some(cgroup), ..self }
+    }
+
     /// A path by which other processes find the namespace while this one lives.
     pub(crate) fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
     }
 
     /// Runs `work` on a thread of its own in the namespace. What the thread starts is in it too.
     pub(crate) fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                setns(&self.0, CloneFlags::CLONE_NEWNET).expect("root may enter its own namespace");
+                if let Some(cgroup) = &self.cgroup {
+                    std::fs::write(cgroup.join("cgroup.threads"), "0").expect("root may enter its own cgroup");
+                }
+                setns(&self.file, CloneFlags::CLONE_NEWNET).expect("root may enter its own namespace");
                 work()
             });
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
