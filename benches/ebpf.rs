@@ -339,6 +339,7 @@ fn installing(rounds: usize) {
 /// What those in the cgroup pay that are not redirected.
 fn bystanders(rounds: usize, each: usize) {
     println!("\nwhat is not redirected, in the same cgroup");
+    processors(true);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let to = listener.local_addr().expect("an address");
     thread::spawn(move || listener.incoming().for_each(drop));
@@ -347,8 +348,10 @@ fn bystanders(rounds: usize, each: usize) {
     type Step<'a> = (&'a str, usize, &'a dyn Fn());
     let steps: [Step<'_>; 2] = [
         ("getsockopt", each, &|| assert!(getsockopt(&socket, sockopt::RcvBuf).is_ok())),
-        ("a connection to this host", each / 50, &|| {
-            let stream = TcpStream::connect(to).expect("a connection");
+        ("a connection to this host, accepted and closed", each / 50, &|| {
+            let mut stream = TcpStream::connect(to).expect("a connection");
+            // Who is accepted and let go leaves room in the queue for the next one.
+            assert_eq!(stream.read(&mut [0]).expect("an end"), 0);
             let _ = setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
         }),
     ];

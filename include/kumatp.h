@@ -149,7 +149,7 @@
  * The engine that steers sockets by eBPF programs, in libraries that were built with the feature "ebpf"; others answer
  * KUMATP_E_UNSUPPORTED. Where it pins them and which cgroup it deals with is up to the configuration ("ebpf": {"bpffsPath",
  * "cgroupPath"}); "ebpf.enabled" alone chooses no engine here. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or CAP_SYS_ADMIN,
- * and a recent kernel: seen to work on Linux 6.18. Since 0.1.
+ * and Linux 5.10 or later with cgroup2. Since 0.1.
  */
 #define KUMATP_ENGINE_EBPF 4
 

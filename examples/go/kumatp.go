@@ -362,10 +362,20 @@ func (p *Plan) State(netns *os.File) (State, error) {
 
 // Uninstall removes what any version of kumatp or kumactl has installed in a network namespace, and nothing else.
 func Uninstall(engines Engine, netns *os.File) (Report, error) {
+	return uninstall(nil, engines, netns)
+}
+
+// Uninstall does what the function does, where the configuration says that things are not in their usual places.
+func (c *Config) Uninstall(engines Engine, netns *os.File) (Report, error) {
+	defer runtime.KeepAlive(c)
+	return uninstall(c.c(), engines, netns)
+}
+
+func uninstall(config *C.kumatp_config, engines Engine, netns *os.File) (Report, error) {
 	defer runtime.KeepAlive(netns)
 	var out *C.kumatp_text
 	var err *C.kumatp_error
-	status := C.kumatp_uninstall(nil, C.uint32_t(engines), fd(netns), 0, &out, &err)
+	status := C.kumatp_uninstall(config, C.uint32_t(engines), fd(netns), 0, &out, &err)
 	return decode[Report](out, take(status, err))
 }
 

@@ -217,6 +217,11 @@ func newNamespace(t *testing.T) *os.File {
 func TestNamespaces(t *testing.T) {
 	plan := newPlan(t)
 	defer plan.Close()
+	dry, err := ParseConfig("dryRun: true", YAML)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dry.Close()
 	var namespaces []*os.File
 	for range 4 {
 		namespaces = append(namespaces, newNamespace(t))
@@ -244,6 +249,7 @@ func TestNamespaces(t *testing.T) {
 			step("uninstall of nothing", Absent, false, uninstall)
 			step("apply", Current, true, apply)
 			step("the same again", Current, false, apply)
+			step("uninstall in words", Current, false, func() (Report, error) { return dry.Uninstall(Netlink, netns) })
 			step("uninstall", Absent, true, uninstall)
 		}()
 	}

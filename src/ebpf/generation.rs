@@ -96,6 +96,12 @@ impl Generation {
         netns: &Netns,
         cgroup: &Cgroup,
     ) -> Result<Self, Error> {
+        if cfg!(target_endian = "big") {
+            return Err(Error::Unsupported {
+                what: "the engine ebpf on a big-endian machine, for which its programs are not compiled,".into(),
+                remedy: "use the engine netlink".into(),
+            });
+        }
         let mut content = content.clone();
         content.settings.generation = number;
         content.settings.netns_cookie = netns.cookie.unwrap_or(0);
@@ -233,12 +239,16 @@ pub(super) fn differences(
     settings.generation = number;
     let installed = read(Name::Settings)?.and_then(|elements| elements.into_values().next());
     // Whether the programs can tell network namespaces is the kernel's affair.
-    let same = [netns.cookie.unwrap_or(0), 0].into_iter().any(|cookie| {
-        settings.netns_cookie = cookie;
+    let told = [netns.cookie.unwrap_or(0), 0].into_iter().find(|cookie| {
+        settings.netns_cookie = *cookie;
         installed.as_deref() == Some(&settings.to_bytes())
     });
-    if !same {
-        list.push("it was made from another configuration, or by another version".to_owned());
+    match told {
+        None => list.push("it was made from another configuration, or by another version".to_owned()),
+        Some(0) => list.extend(cgroup.and_then(|cgroup| cgroup.stranger(netns.inode)).map(|thread| {
+            format!("the programs cannot tell network namespaces, and thread {thread} in the cgroup is in another one")
+        })),
+        Some(_) => {}
     }
     Ok(list)
 }
@@ -270,7 +280,7 @@ fn create(name: Name, entries: usize) -> Result<Map, Error> {
         Errno::EPERM => hooks::permission(&format!("make the map {title}")),
         Errno::EINVAL | Errno::ENOSYS => Error::Unsupported {
             what: format!("the map {title} in this kernel"),
-            remedy: "use a newer kernel (the engine ebpf was seen to work on Linux 6.18), or the engine netlink".into(),
+            remedy: "use Linux 5.10 or later, or the engine netlink".into(),
         },
         _ => Error::io(format!("make the map {title}"), &errno.into()),
     })

@@ -129,7 +129,7 @@ impl Hook {
         Error::Unsupported {
             what: format!("the program for {} in this kernel ({said})", self.title),
             remedy: format!(
-                "use a newer kernel (the engine ebpf was seen to work on Linux 6.18, {} is there since {}), or the engine netlink",
+                "use Linux 5.10 or later ({} is there since {}), or the engine netlink",
                 self.title, self.since
             ),
         }

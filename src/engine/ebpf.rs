@@ -5,7 +5,7 @@
 //! are pinned in a bpffs, in `kumatp/<cookie of the network namespace>/`, and one store puts all of them in force; a new
 //! installation takes the place of an older one by the same store, and both know the connections under way.
 //!
-//! A recent kernel with cgroup2: it was seen to work on Linux 6.18; 6.12, 6.1 and 5.10 refuse a program or a map. The workload and the sidecar are in the cgroup, or below it, and the sidecar's outbound
+//! Linux 5.10 or later with cgroup2. The workload and the sidecar are in the cgroup, or below it, and the sidecar's outbound
 //! listener is bound to 0.0.0.0, as Kuma's is: connections are sent to addresses of 127.128.0.0/16. It takes `CAP_BPF`,
 //! `CAP_NET_ADMIN` and `CAP_PERFMON` (or `CAP_SYS_ADMIN`, which the other engines do not need).
 //!

@@ -22,7 +22,7 @@ pub const KUMATP_ENGINE_IPTABLES: u32 = 2;
 /// The engine that steers sockets by eBPF programs, in libraries that were built with the feature "ebpf"; others answer
 /// KUMATP_E_UNSUPPORTED. Where it pins them and which cgroup it deals with is up to the configuration ("ebpf": {"bpffsPath",
 /// "cgroupPath"}); "ebpf.enabled" alone chooses no engine here. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or CAP_SYS_ADMIN,
-/// and a recent kernel: seen to work on Linux 6.18. Since 0.1.
+/// and Linux 5.10 or later with cgroup2. Since 0.1.
 pub const KUMATP_ENGINE_EBPF: u32 = 4;
 /// Every engine that the library has, where several are allowed: whatever is installed, by whichever. Since 0.1.
 pub const KUMATP_ENGINE_ALL: u32 = 0xffff_ffff;

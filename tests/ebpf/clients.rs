@@ -6,12 +6,12 @@ use std::net::{SocketAddr, TcpStream};
 use kumatp::net::FamilyName;
 use nix::sys::socket::AddressFamily;
 
-use crate::common::world::{APP, OUTSIDE, Place, SIDECAR, Server, WORKLOAD, World};
+use crate::common::world::{APP, Backend, OUTSIDE, Place, SIDECAR, Server, WORKLOAD, World};
 use crate::ground::{Ground, with_dns};
 use crate::netns::isolated;
 use crate::sockets::{
-    Listening, ask, blocking, fast_open, fast_open_connect, from, greet, greeting, hear, listener, mapped,
-    non_blocking, serve, udp_socket, unmapped,
+    Listening, ask, ask_by_message, blocking, by_interface, fast_open, fast_open_connect, from, greet, greeting, hear,
+    listener, mapped, non_blocking, serve, udp_socket, unmapped,
 };
 
 type Connect = fn(SocketAddr) -> io::Result<TcpStream>;
@@ -43,6 +43,29 @@ fn connections_of_all_kinds() {
         let own = SocketAddr::new(Place::Own.addr(FamilyName::V4), 23456);
         let answer = ground.workload().enter_as(APP, || greeting(&from(own, four)?)).expect("an answer");
         assert_eq!((answer.who.as_str(), answer.original, answer.peer), (Server::OUTBOUND, Some(four), own));
+        ground.end();
+    });
+}
+
+/// The sidecar is not behind an interface of the outside, so a socket that is bound to one gets nowhere: by rules as by programs.
+#[test]
+fn sockets_of_an_interface() {
+    isolated(|| {
+        let Some(ground) = Ground::new() else { return };
+        for backend in [Backend::Ebpf, Backend::Netlink] {
+            let connect = |family| {
+                let to = Place::Outside.socket(family, 9000);
+                ground.workload().enter_as(APP, || greeting(&by_interface("eth0", to)?)).map(|answer| answer.who)
+            };
+            for family in FamilyName::ALL {
+                assert_eq!(connect(family).expect("an answer"), OUTSIDE);
+            }
+            backend.install(&ground.world, &crate::ground::plan(|_| ())).expect("an installation");
+            for family in FamilyName::ALL {
+                connect(family).expect_err("neither the sidecar nor past it");
+            }
+            backend.remove(&ground.world).expect("a removal");
+        }
         ground.end();
     });
 }
@@ -223,6 +246,8 @@ fn queries_of_all_kinds() {
                         let (answer, from) = ask(&socket, to).unwrap_or_else(|error| panic!("{to}: {error}"));
                         assert_eq!((answer.who.as_str(), from), (who, to), "{attempt} query of {to} by {user:?}");
                     }
+                    let (answer, from) = ask_by_message(&socket, to).unwrap_or_else(|error| panic!("{to}: {error}"));
+                    assert_eq!((answer.who.as_str(), from), (who, to), "a message to {to} by {user:?}");
                     // Connected, and then by the same calls as before.
                     let socket = udp_socket(family).expect("a socket");
                     socket.connect(to).expect("a server");

@@ -1,6 +1,6 @@
 //! Sockets of the kinds that programs make, below what the standard library offers.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, IoSlice, IoSliceMut, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::thread;
@@ -10,8 +10,8 @@ use kumatp::net::FamilyName;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, bind, connect, getsockopt,
-    listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, bind, connect,
+    getsockopt, listen, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 
 use crate::common::world::{Answer, Netns, User};
@@ -52,6 +52,14 @@ pub(crate) fn blocking(to: SocketAddr) -> io::Result<TcpStream> {
     Ok(socket.into())
 }
 
+/// Connects by a socket that sends and receives by one interface only.
+pub(crate) fn by_interface(name: &str, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = tcp_socket(to, SockFlag::empty())?;
+    setsockopt(&socket, sockopt::BindToDevice, &name.into())?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(socket.into())
+}
+
 /// Connects as event loops do.
 pub(crate) fn non_blocking(to: SocketAddr) -> io::Result<TcpStream> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -80,7 +88,7 @@ pub(crate) fn fast_open(to: SocketAddr) -> io::Result<TcpStream> {
         socket.as_raw_fd(),
         b"hello",
         &SockaddrStorage::from(to),
-        nix::sys::socket::MsgFlags::from_bits_retain(libc::MSG_FASTOPEN),
+        MsgFlags::from_bits_retain(libc::MSG_FASTOPEN),
     )?;
     assert_eq!(sent, 5);
     Ok(socket.into())
@@ -123,7 +131,16 @@ pub(crate) fn without_memory(to: SocketAddr) -> io::Result<TcpStream> {
         })
     };
     assert_eq!(attach(LENGTHS), Err(Errno::ENOMEM), "there is more memory than a filter takes");
-    (1..LENGTHS).rev().find(|length| attach(*length).is_ok()).expect("there is some memory");
+    let (mut fits, mut too_long) = (0, LENGTHS);
+    while too_long - fits > 1 {
+        let length = fits.midpoint(too_long);
+        match attach(length) {
+            // Its memory is to be had for the next one.
+            Ok(_) => fits = set(&socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0).map(|()| length)?,
+            Err(_) => too_long = length,
+        }
+    }
+    attach(fits)?;
     connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
     Ok(socket.into())
 }
@@ -156,12 +173,32 @@ pub(crate) fn ask(socket: &UdpSocket, to: SocketAddr) -> io::Result<(Answer, Soc
     hear(socket)
 }
 
+/// Asks by sendmsg(2), and reads the answer by recvmsg(2).
+pub(crate) fn ask_by_message(socket: &UdpSocket, to: SocketAddr) -> io::Result<(Answer, SocketAddr)> {
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let query = [IoSlice::new(b"who are "), IoSlice::new(b"you?")];
+    sendmsg(socket.as_raw_fd(), &query, &[], MsgFlags::empty(), Some(&SockaddrStorage::from(to)))?;
+    let mut buffer = [0; 256];
+    let (length, from) = {
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, None, MsgFlags::empty())?;
+        (message.bytes, message.address.ok_or(io::ErrorKind::InvalidData)?)
+    };
+    let four = || Some(SocketAddr::V4((*from.as_sockaddr_in()?).into()));
+    let six = || Some(SocketAddr::V6((*from.as_sockaddr_in6()?).into()));
+    Ok((answer_in(&buffer[..length])?, four().or_else(six).ok_or(io::ErrorKind::InvalidData)?))
+}
+
 pub(crate) fn hear(socket: &UdpSocket) -> io::Result<(Answer, SocketAddr)> {
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut buffer = [0; 256];
     let (length, from) = socket.recv_from(&mut buffer)?;
-    let text = String::from_utf8_lossy(&buffer[..length]);
-    Ok((text.parse().map_err(|()| io::Error::other(format!("an answer that makes no sense: {text:?}")))?, from))
+    Ok((answer_in(&buffer[..length])?, from))
+}
+
+fn answer_in(bytes: &[u8]) -> io::Result<Answer> {
+    let text = String::from_utf8_lossy(bytes);
+    text.parse().map_err(|()| io::Error::other(format!("an answer that makes no sense: {text:?}")))
 }
 
 /// A UDP socket that reaches both families, if it is one of IPv6.

@@ -245,6 +245,12 @@ fn installations_beside_each_other() {
             // The programs would take the sockets of one workload for the other's.
             let text = beside.expect_err("the first workload is in the cgroup").to_string();
             assert!(text.contains(&cgroup()) && text.contains("--ebpf-cgroup-path"), "{text}");
+            let status = other.enter(|| {
+                std::fs::write(cgroup() + "/cgroup.threads", "0").expect("a thread may come");
+                ground.status(&plan(|_| ()))
+            });
+            let Status::Drifted { differences } = status else { panic!("a thread of another namespace has come") };
+            assert!(differences[0].contains("cannot tell network namespaces"), "{differences:?}");
             return ground.end();
         }
         beside.expect("an installation beside the first");
