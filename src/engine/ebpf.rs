@@ -12,7 +12,8 @@
 //! What is different from rules for packets:
 //!
 //! - `redirect.vnet.networks`, `log.enabled`, `dropInvalidPackets`, `storeFirewalld` and `cniMode` are refused.
-//! - Forwarded packets, raw sockets and multipath TCP clients are not redirected, nor are processes outside the cgroup.
+//! - Forwarded packets and raw sockets are not redirected, nor are processes outside the cgroup.
+//! - A client that speaks multipath TCP is redirected, and `getpeername` tells it the listener.
 //! - The addresses of this host are those that it had at the installation.
 //! - A UDP socket that asks several DNS servers without connecting sees the last one as the sender of all answers.
 //! - Redirected IPv6 connections all go to `::1`: there are at most as many at a time as ephemeral ports, and only one from a

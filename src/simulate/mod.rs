@@ -38,8 +38,7 @@
 //! rules. An interface tells nothing: what goes to `0.0.0.0`, `::` or a loopback address goes to this host, and of other addresses
 //! the packet says so by going out by the loopback interface. A user is that of the process, and what comes from elsewhere keeps its
 //! destination address and port where it is redirected. Not followed is whether the process is in the cgroup that the programs
-//! are attached to, whether it speaks multipath TCP, which stays as it is, and that a listener on the inbound port is reached even
-//! where that port is excluded.
+//! are attached to, and that a listener on the inbound port is reached even where that port is excluded.
 
 mod compile;
 mod diff;

@@ -11,7 +11,7 @@ use crate::ground::{Ground, with_dns};
 use crate::netns::isolated;
 use crate::sockets::{
     Listening, ask, ask_by_message, blocking, by_interface, fast_open, fast_open_connect, from, greet, greeting, hear,
-    listener, mapped, non_blocking, serve, udp_socket, unmapped,
+    listener, mapped, multipath, non_blocking, serve, udp_socket, unmapped,
 };
 
 type Connect = fn(SocketAddr) -> io::Result<TcpStream>;
@@ -43,6 +43,26 @@ fn connections_of_all_kinds() {
         let own = SocketAddr::new(Place::Own.addr(FamilyName::V4), 23456);
         let answer = ground.workload().enter_as(APP, || greeting(&from(own, four)?)).expect("an answer");
         assert_eq!((answer.who.as_str(), answer.original, answer.peer), (Server::OUTBOUND, Some(four), own));
+        ground.end();
+    });
+}
+
+/// Multipath TCP begins as a connection like any other. Documented: its socket is another one than that of the connection, so it
+/// sees the listener as its peer.
+#[test]
+fn multipath_connections() {
+    isolated(|| {
+        let Some(ground) = Ground::installed(|_| ()) else { return };
+        let (four, six) = (Place::Outside.socket(FamilyName::V4, 9000), Place::Outside.socket(FamilyName::V6, 9000));
+        for to in [four, six, mapped(four)] {
+            ground.workload().enter_as(APP, || {
+                let Some(stream) = multipath(to) else { return };
+                let stream = stream.expect("a connection");
+                let answer = greeting(&stream).expect("an answer");
+                assert_eq!((answer.who.as_str(), answer.original), (Server::OUTBOUND, Some(unmapped(to))));
+                assert_eq!(stream.peer_addr().expect("a peer").port(), 15001);
+            });
+        }
         ground.end();
     });
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, BufReader, IoSlice, IoSliceMut, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
@@ -50,6 +50,23 @@ pub(crate) fn blocking(to: SocketAddr) -> io::Result<TcpStream> {
     let socket = tcp_socket(to, SockFlag::empty())?;
     connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
     Ok(socket.into())
+}
+
+/// Connects by a socket of multipath TCP; none where the kernel has no such sockets.
+pub(crate) fn multipath(to: SocketAddr) -> Option<io::Result<TcpStream>> {
+    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: numbers only.
+    let number = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::IPPROTO_MPTCP) };
+    // SAFETY: the kernel has just opened it for us.
+    let socket = (number >= 0).then(|| unsafe { OwnedFd::from_raw_fd(number) })?;
+    let connect = || -> io::Result<TcpStream> {
+        if family == libc::AF_INET6 {
+            setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+        }
+        connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+        Ok(socket.try_clone()?.into())
+    };
+    Some(connect())
 }
 
 /// Connects by a socket that sends and receives by one interface only.
