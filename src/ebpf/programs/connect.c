@@ -14,19 +14,19 @@ INLINE struct address outbound_listener(const struct address *wanted)
 }
 
 /*
- * Whether the destination is now another one; a negative number if the connection has to be refused. While one generation
- * of the programs takes the place of another, both are called, and the later one sees what the earlier one has made of it.
+ * While one generation of the programs takes the place of another, both are called, and the later one sees what the earlier
+ * one has made of the destination.
  */
-INLINE int redirect(struct bpf_sock_addr *context, struct destination *to)
+INLINE enum fate redirect(struct bpf_sock_addr *context, struct destination *to)
 {
 	struct destination listener = *to;
 	u32 counter;
 
 	if (to->protocol != IPPROTO_TCP && to->protocol != IPPROTO_UDP)
-		return 0;
+		return FATE_SAME;
 	switch (way_of(context, to)) {
 	case WAY_DIRECT:
-		return 0;
+		return FATE_SAME;
 	case WAY_DNS_LISTENER:
 		counter = COUNTER_DNS_REDIRECTED;
 		listener.address = loopback_beside(&to->address);
@@ -44,41 +44,23 @@ INLINE int redirect(struct bpf_sock_addr *context, struct destination *to)
 	}
 	/* The earlier generation has sent it there already, and this one is in force by now. */
 	if (recall(context, to))
-		return 0;
-	if (!remember(context, to, &listener)) {
-		count(COUNTER_OUTBOUND_REFUSED);
-		return -1;
-	}
-	count(counter);
-	*to = listener;
-	return 1;
+		return FATE_SAME;
+	return send_to(context, to, &listener, counter);
 }
 
 SECTION("cgroup/connect4") int connect4(struct bpf_sock_addr *context)
 {
 	struct destination to;
-	int redirected;
 
 	read_v4(context, &to);
-	redirected = redirect(context, &to);
-	if (redirected > 0) {
-		write_v4(context, to.address.words[3]);
-		write_port(context, to.port);
-	}
-	return redirected < 0 ? REFUSE : ALLOW;
+	return answer_v4(context, &to, redirect(context, &to));
 }
 
 /* Also called for IPv4 destinations of IPv6 sockets, in their mapped form. */
 SECTION("cgroup/connect6") int connect6(struct bpf_sock_addr *context)
 {
 	struct destination to;
-	int redirected;
 
 	read_v6(context, &to);
-	redirected = redirect(context, &to);
-	if (redirected > 0) {
-		write_v6(context, &to.address);
-		write_port(context, to.port);
-	}
-	return redirected < 0 ? REFUSE : ALLOW;
+	return answer_v6(context, &to, redirect(context, &to));
 }

@@ -4,28 +4,10 @@
 
 SECTION("cgroup/getpeername4") int getpeername4(struct bpf_sock_addr *context)
 {
-	struct original *original;
-	struct destination peer;
-
-	read_v4(context, &peer);
-	original = recall(context, &peer);
-	if (original) {
-		write_v4(context, original->address.words[3]);
-		write_port(context, original->port);
-	}
-	return ALLOW;
+	return show_original_v4(context);
 }
 
 SECTION("cgroup/getpeername6") int getpeername6(struct bpf_sock_addr *context)
 {
-	struct original *original;
-	struct destination peer;
-
-	read_v6(context, &peer);
-	original = recall(context, &peer);
-	if (original) {
-		write_v6(context, &original->address);
-		write_port(context, original->port);
-	}
-	return ALLOW;
+	return show_original_v6(context);
 }

@@ -175,4 +175,72 @@ INLINE struct address loopback_beside(const struct address *address)
 	return (struct address){ { 0, 0, 0, swap32(1) } };
 }
 
+/* What becomes of a destination. */
+enum fate {
+	FATE_SAME,
+	FATE_REPLACED,
+	FATE_REFUSED,
+};
+
+/* Has a socket go to a listener, if where it wanted to go can be noted down. */
+INLINE enum fate send_to(struct bpf_sock_addr *context, struct destination *to, const struct destination *listener,
+			 u32 counter)
+{
+	if (!remember(context, to, listener)) {
+		count(COUNTER_OUTBOUND_REFUSED);
+		return FATE_REFUSED;
+	}
+	count(counter);
+	*to = *listener;
+	return FATE_REPLACED;
+}
+
+/* Tells the kernel, in the terms of a program at a cgroup. */
+INLINE int answer_v4(struct bpf_sock_addr *context, const struct destination *to, enum fate fate)
+{
+	if (fate == FATE_REPLACED) {
+		write_v4(context, to->address.words[3]);
+		write_port(context, to->port);
+	}
+	return fate == FATE_REFUSED ? REFUSE : ALLOW;
+}
+
+INLINE int answer_v6(struct bpf_sock_addr *context, const struct destination *to, enum fate fate)
+{
+	if (fate == FATE_REPLACED) {
+		write_v6(context, &to->address);
+		write_port(context, to->port);
+	}
+	return fate == FATE_REFUSED ? REFUSE : ALLOW;
+}
+
+/* Shows the workload, instead of the listener, whom it wanted to reach. */
+INLINE int show_original_v4(struct bpf_sock_addr *context)
+{
+	struct original *original;
+	struct destination peer;
+
+	read_v4(context, &peer);
+	original = recall(context, &peer);
+	if (original) {
+		write_v4(context, original->address.words[3]);
+		write_port(context, original->port);
+	}
+	return ALLOW;
+}
+
+INLINE int show_original_v6(struct bpf_sock_addr *context)
+{
+	struct original *original;
+	struct destination peer;
+
+	read_v6(context, &peer);
+	original = recall(context, &peer);
+	if (original) {
+		write_v6(context, &original->address);
+		write_port(context, original->port);
+	}
+	return ALLOW;
+}
+
 #endif
