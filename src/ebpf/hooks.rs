@@ -98,7 +98,7 @@ impl Hook {
                 _ => None,
             }
         })?;
-        let name = sys::program_by_id(id).and_then(sys::program_info).map(|info| text(&info.name)).unwrap_or_default();
+        let name = name_of(id);
         Some(Error::Conflict {
             problem: format!(
                 "the program '{name}' ({id}) is attached to {} of the cgroup {} so that no other can be",
@@ -137,12 +137,45 @@ impl Hook {
 
     /// Programs of this name that are attached, by their numbers.
     pub(super) fn attached(&self, target: impl AsFd) -> Vec<u32> {
-        let Ok((_, programs)) = sys::query(target, self.attach_type) else { return Vec::new() };
-        let is_ours = |id: &u32| {
-            sys::program_by_id(*id).and_then(sys::program_info).is_ok_and(|info| text(&info.name) == self.name)
-        };
-        programs.into_iter().filter(is_ours).collect()
+        self.programs(target).into_iter().filter(|(_, name)| name == self.name).map(|(id, _)| id).collect()
     }
+
+    /// All that are attached: numbers and names.
+    fn programs(&self, target: impl AsFd) -> Vec<(u32, String)> {
+        let ids = sys::query(target, self.attach_type).map_or_else(|_| Vec::new(), |(_, ids)| ids);
+        ids.into_iter().map(|id| (id, name_of(id))).collect()
+    }
+
+    /// Whether its program may change where a connection or query goes.
+    fn steers(&self) -> bool {
+        ["connect", "sendmsg", "sk_lookup"].iter().any(|start| self.program.starts_with(start))
+    }
+}
+
+/// Programs of others which may change where connections and queries go, as a socket load balancer's do, for people. Those of
+/// cgroups inside this one are not looked for.
+pub(super) fn others(cgroup: &Cgroup, netns: impl AsFd) -> Vec<String> {
+    let (of_netns, of_cgroup): (Vec<_>, Vec<_>) =
+        HOOKS.iter().filter(|hook| hook.steers()).partition(|hook| hook.is_of_netns());
+    let others = |hook: &Hook, target: &dyn AsFd, what: &str| -> Vec<String> {
+        let programs = hook.programs(target.as_fd()).into_iter().filter(|(_, name)| !name.starts_with(PREFIX));
+        programs.map(|(id, name)| format!("'{name}' ({id}) at {} of {what}", hook.title)).collect()
+    };
+    let mut list: Vec<_> =
+        of_netns.into_iter().flat_map(|hook| others(hook, &netns, "this network namespace")).collect();
+    for around in cgroup.and_around() {
+        let what = format!("the cgroup {}", around.path.display());
+        list.extend(of_cgroup.iter().flat_map(|hook| others(hook, &around.file, &what)));
+    }
+    list
+}
+
+/// What the names of all our programs begin with.
+const PREFIX: &str = "kuma_";
+
+/// The name of a program; empty if it is gone, or has none.
+fn name_of(id: u32) -> String {
+    sys::program_by_id(id).and_then(sys::program_info).map(|info| text(&info.name)).unwrap_or_default()
 }
 
 /// Whether the log says that the kernel lacks a function that programs of a kind call.
@@ -192,7 +225,8 @@ mod tests {
         let mut hooks: Vec<_> = HOOKS.iter().map(|hook| hook.program).collect();
         hooks.sort_unstable();
         assert_eq!(hooks, PROGRAMS.each_ref().map(|program| program.name));
-        assert!(HOOKS.iter().all(|hook| hook.name.len() <= 15));
+        assert!(HOOKS.iter().all(|hook| hook.name.len() <= 15 && hook.name.starts_with(PREFIX)));
+        assert_eq!(HOOKS.iter().filter(|hook| hook.steers()).count(), 5);
     }
 
     #[test]

@@ -74,7 +74,12 @@ pub(crate) fn install(options: &Options, plan: &Plan) -> Result<Done, Error> {
     }
     sweep(&place, &lock);
     match replace(&place, &content, &cgroup, &netns, &mut notes) {
-        Ok(change) => Ok(Done { change, cgroup: cgroup.path, notes }),
+        Ok(change) => {
+            notes.extend(hooks::others(&cgroup, &netns.file).into_iter().map(|other| {
+                Note::warning("ebpf", format!("another program may change destinations before ours, or after: {other}"))
+            }));
+            Ok(Done { change, cgroup: cgroup.path, notes })
+        }
         Err(error) => {
             place.tidy(lock);
             Err(error)

@@ -254,7 +254,7 @@ fn an_exclusive_program_in_the_way() {
         let Some(ground) = Ground::new() else { return };
         let child = format!("{}/child", cgroup());
         fs::create_dir(&child).expect("a cgroup");
-        let intruder = Intruder::attach(&cgroup());
+        let intruder = Intruder::alone(&cgroup()).expect("nobody else is attached");
         for wanted in [cgroup(), child.clone()] {
             let error = ground.workload().enter(|| engine().cgroup(&wanted).apply(&plan(|_| ())));
             let error = error.expect_err("no other can be attached");
@@ -269,8 +269,37 @@ fn an_exclusive_program_in_the_way() {
         fs::remove_dir(&child).expect("nobody is in it");
         ground.install(|_| ());
         // The other way round, it is the intruder that cannot come.
-        assert!(Intruder::try_attach(&cgroup()).is_err());
+        assert!(Intruder::alone(&cgroup()).is_err());
         assert!(in_force(&ground, "the intruder's end"));
+        ground.end();
+    });
+}
+
+/// A program that lets others be beside it is named, since it may have a say about destinations.
+#[test]
+fn a_program_beside_ours() {
+    isolated(|| {
+        let Some(ground) = Ground::new() else { return };
+        let child = format!("{}/child", cgroup());
+        fs::create_dir(&child).expect("a cgroup");
+        let notes = |cgroup: &str| {
+            let report = ground.workload().enter(|| engine().cgroup(cgroup).apply(&plan(|_| ())));
+            let notes = report.expect("an installation").notes.into_iter().map(|note| note.text);
+            notes.filter(|text| text.contains("another program")).collect::<Vec<_>>()
+        };
+        assert_eq!(notes(&cgroup()), [""; 0], "ours are not others");
+        let intruder = Intruder::beside(&cgroup()).expect("it is beside ours");
+        for inside in [child.clone(), cgroup()] {
+            let notes = notes(&inside);
+            assert_eq!(notes.len(), 1, "{notes:?}");
+            for words in ["'intruder'", "cgroup/connect4", &format!("the cgroup {}", cgroup())] {
+                assert!(notes[0].contains(words), "{notes:?} does not say {words}");
+            }
+        }
+        assert!(in_force(&ground, "a program beside ours"));
+        drop(intruder);
+        assert_eq!(notes(&cgroup()), [""; 0], "it is gone");
+        fs::remove_dir(&child).expect("nobody is in it");
         ground.end();
     });
 }

@@ -1,10 +1,11 @@
-//! A program of somebody else's that was attached in the way of before links: with no flags, so that it stays the only one.
+//! A program of somebody else's that was attached in the way of before links.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use nix::libc;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR` and `BPF_CGROUP_INET4_CONNECT` of linux/bpf.h.
 const KIND: u32 = 18;
@@ -21,11 +22,20 @@ pub(crate) struct Intruder {
 }
 
 impl Intruder {
-    pub(crate) fn attach(cgroup: &str) -> Self {
-        Self::try_attach(cgroup).expect("nobody else is attached")
+    /// With no flags, so that it stays the only one.
+    pub(crate) fn alone(cgroup: &str) -> io::Result<Self> {
+        Self::attach(cgroup, 0)
     }
 
-    pub(crate) fn try_attach(cgroup: &str) -> io::Result<Self> {
+    /// So that others can be there, too.
+    pub(crate) fn beside(cgroup: &str) -> io::Result<Self> {
+        const ALLOW_MULTI: u32 = 2;
+        Self::attach(cgroup, ALLOW_MULTI)
+    }
+
+    fn attach(cgroup: &str, flags: u32) -> io::Result<Self> {
+        // Before Linux 5.11, programs are locked memory.
+        setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).map_err(io::Error::from)?;
         // r0 = 1; exit
         let instructions: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
         let license = c"GPL";
@@ -43,20 +53,20 @@ impl Intruder {
         // SAFETY: the kernel has just opened it for us.
         let program = unsafe { OwnedFd::from_raw_fd(number) };
         let intruder = Self { cgroup: File::open(cgroup)?, program };
-        intruder.call(ATTACH)?;
+        intruder.call(ATTACH, flags)?;
         Ok(intruder)
     }
 
-    fn call(&self, command: i32) -> io::Result<()> {
+    fn call(&self, command: i32, flags: u32) -> io::Result<()> {
         let [cgroup, program] =
             [self.cgroup.as_raw_fd(), self.program.as_raw_fd()].map(|fd| u32::try_from(fd).expect("it is open"));
-        bpf(command, &mut [cgroup, program, CONNECT4, 0]).map(drop)
+        bpf(command, &mut [cgroup, program, CONNECT4, flags]).map(drop)
     }
 }
 
 impl Drop for Intruder {
     fn drop(&mut self) {
-        let _ = self.call(DETACH);
+        let _ = self.call(DETACH, 0);
     }
 }
 
