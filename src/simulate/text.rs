@@ -109,6 +109,12 @@ impl Parts {
         };
         let has_ports = matches!(self.protocol, IpProtocol::Tcp | IpProtocol::Udp);
         let destination = of_family(self.destination)?;
+        if let (Some(port), false) = (self.destination_port.or(self.source_port), has_ports) {
+            return Err(InvalidValue::new(
+                port.to_string(),
+                format!("no port for {}, as only packets of tcp and udp have ports here", self.protocol),
+            ));
+        }
         let port = match (self.destination_port, has_ports) {
             (Some(port), _) => port,
             // Nothing looks at it.
@@ -406,6 +412,16 @@ mod tests {
         assert_eq!(text("udp [::1]:53 uid 7"), "outbound udp [::1]:53 from [::1]:49152 uid 7 gid 7 out lo");
         assert_eq!(text("inbound tcp 10.0.0.5:80"), "inbound tcp 10.0.0.5:80 from 192.0.2.2:49152 in eth0");
         assert_eq!(text("forwarded icmp 10.0.0.5 in br0"), "forwarded icmp 10.0.0.5 from 192.0.2.2 in br0 out eth0");
+    }
+
+    #[test]
+    fn ports_are_of_protocols_that_have_them() {
+        for text in ["5 [::6]:5", "icmp 10.0.0.1:80", "sctp 10.0.0.1 from 10.0.0.2:80"] {
+            let error = text.parse::<AnyPacket>().unwrap_err().to_string();
+            assert!(error.contains("tcp and udp"), "{text}: {error}");
+        }
+        let json = r#"{"protocol": "icmp", "destination": "10.0.0.1", "sourcePort": 8}"#;
+        assert!(serde_json::from_str::<AnyPacket>(json).unwrap_err().to_string().contains("no port for icmp"));
     }
 
     #[test]
