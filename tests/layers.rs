@@ -17,7 +17,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("policy", &["error", "net", "model", "config", "facts"]),
     ("nftables", &["error", "net", "model", "config"]),
     ("save", &["error", "net", "model"]),
-    ("render", &["error", "net", "model", "nftables"]),
+    ("render", &["error", "net", "model", "nftables", "save"]),
     ("firewalld", &["error", "net", "model", "config", "save", "render"]),
     ("simulate", &["error", "net", "model", "config", "nftables", "save", "render", "engine"]),
     // The names of chains that older installations left are the configuration's.

@@ -9,8 +9,8 @@ use super::plan::{KUMATP_SYNTAX_FIREWALLD, KUMATP_SYNTAX_JSON, KUMATP_SYNTAX_NFT
 use super::simulate;
 use super::text::kumatp_text;
 use crate::engine::EngineName;
-use crate::error::{Error, InvalidValue};
-use crate::net::{Family, FamilyName, V4, V6};
+use crate::error::InvalidValue;
+use crate::net::FamilyName;
 use crate::save::SavedFamilies;
 use crate::simulate::{AnyPacket, Simulator};
 use crate::{render, save};
@@ -50,7 +50,7 @@ pub unsafe extern "C" fn kumatp_save_translate(
     guard(err, || {
         let (out, text) = (out.check()?, text.utf8()?);
         out.give(kumatp_text::new(match syntax {
-            KUMATP_SYNTAX_NFT => nft(text)?,
+            KUMATP_SYNTAX_NFT => render::nft::translate(text)?,
             KUMATP_SYNTAX_FIREWALLD => documents::translate(text)?,
             KUMATP_SYNTAX_JSON => save::to_json(text)?,
             _ => return Err(unknown_syntax(syntax)),
@@ -144,14 +144,4 @@ pub unsafe extern "C" fn kumatp_save_diff(
         out.give(kumatp_text::json(&before.diff(&Simulator::of(plan, EngineName::Iptables))));
         Ok(())
     })
-}
-
-fn nft(text: &str) -> Result<String, Error> {
-    fn script<F: Family>(text: &str) -> Result<String, Error> {
-        Ok(render::nft::ruleset(&save::parse::<F>(text)?.ruleset()?))
-    }
-    let texts = save::families(text);
-    let v4 = texts.v4.as_deref().map(script::<V4>).transpose()?;
-    let v6 = texts.v6.as_deref().map(script::<V6>).transpose()?;
-    Ok([v4, v6].into_iter().flatten().collect::<Vec<_>>().join("\n"))
 }

@@ -3,11 +3,13 @@
 use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::error::Error;
 use crate::model::{CtState, LogLevel, Plan, Ruleset};
 use crate::net::{Family, FamilyName, InterfacePattern};
 use crate::nftables::{
     Action, Base, Chain, ChainType, Condition, Field, Native, Rule, Set, Span, TABLE, Table, Values,
 };
+use crate::save::SavedFamilies;
 
 /// A script that installs a plan in place of whatever version of it is there, both families in one
 /// transaction. It may be loaded again and again. If the plan leaves IPv6 out, an IPv6 table that is
@@ -49,6 +51,25 @@ pub fn ruleset<F: Family>(ruleset: &Ruleset<F>) -> String {
     text.push('\n');
     write_table(&mut text, &Table::of(ruleset));
     text
+}
+
+/// The scripts of an iptables-save or iptables-restore text, with or without the headings of
+/// [`families`](crate::save::families): one [`ruleset`] for each family that it has.
+///
+/// # Errors
+/// [`Error::Config`], if the text is not of the syntax, or has a rule or a policy that the model cannot say.
+///
+/// ```
+/// let script = kumatp::render::nft::translate("*nat\n-A OUTPUT -p tcp --dport 22 -j REDIRECT --to-ports 15001\nCOMMIT\n")?;
+/// assert!(script.contains("tcp dport 22 redirect to :15001"));
+/// # Ok::<(), kumatp::Error>(())
+/// ```
+pub fn translate(text: &str) -> Result<String, Error> {
+    let saved = SavedFamilies::parse(text)?;
+    let v4 = saved.v4.map(|saved| Ok(ruleset(&saved.ruleset()?)));
+    let v6 = saved.v6.map(|saved| Ok(ruleset(&saved.ruleset()?)));
+    let scripts: Result<Vec<_>, Error> = [v4, v6].into_iter().flatten().collect();
+    Ok(scripts?.join("\n"))
 }
 
 /// A script that removes every installation.

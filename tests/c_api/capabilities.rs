@@ -176,6 +176,7 @@ const TABLE: &[(&str, Reached)] = &[
     ("render::removal", By("kumatp_nft_removal")),
     ("render::rule", In("kumatp_plan_render")),
     ("render::ruleset", By("kumatp_plan_render")),
+    ("render::translate", By("kumatp_save_translate")),
     ("save::PartialTarget::goes_on", In("kumatp_save_translate")),
     ("save::Saved::ruleset", In("kumatp_save_translate")),
     ("save::Saved::table", In("kumatp_save_translate")),

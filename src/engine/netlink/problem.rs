@@ -120,7 +120,7 @@ impl From<Stop> for Error {
         match stop {
             Stop::Missing => Self::Unsupported {
                 what: "nf_tables in this kernel".to_owned(),
-                remedy: "load the kernel module nf_tables, use a kernel that has it (CONFIG_NF_TABLES, Linux 4.18 or later), or use the engine iptables".to_owned(),
+                remedy: "load the kernel module nf_tables, use a kernel that has it (CONFIG_NF_TABLES, Linux 5.10 or later), or use the engine iptables".to_owned(),
             },
             Stop::System(_, Errno::EPERM) => not_permitted(),
             Stop::System(action, errno) => Self::io(action, &errno.into()),

@@ -2,8 +2,7 @@
 
 use clap::ArgMatches;
 use kumatp::engine::{EngineName, ebpf};
-use kumatp::net::{Family, V4, V6};
-use kumatp::{Error, firewalld, policy, render, save};
+use kumatp::{firewalld, policy, render, save};
 
 use super::{print, warn};
 use crate::host::Target;
@@ -34,20 +33,8 @@ pub(crate) fn render(matches: &ArgMatches) -> Result<(), Failure> {
 pub(crate) fn translate(matches: &ArgMatches) -> Result<(), Failure> {
     let text = input::read("-")?;
     print(&match matches.get_one::<String>("to").map(String::as_str) {
-        Some("nft") => nft(&text)?,
+        Some("nft") => render::nft::translate(&text)?,
         Some("json") => save::to_json(&text)?,
         _ => firewalld::translate(&text)?,
     })
-}
-
-/// The nft script of an iptables-restore text.
-fn nft(text: &str) -> Result<String, Error> {
-    fn script<F: Family>(text: &str) -> Result<String, Error> {
-        let saved = save::parse::<F>(text)?;
-        Ok(render::nft::ruleset(&saved.ruleset()?))
-    }
-    let texts = save::families(text);
-    let v4 = texts.v4.as_deref().map(script::<V4>).transpose()?;
-    let v6 = texts.v6.as_deref().map(script::<V6>).transpose()?;
-    Ok([v4, v6].into_iter().flatten().collect::<Vec<_>>().join("\n"))
 }
