@@ -208,13 +208,13 @@ fn a_namespace_that_goes_away() {
         let Some(ground) = Ground::installed(|_| ()) else { return };
         let dir = format!("{CGROUPS}/kumatp-test-gone-{}", std::process::id());
         fs::create_dir(&dir).expect("a cgroup");
-        let (cgroup, of_one) = (|| engine().cgroup(&dir), INSTALLATION);
-        let of_two = Objects { programs: 2 * of_one.programs, maps: 2 * of_one.maps, links: 2 * of_one.links };
+        let Objects { programs, maps, links } = INSTALLATION;
+        let two = Objects { programs: 2 * programs, maps: 2 * maps, links: 2 * links };
         let rounds: [&dyn Fn(); 2] = [&|| ground.install(|_| ()), &|| ground.uninstall()];
-        for (left, next) in [of_one, Objects::NONE].into_iter().zip(rounds) {
+        for (left, next) in [INSTALLATION, Objects::NONE].into_iter().zip(rounds) {
             let gone = Netns::new().expect("a namespace");
-            gone.enter(|| cgroup().apply(&plan(|_| ()))).expect("an installation");
-            assert_eq!(Objects::count_until(of_two), of_two);
+            gone.enter(|| engine().cgroup(&dir).apply(&plan(|_| ()))).expect("an installation");
+            assert_eq!(Objects::count_until(two), two);
             drop(gone);
             // The kernel clears up in the background, and the pins stay.
             let start = Instant::now();

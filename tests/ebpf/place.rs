@@ -45,8 +45,12 @@ impl Drop for Place {
         let _ = fs::write(format!("{CGROUPS}/cgroup.procs"), "0");
         // A process that has just ended, a child's, may be in it for a moment more.
         for dir in of_workload().into_iter().chain([of_process()]) {
-            let busy = || fs::remove_dir(&dir).is_err_and(|error| error.raw_os_error() == Some(nix::libc::EBUSY));
-            let _ = (0..100).take_while(|_| busy()).map(|_| sleep(Duration::from_millis(10))).count();
+            for _ in 0..100 {
+                match fs::remove_dir(&dir) {
+                    Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => sleep(Duration::from_millis(10)),
+                    _ => break,
+                }
+            }
         }
     }
 }

@@ -57,8 +57,12 @@ pub(crate) fn multipath(to: SocketAddr) -> Option<io::Result<TcpStream>> {
     let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: numbers only.
     let number = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::IPPROTO_MPTCP) };
+    match Errno::result(number) {
+        Err(Errno::EPROTONOSUPPORT) => return None,
+        other => other.expect("a socket, where the kernel has such"),
+    };
     // SAFETY: the kernel has just opened it for us.
-    let socket = (number >= 0).then(|| unsafe { OwnedFd::from_raw_fd(number) })?;
+    let socket = unsafe { OwnedFd::from_raw_fd(number) };
     let connect = || -> io::Result<TcpStream> {
         if family == libc::AF_INET6 {
             setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;

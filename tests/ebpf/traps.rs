@@ -1,5 +1,6 @@
 //! What went wrong for those who tried this before, each as a test. Others are in `clients` (this host's own addresses, one
-//! socket that asks two servers) and `source` (what compilers make of loads from the context).
+//! socket that asks two servers) and the script `compilers` (what
+//! compilers make of loads from the context).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};

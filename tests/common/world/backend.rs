@@ -42,6 +42,7 @@ pub(crate) fn cgroup() -> String {
     of_workload().unwrap_or_else(of_process)
 }
 
+/// The cgroup that the process itself is in.
 #[cfg(feature = "ebpf")]
 pub(crate) fn of_process() -> String {
     format!("{CGROUPS}/kumatp-test-{}", std::process::id())
