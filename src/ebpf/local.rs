@@ -1,28 +1,39 @@
-//! The addresses of this host: the local routes of the network namespace of the calling thread.
+//! The addresses of this host, in the network namespace of the calling thread: its local routes, and the addresses of IPv6
+//! that are about to have one.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+use nix::ifaddrs::getifaddrs;
+use nix::libc;
+use nix::net::if_::InterfaceFlags;
 
 use crate::error::Error;
 use crate::net::{AnyCidr, Cidr};
 
 /// Where the kernel lists them. `/proc/net` would show those of the process's first thread.
 const V4: &str = "/proc/thread-self/net/fib_trie";
-const V6: &str = "/proc/thread-self/net/ipv6_route";
+const V6_ROUTES: &str = "/proc/thread-self/net/ipv6_route";
+const V6_ADDRESSES: &str = "/proc/thread-self/net/if_inet6";
 
 /// The local networks of both families, loopback included.
 pub(super) fn addresses() -> Result<Vec<AnyCidr>, Error> {
-    let read = |path: &str| {
-        std::fs::read_to_string(path)
-            .map_err(|error| Error::io(format!("list this host's addresses from {path}"), &error))
-    };
+    let read = |path: &str| std::fs::read_to_string(path).map_err(|error| failed(&format!(" from {path}"), &error));
     let mut list = of_v4(&read(V4)?);
-    // A kernel without IPv6 has no such file.
-    if std::path::Path::new(V6).exists() {
-        list.extend(of_v6(&read(V6)?));
+    // A kernel without IPv6 has no such files.
+    if std::path::Path::new(V6_ROUTES).exists() {
+        let interfaces = getifaddrs().map_err(|errno| failed("", &errno.into()))?;
+        let down = interfaces.filter(|interface| !interface.flags.contains(InterfaceFlags::IFF_UP));
+        let down: Vec<_> = down.map(|interface| interface.interface_name).collect();
+        list.extend(expected_of_v6(&read(V6_ADDRESSES)?, &down));
+        list.extend(of_v6(&read(V6_ROUTES)?));
     }
     list.sort();
     list.dedup();
     Ok(list)
+}
+
+fn failed(from: &str, error: &std::io::Error) -> Error {
+    Error::io(format!("list this host's addresses{from}"), error)
 }
 
 /// Leaves of the trie, each followed by what is known of its prefixes: `|-- 127.0.0.0`, `/8 host LOCAL`.
@@ -54,6 +65,22 @@ fn of_v6(text: &str) -> Vec<AnyCidr> {
     text.lines().filter_map(route).map(AnyCidr::V6).collect()
 }
 
+/// One address a line: the address, the interface's index, the length of the prefix, scope, flags, interface. The kernel makes the
+/// local route of each in the background (`addrconf_dad_work` of net/ipv6/addrconf.c). Where it first asks whether another host
+/// has the address, that takes a second or two; there is no route if one has, or as long as the interface is down.
+fn expected_of_v6(text: &str, down: &[String]) -> Vec<AnyCidr> {
+    let expected = |line: &str| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        let [addr, _, _, _, flags, interface] = fields[..] else { return None };
+        let addr = Ipv6Addr::from(u128::from_str_radix(addr, 16).ok()?);
+        let flags = u32::from_str_radix(flags, 16).ok()?;
+        let asks = flags & libc::IFA_F_TENTATIVE != 0;
+        let never = flags & libc::IFA_F_DADFAILED != 0 || asks && down.iter().any(|name| name == interface);
+        (!never).then(|| Cidr::host(addr))
+    };
+    text.lines().filter_map(expected).map(AnyCidr::V6).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +110,15 @@ Local:
              fd770000000000000000000000000000 40 {zero} 00 {zero} 00000100 00000001 00000000 00000001 out0\ngarbage\n"
         );
         assert_eq!(of_v6(&routes), ["fd77::1/128".parse().unwrap()]);
+        let addresses = "fd770000000000000000000000000001 02 40 00 c0    eth0\n\
+                         fd770000000000000000000000000002 02 40 00 c8    eth0\n\
+                         fd770000000000000000000000000003 03 40 00 c0    idle\n\
+                         fd770000000000000000000000000004 03 40 00 80    idle\n\
+                         garbage\n";
+        assert_eq!(
+            expected_of_v6(addresses, &["idle".into()]),
+            ["fd77::1/128", "fd77::4/128"].map(|addr| addr.parse().unwrap())
+        );
     }
 
     #[test]

@@ -14,7 +14,8 @@
 //! - `redirect.vnet.networks`, `log.enabled`, `dropInvalidPackets`, `storeFirewalld` and `cniMode` are refused.
 //! - Forwarded packets and raw sockets are not redirected, nor are processes outside the cgroup.
 //! - A client that speaks multipath TCP is redirected, and `getpeername` tells it the listener.
-//! - The addresses of this host are those that it had at the installation.
+//! - The addresses of this host are those that it had at the installation, those of IPv6 included that were still checked for
+//!   another owner.
 //! - A UDP socket that asks several DNS servers without connecting sees the last one as the sender of all answers.
 //! - Redirected IPv6 connections all go to `::1`: there are at most as many at a time as ephemeral ports, and only one from a
 //!   port that the workload has chosen itself. Those of IPv4 go to many addresses.

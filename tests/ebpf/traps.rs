@@ -6,6 +6,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use kumatp::engine::ebpf::Ebpf;
 use kumatp::engine::{Engine as _, Status};
@@ -17,7 +19,7 @@ use crate::common::world::{APP, BPFFS, Netns, OUTSIDE, Place, SIDECAR, Server, c
 use crate::ground::{Ground, Installer, engine, plan};
 use crate::netns::{isolated, run};
 use crate::place::tells_namespaces;
-use crate::sockets::{Listening, blocking, greet, greeting, listener, reset, serve, without_memory};
+use crate::sockets::{Listening, PATIENCE, blocking, greet, greeting, listener, reset, serve, without_memory};
 
 /// All connections of the workload end at one listener. There may be more of them than ephemeral ports all the same.
 #[test]
@@ -51,14 +53,13 @@ fn an_address_that_comes_later() {
         let Some(ground) = Ground::installed(|_| ()) else { return };
         let plan = plan(|_| ());
         assert_eq!(ground.status(&plan), Status::Current);
-        ground.workload().enter(|| {
-            run("ip", &["addr", "add", "10.77.0.99/24", "dev", "eth0"]);
-            run("ip", &["addr", "add", "fd77::99/64", "dev", "eth0", "nodad"]);
-        });
+        ip(ground.workload(), "addr add 10.77.0.99/24 dev eth0");
+        ip(ground.workload(), "addr add fd77::99/64 dev eth0 nodad");
         let Status::Drifted { differences } = ground.status(&plan) else { panic!("the addresses are other ones") };
         assert!(differences.iter().any(|text| text.contains("addresses")), "{differences:?}");
         ground.install(|_| ());
         assert_eq!(ground.status(&plan), Status::Current);
+        await_listed(ground.workload(), "-6 route show table local", "local fd77::99 ");
         for to in ["10.77.0.99:8080", "[fd77::99]:8080"] {
             let to = to.parse().expect("an address");
             let answer = ground.workload().enter_as(APP, || greeting(&blocking(to)?)).expect("an answer");
@@ -68,6 +69,64 @@ fn an_address_that_comes_later() {
         }
         ground.end();
     });
+}
+
+/// An address of IPv6 is there at once, but its local route comes in the background, and where the kernel asks whether another
+/// host has it, only when none has. It is known before, and nothing drifts when its route has come.
+#[test]
+fn an_address_that_has_no_route_yet() {
+    isolated(|| {
+        let Some(ground) = Ground::new() else { return };
+        let ip = |args: &str| ip(ground.workload(), args);
+        let from = |user, to| ground.workload().enter_as(user, || greeting(&blocking(to)?)).expect("an answer");
+        let set = |interface: &str, parameter: &str| {
+            let parameter = format!("/proc/sys/net/ipv6/conf/{interface}/{parameter}");
+            ground.workload().enter(|| std::fs::write(parameter, "1")).expect("a parameter");
+        };
+        // Another host has this one, so it stays that host's.
+        let there = Place::Outside.socket(FamilyName::V6, 9000);
+        set("eth0", "accept_dad");
+        ip(&format!("addr add {}/64 dev eth0", there.ip()));
+        await_listed(ground.workload(), "-6 addr show dev eth0 dadfailed", &there.ip().to_string());
+        // Nobody can be asked as long as the other end is down, as with an interface that was just given to a container.
+        ip("link add late type veth peer name far");
+        set("late", "accept_dad");
+        // No address that the kernel makes up, which would be a new one.
+        ["late", "far"].iter().for_each(|interface| set(interface, "addr_gen_mode"));
+        ip("link set late up");
+        ip("addr add fd88::1/64 dev late");
+        // Nobody will be asked, for all that is known, as the interface itself is down.
+        ip("link add idle type bridge");
+        set("idle", "accept_dad");
+        ip("addr add fd99::1/64 dev idle");
+
+        let plan = plan(|_| ());
+        ground.install(|_| ());
+        assert_eq!(ground.status(&plan), Status::Current);
+        ip("link set far up");
+        await_listed(ground.workload(), "-6 route show table local", "local fd88::1 ");
+        ip("link delete idle");
+        assert_eq!(ground.status(&plan), Status::Current);
+
+        let own = "[fd88::1]:8080".parse().expect("an address");
+        assert_eq!(from(APP, own).who, "workload");
+        assert_eq!(from(SIDECAR, own).who, Server::INBOUND);
+        let answer = from(APP, there);
+        assert_eq!((answer.who.as_str(), answer.original), (Server::OUTBOUND, Some(there)));
+        ground.end();
+    });
+}
+
+fn ip(netns: &Netns, args: &str) -> String {
+    netns.enter(|| run("ip", &args.split(' ').collect::<Vec<_>>()))
+}
+
+fn await_listed(netns: &Netns, args: &str, what: &str) {
+    let until = Instant::now() + 3 * PATIENCE;
+    while !ip(netns, args).contains(what) {
+        assert!(Instant::now() < until, "ip {args} has no {what}: {}", ip(netns, args));
+        sleep(Duration::from_millis(10));
+    }
 }
 
 /// Answers that are longer than what programs see stay whole, and errors stay errors.

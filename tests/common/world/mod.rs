@@ -16,6 +16,8 @@ mod session;
 
 use std::io;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use kumatp::net::FamilyName;
 
@@ -161,6 +163,10 @@ impl World {
                 ",
             )
         })?;
+        // The kernel makes these up as soon as it sees that a link is up, which is in the background.
+        for interface in ["eth0", "port0", "br0"] {
+            workload.enter(|| await_link_local(interface))?;
+        }
         Ok(Self { servers: Vec::new(), workload, outside, machine })
     }
 
@@ -191,7 +197,7 @@ impl World {
                 while !matches!(netns.enter(|| client.outcome()), Outcome::Reached(_)) {
                     tries += 1;
                     assert!(tries < 5, "{place:?} is not reachable by {family} in a world without rules");
-                    std::thread::sleep(std::time::Duration::from_millis(100));
+                    sleep(Duration::from_millis(100));
                 }
             }
         }
@@ -217,6 +223,21 @@ impl AsRef<Netns> for World {
     /// Where the rules are.
     fn as_ref(&self) -> &Netns {
         &self.workload
+    }
+}
+
+/// Waits until an interface of the network namespace of the calling thread has its link-local address.
+fn await_link_local(interface: &str) -> io::Result<()> {
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        let list = std::fs::read_to_string("/proc/thread-self/net/if_inet6")?;
+        if list.lines().any(|line| line.starts_with("fe80") && line.ends_with(&format!(" {interface}"))) {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(io::Error::other(format!("{interface} does not come up")));
+        }
+        sleep(Duration::from_millis(1));
     }
 }
 
