@@ -221,9 +221,9 @@ fn what_is_in_the_way_is_said() {
     isolated(|| {
         let Some(ground) = Ground::new() else { return };
         let (status, _, said) = ground.kumatp("install --ebpf-enabled --ebpf-cgroup-path=/proc", "");
-        assert!(status == Some(1) && said.contains("/proc") && said.contains("--ebpf-cgroup-path"), "{said}");
+        assert!(status == Some(2) && said.contains("'/proc'") && said.contains("--ebpf-cgroup-path"), "{said}");
         let (status, _, said) = ground.kumatp("install --ebpf-enabled --ebpf-bpffs-path=/proc", "");
-        assert!(status == Some(1) && said.contains("/proc") && said.contains("--ebpf-bpffs-path"), "{said}");
+        assert!(status == Some(2) && said.contains("'/proc'") && said.contains("--ebpf-bpffs-path"), "{said}");
         assert!(ground.engines().is_empty());
     });
 }

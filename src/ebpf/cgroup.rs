@@ -1,12 +1,14 @@
 //! The cgroup whose processes are dealt with.
 
-use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::libc::O_DIRECTORY;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
-use crate::error::Error;
+use super::place::is_nothing;
+use crate::error::{Error, InvalidValue};
 
 /// The mounts of the mount namespace of the calling thread.
 const MOUNTS: &str = "/proc/thread-self/mountinfo";
@@ -31,14 +33,17 @@ impl Cgroup {
             })?,
         };
         let cannot = |error: &std::io::Error| Error::io(format!("open the cgroup {}", path.display()), error);
-        let file = File::open(&path).map_err(|error| cannot(&error))?;
-        let kind = fstatfs(&file).map_err(|errno| cannot(&errno.into()))?.filesystem_type();
-        if kind != CGROUP2_SUPER_MAGIC {
-            let other = mounted().map(|path| format!("; cgroup2 is at {}", path.display())).unwrap_or_default();
-            return Err(Error::Unsupported {
-                what: format!("the cgroup {}, which is none of version 2,", path.display()),
-                remedy: format!("name a directory of a cgroup2 hierarchy (--ebpf-cgroup-path){other}"),
-            });
+        let wrong = || {
+            let here = mounted().map(|path| format!("; cgroup2 is at {}", path.display())).unwrap_or_default();
+            let expected = format!("a directory of a cgroup2 hierarchy (--ebpf-cgroup-path){here}");
+            Error::from(InvalidValue::new(path.to_string_lossy(), expected).at("ebpf.cgroupPath"))
+        };
+        let file = match OpenOptions::new().read(true).custom_flags(O_DIRECTORY).open(&path) {
+            Err(error) if is_nothing(&error) => return Err(wrong()),
+            other => other.map_err(|error| cannot(&error))?,
+        };
+        if fstatfs(&file).map_err(|errno| cannot(&errno.into()))?.filesystem_type() != CGROUP2_SUPER_MAGIC {
+            return Err(wrong());
         }
         let id = file.metadata().map_err(|error| cannot(&error))?.ino();
         Ok(Self { file, path, id })

@@ -16,7 +16,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::geteuid;
 
 use super::sys;
-use crate::error::Error;
+use crate::error::{Error, InvalidValue};
 
 /// The directory of all our installations in a bpffs.
 pub(super) const NAME: &str = "kumatp";
@@ -96,7 +96,7 @@ impl Place {
     pub(super) fn is_there(&self) -> Result<bool, Error> {
         match std::fs::symlink_metadata(&self.dir) {
             Ok(_) => Ok(true),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+            Err(error) if is_nothing(&error) => Ok(false),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Error::Permission {
                 action: format!("look into {}", self.bpffs.join(NAME).display()),
                 needed: "root, who installed it,".into(),
@@ -133,9 +133,16 @@ impl Place {
     }
 
     fn is_bpffs(&self) -> Result<bool, Error> {
-        let found = statfs(&self.bpffs);
-        let found = found.map_err(|errno| Error::io(format!("look at {}", self.bpffs.display()), &errno.into()))?;
-        Ok(found.filesystem_type() == BPF_FS_MAGIC)
+        match statfs(&self.bpffs) {
+            Ok(found) => Ok(found.filesystem_type() == BPF_FS_MAGIC),
+            Err(errno) if is_nothing(&errno.into()) => Err(self.wrong()),
+            Err(errno) => Err(Error::io(format!("look at {}", self.bpffs.display()), &errno.into())),
+        }
+    }
+
+    fn wrong(&self) -> Error {
+        let expected = "a bpffs, or an empty directory to mount one at (--ebpf-bpffs-path)";
+        InvalidValue::new(self.bpffs.to_string_lossy(), expected).at("ebpf.bpffsPath").into()
     }
 
     fn ensure_bpffs(&self) -> Result<bool, Error> {
@@ -150,12 +157,11 @@ impl Place {
         if self.is_bpffs()? {
             return Ok(false);
         }
-        let mut content = std::fs::read_dir(&self.bpffs).map_err(|error| Error::io(format!("list {path}"), &error))?;
-        if content.next().is_some() {
-            return Err(Error::Conflict {
-                problem: format!("{path} is no bpffs, and there are files in it"),
-                remedy: "name a bpffs, or an empty directory to mount one at (--ebpf-bpffs-path)".into(),
-            });
+        match std::fs::read_dir(&self.bpffs).map(|mut content| content.next().is_some()) {
+            Ok(false) => {}
+            Ok(true) => return Err(self.wrong()),
+            Err(error) if is_nothing(&error) => return Err(self.wrong()),
+            Err(error) => return Err(Error::io(format!("list {path}"), &error)),
         }
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         match mount(Some(NAME), &self.bpffs, Some("bpf"), flags, Some("mode=0700")) {
@@ -273,4 +279,9 @@ impl Place {
             let _ = std::fs::create_dir(&mark);
         }
     }
+}
+
+/// Whether nothing is at a path, or no directory where one has to be.
+pub(super) fn is_nothing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }

@@ -358,12 +358,18 @@ fn wrong_places() {
             }
             assert_eq!((Objects::count_until(Objects::NONE), pins()), (Objects::NONE, 0), "{text}");
         };
-        refused(Installer::new("install").cgroup("/run"), &["/run", "version 2", "--ebpf-cgroup-path"]);
-        refused(Installer::new("install").cgroup("/run/nothing"), &["/run/nothing", "No such file"]);
-        refused(Installer::new("install").bpffs("/run/nothing"), &["/run/nothing", "No such file"]);
         fs::create_dir("/run/full").expect("/run is our own");
         fs::write("/run/full/file", "").expect("/run is our own");
-        refused(Installer::new("install").bpffs("/run/full"), &["/run/full", "no bpffs", "--ebpf-bpffs-path"]);
+        let file = format!("{}/cgroup.procs", cgroup());
+        for path in ["/run", "/run/full/file", "/run/nothing", "/run/full/file/nothing", &file] {
+            refused(
+                Installer::new("install").cgroup(path),
+                &["ebpf.cgroupPath: ", path, "cgroup2", "--ebpf-cgroup-path"],
+            );
+        }
+        for path in ["/run/full", "/run/full/file", "/run/nothing", "/run/full/file/nothing"] {
+            refused(Installer::new("install").bpffs(path), &["ebpf.bpffsPath: ", path, "a bpffs", "--ebpf-bpffs-path"]);
+        }
         let hide = "for at in $(findmnt -rn -t cgroup2 -o TARGET); do umount -l $at; done; exec \"$@\"";
         let without = ["unshare", "-m", "sh", "-c", hide, "sh"];
         refused(Installer::behind(&without, "install").cgroup(""), &["cgroup2", "--ebpf-cgroup-path", "netlink"]);
