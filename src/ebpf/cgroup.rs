@@ -121,8 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn other_directories_are_refused() {
-        let error = Cgroup::open(Some(Path::new("/proc"))).unwrap_err();
-        assert!(matches!(&error, Error::Unsupported { what, .. } if what.contains("/proc")), "{error}");
+    fn other_places_are_refused() {
+        for path in ["/proc", "/proc/self/status", "/nowhere"] {
+            let error = Cgroup::open(Some(Path::new(path))).unwrap_err();
+            let [problem] = error.problems() else { panic!("{error}") };
+            assert_eq!((problem.path.as_str(), problem.value.as_str()), ("ebpf.cgroupPath", path));
+        }
     }
 }
