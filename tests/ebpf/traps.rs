@@ -1,6 +1,5 @@
 //! What went wrong for those who tried this before, each as a test. Others are in `clients` (this host's own addresses, one
-//! socket that asks two servers) and the script `compilers` (what
-//! compilers make of loads from the context).
+//! socket that asks two servers) and the script `compilers` (what compilers make of loads from the context).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -95,7 +94,7 @@ fn an_address_that_has_no_route_yet() {
         ["late", "far"].iter().for_each(|interface| set(interface, "addr_gen_mode"));
         ip("link set late up");
         ip("addr add fd88::1/64 dev late");
-        // Nobody will be asked, for all that is known, as the interface itself is down.
+        // Nobody will be asked, for all that is known, as the interface itself is down: there is no route, now or later.
         ip("link add idle type bridge");
         set("idle", "accept_dad");
         ip("addr add fd99::1/64 dev idle");
