@@ -771,12 +771,13 @@ void kumatp_dataplane_free(struct kumatp_dataplane *dataplane);
  * those that the calling process sees.
  *
  * @param config  lent
- * @param engine  one of KUMATP_ENGINE_NETLINK and KUMATP_ENGINE_IPTABLES; what it can do is part of the facts
+ * @param engine  one of KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES and KUMATP_ENGINE_EBPF; what it can do is part of the facts
  * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
  * @param[out] out  the facts; the caller's, for kumatp_facts_free()
  * @param[out] err  may be NULL
  * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_FACTS if the sidecar's user cannot be told; KUMATP_E_UNSUPPORTED if
- *         the engine cannot work there; KUMATP_E_PERMISSION; KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
+ *         the engine cannot work there; KUMATP_E_CONFIG if "ebpf.cgroupPath" is no cgroup2 (eBPF); KUMATP_E_PERMISSION;
+ *         KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
  *
  * Since 0.1.
  */
@@ -1089,7 +1090,8 @@ kumatp_status kumatp_plan_diff(const struct kumatp_plan *before,
  * @param flags  0
  * @param[out] err  may be NULL
  * @return KUMATP_OK if it could; KUMATP_E_ARGUMENT; KUMATP_E_UNSUPPORTED if the kernel lacks something, and for
- *         KUMATP_ENGINE_IPTABLES; KUMATP_E_PERMISSION; KUMATP_E_CONFLICT; KUMATP_E_OS
+ *         KUMATP_ENGINE_IPTABLES; KUMATP_E_CONFIG if "ebpf.cgroupPath" is no cgroup2 (eBPF); KUMATP_E_PERMISSION;
+ *         KUMATP_E_CONFLICT; KUMATP_E_OS
  *
  * Since 0.1.
  */
@@ -1117,10 +1119,10 @@ kumatp_status kumatp_plan_check(const struct kumatp_plan *plan,
  * @param flags  0 or KUMATP_APPLY_REPLACE_LEGACY
  * @param[out] out  the report; the caller's, for kumatp_text_free()
  * @param[out] err  may be NULL
- * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG for a plan that is to be shown only ("dryRun");
- *         KUMATP_E_UNSUPPORTED if the kernel or the host lacks something, or the engine cannot do what a key asks for;
- *         KUMATP_E_PERMISSION; KUMATP_E_CONFLICT;
- *         KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG for a plan that is to be shown only ("dryRun"), and if "ebpf.cgroupPath" is no
+ *         cgroup2 or "ebpf.bpffsPath" no place for a bpffs (eBPF); KUMATP_E_UNSUPPORTED if the kernel or the host lacks something,
+ *         or the engine cannot do what a key asks for; KUMATP_E_PERMISSION; KUMATP_E_CONFLICT; KUMATP_E_OS; KUMATP_E_PROGRAM
+ *         (iptables)
  *
  * Since 0.1.
  */

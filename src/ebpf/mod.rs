@@ -260,8 +260,15 @@ pub(crate) fn look(options: &Options, plan: Option<&Plan>) -> Result<Option<Foun
         return Ok(Some(found));
     }
     let content = plan.map(|plan| local::addresses().map(|local| Content::of(plan, &local))).transpose()?;
-    let cgroup = plan.map(|_| Cgroup::open(options.cgroup.as_deref())).transpose()?;
-    found.differences = differences(&place, found.generation, content.as_ref(), cgroup.as_ref(), &netns)?;
+    let cgroup = match plan.map(|_| Cgroup::open(options.cgroup.as_deref())).transpose() {
+        // One that is gone takes the programs with it.
+        Err(gone @ Error::Config(_)) => {
+            found.differences.push(gone.to_string());
+            None
+        }
+        other => other?,
+    };
+    found.differences.extend(differences(&place, found.generation, content.as_ref(), cgroup.as_ref(), &netns)?);
     found.programs = programs(&place.generation(found.generation));
     found.families = generation::families(&place.generation(found.generation));
     Ok(Some(found))

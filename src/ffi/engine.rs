@@ -103,7 +103,8 @@ fn reports(reports: &[Report]) -> kumatp_text {
 /// @param flags  0
 /// @param[out] err  may be NULL
 /// @return KUMATP_OK if it could; KUMATP_E_ARGUMENT; KUMATP_E_UNSUPPORTED if the kernel lacks something, and for
-///         KUMATP_ENGINE_IPTABLES; KUMATP_E_PERMISSION; KUMATP_E_CONFLICT; KUMATP_E_OS
+///         KUMATP_ENGINE_IPTABLES; KUMATP_E_CONFIG if "ebpf.cgroupPath" is no cgroup2 (eBPF); KUMATP_E_PERMISSION;
+///         KUMATP_E_CONFLICT; KUMATP_E_OS
 ///
 /// Since 0.1.
 #[must_use]
@@ -142,10 +143,10 @@ pub unsafe extern "C" fn kumatp_plan_check(
 /// @param flags  0 or KUMATP_APPLY_REPLACE_LEGACY
 /// @param[out] out  the report; the caller's, for kumatp_text_free()
 /// @param[out] err  may be NULL
-/// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG for a plan that is to be shown only ("dryRun");
-///         KUMATP_E_UNSUPPORTED if the kernel or the host lacks something, or the engine cannot do what a key asks for;
-///         KUMATP_E_PERMISSION; KUMATP_E_CONFLICT;
-///         KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
+/// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG for a plan that is to be shown only ("dryRun"), and if "ebpf.cgroupPath" is no
+///         cgroup2 or "ebpf.bpffsPath" no place for a bpffs (eBPF); KUMATP_E_UNSUPPORTED if the kernel or the host lacks something,
+///         or the engine cannot do what a key asks for; KUMATP_E_PERMISSION; KUMATP_E_CONFLICT; KUMATP_E_OS; KUMATP_E_PROGRAM
+///         (iptables)
 ///
 /// Since 0.1.
 #[must_use]

@@ -25,12 +25,13 @@ pub struct kumatp_facts {
 /// those that the calling process sees.
 ///
 /// @param config  lent
-/// @param engine  one of KUMATP_ENGINE_NETLINK and KUMATP_ENGINE_IPTABLES; what it can do is part of the facts
+/// @param engine  one of KUMATP_ENGINE_NETLINK, KUMATP_ENGINE_IPTABLES and KUMATP_ENGINE_EBPF; what it can do is part of the facts
 /// @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
 /// @param[out] out  the facts; the caller's, for kumatp_facts_free()
 /// @param[out] err  may be NULL
 /// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_FACTS if the sidecar's user cannot be told; KUMATP_E_UNSUPPORTED if
-///         the engine cannot work there; KUMATP_E_PERMISSION; KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
+///         the engine cannot work there; KUMATP_E_CONFIG if "ebpf.cgroupPath" is no cgroup2 (eBPF); KUMATP_E_PERMISSION;
+///         KUMATP_E_OS; KUMATP_E_PROGRAM (iptables)
 ///
 /// Since 0.1.
 #[must_use]

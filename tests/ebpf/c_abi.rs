@@ -84,6 +84,24 @@ fn the_c_abi_has_the_engine() {
             kumatp_plan_free(refused);
             kumatp_config_free(other);
 
+            // So is a place that is none.
+            for (key, others) in [("cgroupPath", ""), ("bpffsPath", &*format!(r#", "cgroupPath": "{}""#, cgroup()))] {
+                let other = config(&format!(r#"{{"ebpf": {{"{key}": "/nowhere"{others}}}}}"#));
+                let refused = plan(other);
+                let (status, message) = call(|out, err| kumatp_plan_apply(refused, by, -1, 0, out, err)).unwrap_err();
+                assert!(
+                    status == KUMATP_E_CONFIG && message.starts_with(&format!("ebpf.{key}: '/nowhere'")),
+                    "{message}"
+                );
+                if key == "cgroupPath" {
+                    assert_eq!(kumatp_plan_check(refused, by, -1, 0, null_mut()), KUMATP_E_CONFIG);
+                    let (status, message) = call(|out, err| kumatp_facts_probe(other, by, -1, out, err)).unwrap_err();
+                    assert_eq!(status, KUMATP_E_CONFIG, "{message}");
+                }
+                kumatp_plan_free(refused);
+                kumatp_config_free(other);
+            }
+
             // Without the configuration, another bpffs is meant.
             let nothing = json(call(|out, err| kumatp_uninstall(null(), by, -1, 0, out, err)).unwrap());
             assert!(!nothing.to_string().contains("eBPF programs"), "{nothing}");

@@ -189,9 +189,12 @@ fn a_cgroup_that_goes_away() {
             assert!(start.elapsed() < Duration::from_secs(20), "{differences:?}");
             sleep(Duration::from_millis(50));
         }
+        let status = || ground.workload().enter(|| of_gone().status(&plan(|_| ()))).expect("a status");
+        let Status::Drifted { differences } = status() else { panic!("it is gone") };
+        assert!(differences[0].contains(&gone), "{differences:?}");
         // Made again, it is another one.
         fs::create_dir(&gone).expect("a cgroup");
-        let status = ground.workload().enter(|| of_gone().status(&plan(|_| ()))).expect("a status");
+        let status = status();
         assert!(matches!(status, Status::Drifted { .. }), "{status:?}");
         fs::remove_dir(&gone).expect("nobody is in it");
         ground.install(|_| ());
