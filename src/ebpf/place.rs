@@ -257,9 +257,10 @@ impl Place {
         others.map(|dir| Self { bpffs: self.bpffs.clone(), dir }).collect()
     }
 
-    /// Whether there are installations, of whatever network namespace, or only the directory for them.
+    /// Whether there are installations, of whatever network namespace, or only the directory for them, or a bpffs that was
+    /// mounted for them.
     pub(super) fn is_any_there(&self) -> bool {
-        self.bpffs.join(NAME).exists()
+        [NAME, MOUNTED].iter().any(|name| self.bpffs.join(name).exists())
     }
 
     /// Removes the directory that all installations are in, unless there are others; and, once nobody is kept away any more, the

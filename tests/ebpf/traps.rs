@@ -349,3 +349,20 @@ fn another_bpffs() {
         assert!(!text.contains(BPFFS), "the bpffs that was mounted for it stays mounted: {text}");
     });
 }
+
+/// One who was killed after it had mounted the bpffs, or before it could unmount it, leaves no more than that.
+#[test]
+fn a_bpffs_without_installations() {
+    isolated(|| {
+        let Some(ground) = Ground::without_servers() else { return };
+        let mounted = || std::fs::read_to_string("/proc/self/mountinfo").expect("mounts").contains(BPFFS);
+        // Somebody else's stays.
+        run("mount", &["-t", "bpf", "none", BPFFS]);
+        ground.uninstall();
+        assert!(mounted());
+        std::fs::create_dir(format!("{BPFFS}/kumatp-mounted")).expect("root can write there");
+        ground.uninstall();
+        assert!(!mounted(), "what was mounted for installations goes with the last one");
+        ground.end();
+    });
+}
