@@ -172,6 +172,7 @@ fn config(u: &mut Unstructured<'_>) -> Result<Config> {
         Ok(format!("{interface}:{net}").parse::<VirtualNetwork>().unwrap())
     })?;
     config.drop_invalid_packets = u.arbitrary()?;
+    config.harden = u.arbitrary()?;
     config.store_firewalld = u.arbitrary()?;
     config.verbose = u.arbitrary()?;
     config.dry_run = u.arbitrary()?;

@@ -37,6 +37,9 @@ pub struct Config {
     /// Drop packets that connection tracking finds invalid: `dropInvalidPackets`. They would pass
     /// by the redirection and reset connections.
     pub drop_invalid_packets: bool,
+    /// Add to the rules of iptables what iptables can say of netlink's closing rules, which drop what the redirection missed:
+    /// `harden`. Not in kumactl. The netlink engine always has its closing rules, the eBPF engine translates no packets.
+    pub harden: bool,
     /// Also write the rules to firewalld's `direct.xml`: `storeFirewalld`.
     pub store_firewalld: bool,
     /// Long option names and section headings in rendered text, and informational notes: `verbose`.

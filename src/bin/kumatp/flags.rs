@@ -141,6 +141,13 @@ const FLAGS: &[Flag] = &[
         "Do not track the queries of sidecar and workload in separate conntrack zones",
     ),
     row(RULES, Bool, "drop-invalid-packets", "BOOL", "Drop packets that connection tracking finds invalid"),
+    row(
+        RULES,
+        Bool,
+        "harden",
+        "BOOL",
+        "Add to the rules of iptables what drops connections that the redirection missed, as far as iptables can; the engine netlink always does this",
+    ),
     row(RULES, Bool, "iptables-logs", "BOOL", "Log every packet that comes to the rules, in the kernel log"),
     row(RULES, Bool, "disable-comments", "BOOL", "Leave comments out of the rules"),
     row(

@@ -171,6 +171,7 @@ rows! {
     "redirect.vnet.networks" "REDIRECT_VNET_NETWORKS" "--vnet" Changed Value(redirect.vnet);
 
     "dropInvalidPackets" "DROP_INVALID_PACKETS" "--drop-invalid-packets" Changed Value(drop_invalid_packets);
+    "harden" "HARDEN" "--harden" Changed Value(harden);
     "storeFirewalld" "STORE_FIREWALLD" "--store-firewalld" Changed Value(store_firewalld);
     "verbose" "VERBOSE" "--verbose" Changed Value(verbose);
     "dryRun" "DRY_RUN" "--dry-run" Changed Value(dry_run);

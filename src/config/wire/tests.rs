@@ -470,6 +470,14 @@ fn all_dns_traffic_switches_dns_on() {
 }
 
 #[test]
+fn hardening_by_every_source() {
+    assert!(!Config::default().harden && !Config::default().to_json().contains("harden"));
+    let config = json(r#"{"harden": true}"#);
+    assert!(config.harden && config.to_json().contains(r#""harden": true"#));
+    assert!(env(&[("HARDEN", "1")]).unwrap().0.harden && flags(&[("--harden", "true")]).unwrap().0.harden);
+}
+
+#[test]
 fn flags_that_set_nothing_are_refused() {
     let error = flags(&[("--redirect-dsn", "true")]).unwrap_err();
     assert!(error.to_string().contains("--redirect-dsn") && error.to_string().contains("--redirect-dns"));
