@@ -99,6 +99,7 @@ pub(crate) const NFTA_VERDICT_CHAIN: u16 = 2;
 
 pub(crate) const NFT_REG_VERDICT: u32 = 0;
 pub(crate) const NFT_REG_1: u32 = 1;
+pub(crate) const NFT_REG_2: u32 = 2;
 
 pub(crate) const NFTA_META_DREG: u16 = 1;
 pub(crate) const NFTA_META_KEY: u16 = 2;
@@ -164,13 +165,39 @@ pub(crate) const NFTA_MATCH_INFO: u16 = 3;
 pub(crate) const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
 pub(crate) const NFTA_REDIR_REG_PROTO_MAX: u16 = 2;
 pub(crate) const NFTA_REDIR_FLAGS: u16 = 3;
+pub(crate) const NF_NAT_RANGE_MAP_IPS: u32 = 1;
 pub(crate) const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
+
+pub(crate) const NFTA_NAT_TYPE: u16 = 1;
+pub(crate) const NFTA_NAT_FAMILY: u16 = 2;
+pub(crate) const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
+pub(crate) const NFTA_NAT_REG_ADDR_MAX: u16 = 4;
+pub(crate) const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
+pub(crate) const NFTA_NAT_REG_PROTO_MAX: u16 = 6;
+pub(crate) const NFTA_NAT_FLAGS: u16 = 7;
+pub(crate) const NFT_NAT_DNAT: u32 = 1;
+
+pub(crate) const NFTA_FIB_DREG: u16 = 1;
+pub(crate) const NFTA_FIB_RESULT: u16 = 2;
+pub(crate) const NFTA_FIB_FLAGS: u16 = 3;
+pub(crate) const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+pub(crate) const NFTA_FIB_F_SADDR: u32 = 1;
+pub(crate) const NFTA_FIB_F_DADDR: u32 = 2;
+/// An address of this host (linux/rtnetlink.h).
+pub(crate) const RTN_LOCAL: u32 = 2;
+
+pub(crate) const NFTA_SOCKET_KEY: u16 = 1;
+pub(crate) const NFTA_SOCKET_DREG: u16 = 2;
+pub(crate) const NFT_SOCKET_WILDCARD: u32 = 2;
 
 pub(crate) const NFTA_CT_DREG: u16 = 1;
 pub(crate) const NFTA_CT_KEY: u16 = 2;
 pub(crate) const NFTA_CT_DIRECTION: u16 = 3;
 pub(crate) const NFTA_CT_SREG: u16 = 4;
 pub(crate) const NFT_CT_STATE: u32 = 0;
+pub(crate) const NFT_CT_STATUS: u32 = 2;
+/// The destination was translated (linux/netfilter/nf_conntrack_common.h).
+pub(crate) const IPS_DST_NAT: u32 = 1 << 5;
 pub(crate) const NFT_CT_ZONE: u32 = 17;
 pub(crate) const NF_CT_STATE_INVALID_BIT: u32 = 1;
 

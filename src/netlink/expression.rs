@@ -4,9 +4,9 @@ use super::constants::*;
 use super::wire::{Attributes, Writer};
 use crate::model::CtState;
 use crate::net::{FamilyName, InterfacePattern, Protocol};
-use crate::nftables::{Action, Condition, Field, Rule, Span, Values};
+use crate::nftables::{Action, Condition, End, Field, Rule, Span, Values};
 
-/// One expression. All work on register 1, as those that nft makes of such rules do.
+/// One expression. All work on register 1, as those that nft makes of such rules do; a port beside an address is in register 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Expression {
     /// Load a piece of what the kernel knows of the packet.
@@ -15,6 +15,12 @@ pub(super) enum Expression {
     Payload { base: u32, offset: u32, length: u32 },
     /// Load the connection-tracking state, in the byte order of the host.
     CtState,
+    /// Load what happened to the connection, in the byte order of the host.
+    CtStatus,
+    /// Load the type of the packet's source or destination address (`NFTA_FIB_F_*`), in the byte order of the host.
+    AddressType(u32),
+    /// Load whether the packet's socket is bound to no address.
+    Wildcard,
     /// Keep the bits of a mask.
     Mask(Vec<u8>),
     /// From the byte order of the host to big endian, 4 bytes.
@@ -27,8 +33,12 @@ pub(super) enum Expression {
     Lookup { set: String, inverted: bool },
     /// Load a value.
     Immediate(Vec<u8>),
+    /// Load a port beside an address.
+    Port(Vec<u8>),
     /// Redirect to the loaded port.
     Redirect,
+    /// Translate the destination: to the loaded port, or to the loaded address and the port beside it. With the family.
+    Translate { family: u32, address: bool },
     /// Track in the loaded zone.
     Zone,
     /// Log.
@@ -68,6 +78,20 @@ impl Expression {
                         Self::equal(vec![SYN], true),
                     ]);
                 }
+                Condition::Local { end } => {
+                    let flag = match end {
+                        End::Source => NFTA_FIB_F_SADDR,
+                        End::Destination => NFTA_FIB_F_DADDR,
+                    };
+                    list.extend([Self::AddressType(flag), Self::equal(RTN_LOCAL.to_ne_bytes().to_vec(), false)]);
+                }
+                Condition::BoundSocket => list.extend([Self::Wildcard, Self::equal(vec![0], false)]),
+                Condition::Translated => list.extend([
+                    Self::CtStatus,
+                    Self::Mask(IPS_DST_NAT.to_ne_bytes().to_vec()),
+                    // "Was translated" is "the bit is not zero".
+                    Self::equal(vec![0; 4], true),
+                ]),
                 Condition::CtState { state, negated } => {
                     let bit = match state {
                         CtState::Invalid => NF_CT_STATE_INVALID_BIT,
@@ -81,7 +105,7 @@ impl Expression {
                 }
             }
         }
-        push_action(&mut list, &rule.action);
+        push_action(&mut list, &rule.action, family);
         list
     }
 
@@ -94,14 +118,17 @@ impl Expression {
         match self {
             Self::Meta(_) => "meta",
             Self::Payload { .. } => "payload",
-            Self::CtState | Self::Zone => "ct",
+            Self::CtState | Self::CtStatus | Self::Zone => "ct",
+            Self::AddressType(_) => "fib",
+            Self::Wildcard => "socket",
             Self::Mask(_) => "bitwise",
             Self::BigEndian => "byteorder",
             Self::Compare { .. } => "cmp",
             Self::Outside { .. } => "range",
             Self::Lookup { .. } => "lookup",
-            Self::Immediate(_) | Self::Verdict { .. } => "immediate",
+            Self::Immediate(_) | Self::Port(_) | Self::Verdict { .. } => "immediate",
             Self::Redirect => "redir",
+            Self::Translate { .. } => "nat",
             Self::Log { .. } => "log",
             Self::Other(name) => name,
         }
@@ -153,6 +180,19 @@ impl Expression {
                 w.number(NFTA_CT_KEY, NFT_CT_STATE);
                 w.number(NFTA_CT_DREG, NFT_REG_1);
             }
+            Self::CtStatus => {
+                w.number(NFTA_CT_KEY, NFT_CT_STATUS);
+                w.number(NFTA_CT_DREG, NFT_REG_1);
+            }
+            Self::AddressType(flag) => {
+                w.number(NFTA_FIB_DREG, NFT_REG_1);
+                w.number(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+                w.number(NFTA_FIB_FLAGS, *flag);
+            }
+            Self::Wildcard => {
+                w.number(NFTA_SOCKET_KEY, NFT_SOCKET_WILDCARD);
+                w.number(NFTA_SOCKET_DREG, NFT_REG_1);
+            }
             Self::Mask(mask) => {
                 w.number(NFTA_BITWISE_SREG, NFT_REG_1);
                 w.number(NFTA_BITWISE_DREG, NFT_REG_1);
@@ -192,6 +232,18 @@ impl Expression {
             Self::Immediate(value) => {
                 w.number(NFTA_IMMEDIATE_DREG, NFT_REG_1);
                 data(w, NFTA_IMMEDIATE_DATA, value);
+            }
+            Self::Port(value) => {
+                w.number(NFTA_IMMEDIATE_DREG, NFT_REG_2);
+                data(w, NFTA_IMMEDIATE_DATA, value);
+            }
+            Self::Translate { family, address } => {
+                w.number(NFTA_NAT_TYPE, NFT_NAT_DNAT);
+                w.number(NFTA_NAT_FAMILY, *family);
+                if *address {
+                    w.number(NFTA_NAT_REG_ADDR_MIN, NFT_REG_1);
+                }
+                w.number(NFTA_NAT_REG_PROTO_MIN, if *address { NFT_REG_2 } else { NFT_REG_1 });
             }
             Self::Redirect => {
                 w.number(NFTA_REDIR_REG_PROTO_MIN, NFT_REG_1);
@@ -253,6 +305,10 @@ impl Expression {
                     is(NFTA_CT_DREG, NFT_REG_1)?;
                     Self::CtState
                 }
+                (NFT_CT_STATUS, None) => {
+                    is(NFTA_CT_DREG, NFT_REG_1)?;
+                    Self::CtStatus
+                }
                 (NFT_CT_ZONE, None) => {
                     is(NFTA_CT_SREG, NFT_REG_1)?;
                     Self::Zone
@@ -298,6 +354,7 @@ impl Expression {
             }
             "immediate" => match data.number(NFTA_IMMEDIATE_DREG)? {
                 NFT_REG_1 => Self::Immediate(value(NFTA_IMMEDIATE_DATA)?),
+                NFT_REG_2 => Self::Port(value(NFTA_IMMEDIATE_DATA)?),
                 NFT_REG_VERDICT => {
                     let verdict = data.nest(NFTA_IMMEDIATE_DATA)?.nest(NFTA_DATA_VERDICT)?;
                     Self::Verdict {
@@ -308,6 +365,31 @@ impl Expression {
                 }
                 _ => return None,
             },
+            "fib" => {
+                is(NFTA_FIB_DREG, NFT_REG_1)?;
+                is(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE)?;
+                Self::AddressType(data.number(NFTA_FIB_FLAGS)?)
+            }
+            "socket" => {
+                is(NFTA_SOCKET_KEY, NFT_SOCKET_WILDCARD)?;
+                is(NFTA_SOCKET_DREG, NFT_REG_1)?;
+                Self::Wildcard
+            }
+            "nat" => {
+                is(NFTA_NAT_TYPE, NFT_NAT_DNAT)?;
+                let address = data.number(NFTA_NAT_REG_ADDR_MIN).is_some();
+                if address {
+                    is(NFTA_NAT_REG_ADDR_MIN, NFT_REG_1)?;
+                    absent_or(NFTA_NAT_REG_ADDR_MAX, NFT_REG_1)?;
+                }
+                let port = if address { NFT_REG_2 } else { NFT_REG_1 };
+                is(NFTA_NAT_REG_PROTO_MIN, port)?;
+                absent_or(NFTA_NAT_REG_PROTO_MAX, port)?;
+                // Those that follow from the registers; the kernel tells them, and need not be told.
+                let implied = NF_NAT_RANGE_PROTO_SPECIFIED | if address { NF_NAT_RANGE_MAP_IPS } else { 0 };
+                absent_or(NFTA_NAT_FLAGS, implied)?;
+                Self::Translate { family: data.number(NFTA_NAT_FAMILY)?, address }
+            }
             "redir" => {
                 is(NFTA_REDIR_REG_PROTO_MIN, NFT_REG_1)?;
                 absent_or(NFTA_REDIR_REG_PROTO_MAX, NFT_REG_1)?;
@@ -326,7 +408,7 @@ impl Expression {
     }
 }
 
-fn push_action(list: &mut Vec<Expression>, action: &Action) {
+fn push_action(list: &mut Vec<Expression>, action: &Action, family: FamilyName) {
     let verdict = |code, chain: Option<&crate::nftables::Name>| Expression::Verdict {
         code,
         chain: chain.map(ToString::to_string),
@@ -339,6 +421,19 @@ fn push_action(list: &mut Vec<Expression>, action: &Action) {
         Action::Goto { chain } => list.push(verdict(NFT_GOTO, Some(chain))),
         Action::Redirect { port } => {
             list.extend([Expression::Immediate(port.number().to_be_bytes().to_vec()), Expression::Redirect]);
+        }
+        Action::Translate { to, port } => {
+            let port = port.number().to_be_bytes().to_vec();
+            let number = u32::from(match family {
+                FamilyName::V4 => NFPROTO_IPV4,
+                FamilyName::V6 => NFPROTO_IPV6,
+            });
+            match to {
+                End::Source => list.extend([load(Field::SourceAddress, family), Expression::Port(port)]),
+                // Which it has.
+                End::Destination => list.push(Expression::Immediate(port)),
+            }
+            list.push(Expression::Translate { family: number, address: *to == End::Source });
         }
         Action::Log { prefix, level } => {
             list.push(Expression::Log { prefix: prefix.to_string(), level: level.number().into() });

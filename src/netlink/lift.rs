@@ -9,8 +9,8 @@ use super::expression::{Expression, bytes};
 use crate::model::{BuiltinChain, Comment, CtState, LogLevel};
 use crate::net::{FamilyName, Port, Protocol};
 use crate::nftables::{
-    Action, Base, Chain, ChainType, Condition, Field, Foreign, LiveChain, LiveTable, Marker, Name, Rule, Set, Span,
-    Table, Values,
+    Action, Base, Chain, ChainType, Condition, End, Field, Foreign, LiveChain, LiveTable, Marker, Name, Rule, Set,
+    Span, Table, Values,
 };
 
 impl Content {
@@ -177,6 +177,16 @@ fn lift_condition(rest: &mut &[Expression], sets: &[Set], family: FamilyName) ->
             // "Is in the state" is "the bit is not zero".
             (Condition::CtState { state: CtState::Invalid, negated: !negated(*operation) }, after)
         }
+        [Expression::CtStatus, Expression::Mask(_), Expression::Compare { .. }, after @ ..] => {
+            (Condition::Translated, after)
+        }
+        [Expression::AddressType(NFTA_FIB_F_SADDR), Expression::Compare { .. }, after @ ..] => {
+            (Condition::Local { end: End::Source }, after)
+        }
+        [Expression::AddressType(NFTA_FIB_F_DADDR), Expression::Compare { .. }, after @ ..] => {
+            (Condition::Local { end: End::Destination }, after)
+        }
+        [Expression::Wildcard, Expression::Compare { .. }, after @ ..] => (Condition::BoundSocket, after),
         [load, after @ ..] => {
             let (field, loaded) = field(load, family)?;
             let (spans, set, negated, after) = lift_values(field, loaded, after, sets, family)?;
@@ -277,6 +287,12 @@ fn lift_action(expressions: &[Expression]) -> Option<Action> {
         },
         [Expression::Immediate(port), Expression::Redirect] => {
             Action::Redirect { port: Port::new(u16::from_be_bytes(port[..].try_into().ok()?))? }
+        }
+        [Expression::Immediate(port), Expression::Translate { address: false, .. }] => {
+            Action::Translate { to: End::Destination, port: Port::new(u16::from_be_bytes(port[..].try_into().ok()?))? }
+        }
+        [_, Expression::Port(port), Expression::Translate { address: true, .. }] => {
+            Action::Translate { to: End::Source, port: Port::new(u16::from_be_bytes(port[..].try_into().ok()?))? }
         }
         [Expression::Immediate(zone), Expression::Zone] => {
             Action::Zone { zone: u16::from_ne_bytes(zone[..].try_into().ok()?) }

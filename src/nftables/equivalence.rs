@@ -264,7 +264,7 @@ fn native_chain(table: &Table, name: &str, packet: &Packet, outcome: &mut Outcom
                     return Some(end);
                 }
             }
-            Action::Redirect { port } => return Some(End::Redirected(port.number())),
+            Action::Redirect { port } | Action::Translate { port, .. } => return Some(End::Redirected(port.number())),
             Action::Log { prefix, .. } => outcome.logged.push(prefix.to_string()),
             Action::Zone { zone } => outcome.zone = outcome.zone.or(Some(*zone)),
         }
@@ -289,7 +289,9 @@ fn native_match(condition: &Condition, packet: &Packet) -> bool {
             value.is_some_and(|value| values.contains(value) != *negated)
         }
         // The packet opens its connection.
-        Condition::MidStream => false,
+        Condition::MidStream | Condition::BoundSocket => false,
+        // Only the first packets of connections that were not translated are looked at, of hosts and for hosts that are not known.
+        Condition::Translated | Condition::Local { .. } => false,
         Condition::CtState { negated, .. } => packet.invalid != *negated,
     }
 }

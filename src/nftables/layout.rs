@@ -83,7 +83,9 @@ impl Chains {
                 Effect { protocols: own & there.protocols, ..there }
             }
             Action::Log { .. } => Effect { protocols: own, logs: true, ..Effect::NONE },
-            Action::Drop | Action::Redirect { .. } | Action::Zone { .. } => Effect { protocols: own, ..Effect::NONE },
+            Action::Drop | Action::Redirect { .. } | Action::Translate { .. } | Action::Zone { .. } => {
+                Effect { protocols: own, ..Effect::NONE }
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ pub use marker::{Marker, SCHEMA};
 pub use names::Name;
 pub(crate) use native::table_name;
 pub use native::{
-    Action, Base, Chain, ChainType, Condition, Field, Native, Rule, Set, Source, Span, TABLE, Table, Values,
+    Action, Base, Chain, ChainType, Condition, End, Field, Native, Rule, Set, Source, Span, TABLE, Table, Values,
 };
 
 #[cfg(test)]

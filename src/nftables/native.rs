@@ -204,6 +204,17 @@ pub enum Condition {
     },
     /// It is TCP and does not open a connection: of the flags FIN, SYN, RST and ACK, not just SYN.
     MidStream,
+    /// An address of it belongs to this host, as the kernel's routes say (`fib … type local`).
+    Local {
+        /// Which address.
+        end: End,
+    },
+    /// A socket of this host that is bound to an address has the connection (`socket wildcard 0`): in PREROUTING the socket
+    /// that the packet is for, in OUTPUT the one that it is from.
+    BoundSocket,
+    /// The destination of its connection was translated, by whomever (`ct status dnat`). A packet that connection tracking does
+    /// not follow has no connection.
+    Translated,
     /// Its connection-tracking state.
     CtState {
         /// The state.
@@ -230,8 +241,23 @@ impl Condition {
                 Field::Group => 8,
             },
             Self::CtState { .. } => 9,
+            Self::Translated => 10,
+            // What is looked up elsewhere comes last.
+            Self::Local { .. } => 11,
+            Self::BoundSocket => 12,
         }
     }
+}
+
+/// One of the two ends of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::exhaustive_enums, reason = "a packet has two ends")]
+pub enum End {
+    /// The source.
+    Source,
+    /// The destination.
+    Destination,
 }
 
 /// A field of a packet, or of the socket that made it.
@@ -376,6 +402,15 @@ pub enum Action {
         /// The port.
         port: Port,
     },
+    /// The connection goes to a port of one of the two addresses that the packet has; done with the hook's nat chains. To its
+    /// destination, the address stays as it is; to its source, it is as in [`Redirect`](Self::Redirect), at an address that a
+    /// socket bound to an interface can reach.
+    Translate {
+        /// Whose address.
+        to: End,
+        /// The port.
+        port: Port,
+    },
     /// A line in the kernel log, then on to the next rule.
     Log {
         /// What the line begins with.
@@ -395,7 +430,12 @@ impl Action {
     /// Whether the chain ends here for a packet.
     pub(super) fn is_final(&self) -> bool {
         match self {
-            Self::Accept | Self::Drop | Self::Return | Self::Goto { .. } | Self::Redirect { .. } => true,
+            Self::Accept
+            | Self::Drop
+            | Self::Return
+            | Self::Goto { .. }
+            | Self::Redirect { .. }
+            | Self::Translate { .. } => true,
             Self::Jump { .. } | Self::Log { .. } | Self::Zone { .. } => false,
         }
     }

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::model::{CtState, LogLevel, Plan, Ruleset};
 use crate::net::{Family, FamilyName, InterfacePattern};
 use crate::nftables::{
-    Action, Base, Chain, ChainType, Condition, Field, Native, Rule, Set, Span, TABLE, Table, Values,
+    Action, Base, Chain, ChainType, Condition, End, Field, Native, Rule, Set, Span, TABLE, Table, Values,
 };
 use crate::save::SavedFamilies;
 
@@ -208,6 +208,9 @@ impl fmt::Display for RuleText<'_> {
                     }
                     write!(f, "{}{} ", not(*negated), ValuesText { values, field: *field, family: self.family })?;
                 }
+                Condition::Local { end } => write!(f, "fib {} type local ", address(*end))?,
+                Condition::BoundSocket => f.write_str("socket wildcard 0 ")?,
+                Condition::Translated => f.write_str("ct status dnat ")?,
                 Condition::MidStream => f.write_str("tcp flags & (fin | syn | rst | ack) != syn ")?,
                 Condition::CtState { state, negated } => {
                     let state = match state {
@@ -227,11 +230,22 @@ impl fmt::Display for RuleText<'_> {
             Action::Jump { chain } => write!(f, "jump {chain}")?,
             Action::Goto { chain } => write!(f, "goto {chain}")?,
             Action::Redirect { port } => write!(f, "redirect to :{port}")?,
+            Action::Translate { to: End::Destination, port } => write!(f, "dnat to :{port}")?,
+            Action::Translate { to, port } => {
+                write!(f, "dnat to {} {} : {port}", keyword(self.family), address(*to))?;
+            }
             Action::Log { prefix, level } => write!(f, "log prefix \"{prefix}\" level {}", severity(*level))?,
             Action::Zone { zone } => write!(f, "ct zone set {zone}")?,
         }
         // Neither comments nor prefixes can hold a quote or a control character.
         comment.as_ref().map_or(Ok(()), |comment| write!(f, " comment \"{comment}\""))
+    }
+}
+
+fn address(end: End) -> &'static str {
+    match end {
+        End::Source => "saddr",
+        End::Destination => "daddr",
     }
 }
 

@@ -84,7 +84,7 @@ fn kinds(lines: &[&Line<'_>]) -> Vec<Wanted> {
             Test::Interface { out, pattern, negated } => format!("{out}{pattern}{negated}"),
             Test::Protocol { number, negated } => format!("{number}{negated}"),
             Test::Value { field, negated, .. } => format!("{field:?}{negated}"),
-            Test::MidStream => "m".to_owned(),
+            Test::MidStream | Test::Local(_) | Test::BoundSocket | Test::Translated => format!("{test:?}"),
             Test::CtState { states, negated } => format!("{states:?}{negated}"),
             Test::Unknown(text) => text.to_string(),
         });
@@ -212,6 +212,8 @@ impl Wanted {
             }
             // An ordinary value is none of those that are named.
             Test::Interface { negated: true, .. } | Test::Value { negated: true, .. } | Test::Unknown(_) => {}
+            // Of these, the packet says nothing.
+            Test::Local(_) | Test::BoundSocket | Test::Translated => {}
         }
     }
 
@@ -253,7 +255,7 @@ impl Wanted {
                     add(&|wanted| wanted.tracking = Some(tracking));
                 }
             }
-            Test::Unknown(_) => {}
+            Test::Local(_) | Test::BoundSocket | Test::Translated | Test::Unknown(_) => {}
         }
     }
 

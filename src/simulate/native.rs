@@ -61,6 +61,9 @@ pub(super) fn test(condition: &Condition) -> Test {
             Test::Value { field: *field, spans, negated: *negated }
         }
         Condition::MidStream => Test::MidStream,
+        Condition::Local { end } => Test::Local(*end),
+        Condition::BoundSocket => Test::BoundSocket,
+        Condition::Translated => Test::Translated,
         Condition::CtState { state: CtState::Invalid, negated } => {
             Test::CtState { states: CtStates::INVALID, negated: *negated }
         }
@@ -77,7 +80,7 @@ fn act(action: &Action, places: &HashMap<&str, usize>) -> Act {
         Action::Return => Act::Return,
         Action::Jump { chain } => to(chain).map_or_else(|reason| Act::Unknown(reason.into()), Act::Jump),
         Action::Goto { chain } => to(chain).map_or_else(|reason| Act::Unknown(reason.into()), Act::Goto),
-        Action::Redirect { port } => Act::Redirect(*port),
+        Action::Redirect { port } | Action::Translate { port, .. } => Act::Redirect(*port),
         Action::Log { prefix, level } => Act::Log(prefix.clone(), *level),
         Action::Zone { zone } => Act::Zone(*zone),
     }

@@ -7,7 +7,7 @@ use super::outcome::Place;
 use crate::config::ChainPair;
 use crate::model::{BuiltinChain, LogLevel, LogPrefix};
 use crate::net::{InterfacePattern, Port, Uid};
-use crate::nftables::{ChainType, Field, Span};
+use crate::nftables::{ChainType, End, Field, Span};
 use crate::save::CtStates;
 
 /// The rules of one family.
@@ -120,6 +120,10 @@ pub(super) enum Test {
         negated: bool,
     },
     MidStream,
+    /// The address of this end is one of this host.
+    Local(End),
+    BoundSocket,
+    Translated,
     /// Bits of states; the packet is in one of them.
     CtState {
         states: CtStates,

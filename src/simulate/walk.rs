@@ -5,7 +5,7 @@ use super::packet::{Direction, IpProtocol, Packet, Tracking};
 use super::program::{Act, Base, Line, Program, Test};
 use crate::model::BuiltinChain;
 use crate::net::{Family, InterfaceName};
-use crate::nftables::{ChainType, Field};
+use crate::nftables::{ChainType, End, Field};
 use crate::save::CtStates;
 
 /// How many rules a packet may meet, how many may match, and how deep chains may call each other, before a ruleset is taken to
@@ -26,7 +26,8 @@ pub(super) fn walk<'r, F: Family>(program: &Program<'r>, packet: &Packet<F>, loo
         trace: Vec::with_capacity(8),
         decided_by: None,
     };
-    let mut walk = Walk { program, view: View::of(packet), outcome, zone: None, translated: [false; 2], met: 0 };
+    let mut walk =
+        Walk { program, view: View::of(packet, loopback), outcome, zone: None, translated: [false; 2], met: 0 };
     let ended = walk.hooks::<F>(packet.direction, loopback);
     if ended.is_ok() && packet.tracking == Tracking::Established {
         walk.outcome.verdict = Verdict::Established;
@@ -59,10 +60,15 @@ struct View<'p> {
     redirected: bool,
     input: &'p str,
     output: &'p str,
+    loopback: &'p str,
+    /// Whether it is of this host.
+    made_here: bool,
+    /// Whether it is for this host.
+    arrives: bool,
 }
 
 impl<'p> View<'p> {
-    fn of<F: Family>(packet: &'p Packet<F>) -> Self {
+    fn of<F: Family>(packet: &'p Packet<F>, loopback: &'p str) -> Self {
         let has_ports = matches!(packet.protocol, IpProtocol::Tcp | IpProtocol::Udp);
         let port = |port: crate::net::Port| if has_ports { Value::Is(port.number().into()) } else { Value::Absent };
         let owner = |id: Option<u32>| id.map_or(Value::Absent, |id| Value::Is(id.into()));
@@ -81,6 +87,9 @@ impl<'p> View<'p> {
             redirected: false,
             input: packet.in_interface.as_ref().map_or("", InterfaceName::as_str),
             output: packet.out_interface.as_ref().map_or("", InterfaceName::as_str),
+            loopback,
+            made_here: packet.direction == Direction::Outbound,
+            arrives: packet.direction != Direction::Forwarded,
         }
     }
 
@@ -97,6 +106,14 @@ impl<'p> View<'p> {
                 Value::Unknown => return None,
             },
             Test::MidStream => self.tracking == Tracking::MidStream && self.protocol == IpProtocol::Tcp.number(),
+            // A packet of this host is from one of its addresses; where another is for is told by its interfaces.
+            Test::Local(End::Source) => self.made_here,
+            Test::Local(End::Destination) => match self.made_here {
+                true => self.output == self.loopback,
+                false => self.arrives,
+            },
+            Test::BoundSocket => self.tracking == Tracking::MidStream,
+            Test::Translated => self.redirected,
             Test::CtState { states, negated } => {
                 let mut own = match self.tracking {
                     _ if !self.tracked => CtStates::INVALID,
