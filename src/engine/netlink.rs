@@ -4,6 +4,12 @@
 //! installation over an older one leaves no moment without redirection, and one that fails changes
 //! nothing. What an installation by iptables-nft left goes in the same batch. It needs
 //! `CAP_NET_ADMIN`, and nothing else.
+//!
+//! A table of that name is ours if it has the chain that every version of us puts its marker into
+//! ([`Marker::CHAIN`]), empty or changed as it may be, or a rule whose comment begins with
+//! [`Comment::PREFIX`](crate::model::Comment::PREFIX). Then it may be replaced and removed, whatever else
+//! was done to it. Any other table `kuma-mesh`, an empty one too, is somebody else's: installing and
+//! uninstalling answer a conflict that names it, and the state of the host has a warning.
 
 mod abilities;
 mod address;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::iptables::{Iptables, Mode};
+use super::words::not_installed_by_us;
 use super::{EngineName, Status, netlink};
 use crate::config::Config;
 use crate::error::Error;
@@ -95,6 +96,9 @@ fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
     let mut installations = Vec::new();
     match Socket::open().and_then(|mut socket| socket.look()) {
         Ok((dump, leftovers, _)) => {
+            if !dump.taken.is_empty() {
+                notes.push(Note::warning("netlink", not_installed_by_us(&dump.taken)));
+            }
             installations.extend(by_netlink(plan, &dump));
             installations.extend(by_iptables(plan, Mode::Nft, leftovers.families()));
         }

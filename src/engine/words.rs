@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use crate::error::Error;
+use crate::model::Comment;
 use crate::net::FamilyName;
-use crate::nftables::table_name;
+use crate::nftables::{Marker, table_name};
 
 /// The steps about the sidecar's own IPv6 address.
 pub(crate) const ADDED_ADDRESS: &str = "added ::6/128 to the loopback interface";
@@ -26,6 +27,26 @@ pub(crate) const BOTH_MODES: &str = "both iptables-nft and iptables-legacy have 
 pub(crate) fn tables(families: &[FamilyName]) -> String {
     let noun = if families.len() == 1 { "the table" } else { "the tables" };
     format!("{noun} {}", families.iter().copied().map(table_name).collect::<Vec<_>>().join(" and "))
+}
+
+/// That somebody else has tables of our name.
+pub(crate) fn not_ours(families: &[FamilyName]) -> Error {
+    Error::Conflict {
+        problem: not_installed_by_us(families),
+        remedy: "rename it, or remove it with 'nft delete table', if nobody needs it".to_owned(),
+    }
+}
+
+/// The same, without what to do about it.
+pub(crate) fn not_installed_by_us(families: &[FamilyName]) -> String {
+    let (verb, it) = if families.len() == 1 { ("was", "it has") } else { ("were", "they have") };
+    format!(
+        "{} {verb} not installed by kumatp or another program of Kuma: {it} neither a chain {} nor a rule whose comment begins with \
+         {}",
+        tables(families),
+        Marker::CHAIN,
+        Comment::PREFIX
+    )
 }
 
 /// Our rules in a table of iptables, for people.

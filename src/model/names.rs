@@ -26,6 +26,10 @@ impl TableName {
     /// Every table, in the order in which a packet meets them.
     pub const ALL: [Self; 5] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter, Self::Security];
 
+    /// The tables that installations put chains and rules into, in that order. In others, nothing is taken for ours, whatever
+    /// its name.
+    pub(crate) const OURS: [Self; 3] = [Self::Raw, Self::Mangle, Self::Nat];
+
     /// The name as iptables spells it.
     pub fn as_str(self) -> &'static str {
         match self {

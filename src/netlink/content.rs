@@ -1,6 +1,6 @@
 use super::constants::{NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL, key_type, userdata};
 use super::expression::{Expression, bytes};
-use crate::model::BuiltinChain;
+use crate::model::{BuiltinChain, Comment};
 use crate::net::FamilyName;
 use crate::nftables::{Base, ChainType, Field, Marker, Rule, Set, Table};
 
@@ -87,6 +87,14 @@ impl Content {
             chains: table.chains.iter().map(chain).collect(),
             sets: table.sets().iter().map(|set| SetContent::of(set, table.family)).collect(),
         }
+    }
+
+    /// Whether a table of our name with this in it is ours, whatever has been done to it since: it has the marker's chain,
+    /// which every version makes, or a rule whose comment is one of ours.
+    pub(super) fn is_ours(&self) -> bool {
+        let mut rules = self.chains.iter().flat_map(|chain| &chain.rules);
+        self.chains.iter().any(|chain| chain.name == Marker::CHAIN)
+            || rules.any(|rule| rule.comment().is_some_and(Comment::is_ours))
     }
 
     /// The marker, if there is one.

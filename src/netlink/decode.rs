@@ -13,6 +13,9 @@ pub struct Dump {
     pub v4: Option<Content>,
     /// The table of the family `ip6`, if there is one.
     pub v6: Option<Content>,
+    /// The families in which somebody else has a table of the same name: one that has neither the marker's chain nor a
+    /// rule with a comment of ours.
+    pub taken: Vec<FamilyName>,
 }
 
 /// Why a dump could not be read: it names something that it should have listed before.
@@ -77,6 +80,11 @@ impl Dump {
             // Sorted as keys are; an end and a beginning never have the same key, as adjacent
             // intervals are one.
             set.elements.sort_unstable();
+        }
+        for (family, slot) in [(FamilyName::V4, &mut self.v4), (FamilyName::V6, &mut self.v6)] {
+            if slot.take_if(|content| !content.is_ours()).is_some() {
+                self.taken.push(family);
+            }
         }
     }
 }

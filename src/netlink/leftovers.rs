@@ -13,9 +13,6 @@ use crate::config::ChainPair;
 use crate::model::{BuiltinChain, Comment, TableName};
 use crate::net::FamilyName;
 
-/// The tables that installations put rules into.
-pub(super) const TABLES: [TableName; 3] = [TableName::Raw, TableName::Mangle, TableName::Nat];
-
 /// The built-in chains that installations put rules into.
 pub(super) const CHAINS: [BuiltinChain; 2] = [BuiltinChain::Prerouting, BuiltinChain::Output];
 

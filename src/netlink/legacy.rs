@@ -8,7 +8,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use super::options;
 use super::wire::array;
 use crate::config::ChainPair;
-use crate::model::Comment;
+use crate::model::{Comment, TableName};
 use crate::net::FamilyName;
 
 /// `IPT_SO_GET_INFO` and `IPT_SO_GET_ENTRIES` (linux/netfilter_ipv4/ip_tables.h); those of ip6_tables
@@ -41,7 +41,7 @@ pub(crate) fn legacy_chain_exists(family: FamilyName, table: &str, chain: &str) 
 /// If the kernel does not let us look.
 pub(crate) fn legacy_installation(family: FamilyName) -> io::Result<bool> {
     let marks = [chain_head(ChainPair::PREFIX, false), comment_head(Comment::PREFIX)];
-    for table in super::leftovers::TABLES {
+    for table in TableName::OURS {
         if let Some(entries) = entries(family, table.as_str())? {
             if marks.iter().any(|mark| contains(&entries, mark)) {
                 return Ok(true);

@@ -50,7 +50,7 @@ pub(crate) use legacy::{legacy_chain_exists, legacy_installation};
 pub use namespace::Namespace;
 pub use reply::{Failure, Outcome};
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub(crate) use socket::{OtherTable, Socket, Stop};
+pub(crate) use socket::{OtherTable, OwnTables, Socket, Stop};
 
 #[cfg(test)]
 mod tests;

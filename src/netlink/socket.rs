@@ -11,8 +11,9 @@ use super::batch::{Finished, number};
 use super::constants::*;
 use super::wire::{Head, Message, Messages, Writer, array};
 use super::{Dump, InvalidDump, Leftovers, Outcome, leftovers, options};
+use crate::model::TableName;
 use crate::net::FamilyName;
-use crate::nftables::TABLE;
+use crate::nftables::{Marker, TABLE};
 
 /// How many times a dump is begun again because the rules changed meanwhile.
 const ATTEMPTS: usize = 64;
@@ -51,6 +52,15 @@ impl OtherTable {
     pub(crate) fn title(&self) -> String {
         format!("{} {}", self.of, self.name.escape_debug())
     }
+}
+
+/// The families that have a table of our name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OwnTables {
+    /// In which it is ours.
+    pub(crate) ours: Vec<FamilyName>,
+    /// In which it is somebody else's.
+    pub(crate) taken: Vec<FamilyName>,
 }
 
 /// Why something could not be done.
@@ -136,11 +146,11 @@ impl Socket {
         Ok(self.steadily(read)?.0)
     }
 
-    /// What an uninstallation removes: the families that have a table of ours, and leftovers.
-    pub(crate) fn look_for_removal(&mut self) -> Result<(Vec<FamilyName>, Leftovers, u32), Stop> {
-        let read = |socket: &mut Self| Ok(Some(socket.families()?).zip(socket.leftovers_once()?));
-        let ((families, leftovers), generation) = self.steadily(read)?;
-        Ok((families, leftovers, generation))
+    /// What an uninstallation removes: the tables of ours, and leftovers.
+    pub(crate) fn look_for_removal(&mut self) -> Result<(OwnTables, Leftovers, u32), Stop> {
+        let read = |socket: &mut Self| Ok(socket.tables_once()?.zip(socket.leftovers_once()?));
+        let ((tables, leftovers), generation) = self.steadily(read)?;
+        Ok((tables, leftovers, generation))
     }
 
     /// Reads something while the rules do not change, and says their generation.
@@ -164,21 +174,8 @@ impl Socket {
     fn dump_once(&mut self) -> Result<Option<Dump>, Stop> {
         let mut dump = Dump::default();
         for family in FamilyName::ALL {
-            let found = self.get(family, message::GETTABLE, 0, |w| w.text(NFTA_TABLE_NAME, TABLE));
-            let table = match found {
-                Ok(table) => table,
-                // A family that the kernel does not have has no table of ours.
-                Err(Stop::System(_, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => continue,
-                Err(stop) => return Err(stop),
-            };
-            dump.read(&table.bytes).map_err(Stop::Invalid)?;
-            for kind in [message::GETCHAIN, message::GETSET, message::GETRULE] {
-                // The table's name is attribute 1 of all of them.
-                let list = self.get(family, kind, NLM_F_DUMP, |w| w.text(NFTA_RULE_TABLE, TABLE))?;
-                if list.interrupted {
-                    return Ok(None);
-                }
-                dump.read(&list.bytes).map_err(Stop::Invalid)?;
+            if !self.read_rules(family, &mut dump)? {
+                return Ok(None);
             }
             let sets: Vec<_> =
                 dump.of(family).into_iter().flat_map(|content| &content.sets).map(|set| set.name.clone()).collect();
@@ -197,13 +194,34 @@ impl Socket {
         Ok(Some(dump))
     }
 
+    /// Reads what is in the table of our name, but for the elements of its sets. False if it was interrupted.
+    fn read_rules(&mut self, family: FamilyName, dump: &mut Dump) -> Result<bool, Stop> {
+        let found = self.get(family, message::GETTABLE, 0, |w| w.text(NFTA_TABLE_NAME, TABLE));
+        let table = match found {
+            Ok(table) => table,
+            // A family that the kernel does not have has no table of ours.
+            Err(Stop::System(_, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => return Ok(true),
+            Err(stop) => return Err(stop),
+        };
+        dump.read(&table.bytes).map_err(Stop::Invalid)?;
+        for kind in [message::GETCHAIN, message::GETSET, message::GETRULE] {
+            // The table's name is attribute 1 of all of them.
+            let list = self.get(family, kind, NLM_F_DUMP, |w| w.text(NFTA_RULE_TABLE, TABLE))?;
+            if list.interrupted {
+                return Ok(false);
+            }
+            dump.read(&list.bytes).map_err(Stop::Invalid)?;
+        }
+        Ok(true)
+    }
+
     /// `None` if it was interrupted. Of tables that are not ours, this reads the names, the chains,
     /// and the rules of the built-in chains that installations put rules into.
     fn leftovers_once(&mut self) -> Result<Option<Leftovers>, Stop> {
         let mut leftovers = Leftovers::default();
         for family in FamilyName::ALL {
             let mut found = Vec::new();
-            for table in leftovers::TABLES {
+            for table in TableName::OURS {
                 match self.get(family, message::GETTABLE, 0, |w| w.text(NFTA_TABLE_NAME, table.as_str())) {
                     Ok(_) => found.push(table),
                     Err(Stop::System(_, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => {}
@@ -269,17 +287,26 @@ impl Socket {
         Ok(Some(of(&tables, message::NEWTABLE).into_iter().filter_map(other).collect()))
     }
 
-    /// The families that have a table of ours.
-    pub(crate) fn families(&mut self) -> Result<Vec<FamilyName>, Stop> {
-        let mut found = Vec::new();
+    /// The tables of our name.
+    pub(crate) fn tables(&mut self) -> Result<OwnTables, Stop> {
+        Ok(self.steadily(Self::tables_once)?.0)
+    }
+
+    /// `None` if it was interrupted.
+    fn tables_once(&mut self) -> Result<Option<OwnTables>, Stop> {
+        let mut dump = Dump::default();
+        let mut marked = Vec::new();
         for family in FamilyName::ALL {
-            match self.get(family, message::GETTABLE, 0, |w| w.text(NFTA_TABLE_NAME, TABLE)) {
-                Ok(_) => found.push(family),
-                Err(Stop::System(_, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => {}
-                Err(stop) => return Err(stop),
+            // Elsewhere a look at the rules tells whose it is.
+            match self.chain_exists(family, TABLE, Marker::CHAIN)? {
+                true => marked.push(family),
+                false if !self.read_rules(family, &mut dump)? => return Ok(None),
+                false => {}
             }
         }
-        Ok(found)
+        dump.finish();
+        let ours = |family: &FamilyName| marked.contains(family) || dump.of(*family).is_some();
+        Ok(Some(OwnTables { ours: FamilyName::ALL.into_iter().filter(ours).collect(), taken: dump.taken }))
     }
 
     /// Whether a table of anybody has a chain of this name.

@@ -44,7 +44,7 @@ impl<'r> Program<'r> {
         let first = self.chains.len();
         let places: HashMap<&str, usize> = chains.keys().enumerate().map(|(at, name)| (*name, first + at)).collect();
         for (chain, rules) in &chains {
-            let ours = |rule: &&SavedRule<F>| whose == Whose::All || is_ours(rule);
+            let ours = |rule: &&SavedRule<F>| whose == Whose::All || TableName::OURS.contains(&name) && is_ours(rule);
             let lines = rules.iter().copied().filter(ours).enumerate().map(|(index, rule)| {
                 let parts = rule.parts();
                 Line {

@@ -101,7 +101,7 @@ impl Own {
     /// What the kernel would say is there.
     pub(super) fn dump(&self) -> Dump {
         let content = |in_force: &Option<InForce>| in_force.as_ref().map(|in_force| in_force.content.clone());
-        Dump { v4: content(&self.v4), v6: content(&self.v6) }
+        Dump { v4: content(&self.v4), v6: content(&self.v6), ..Dump::default() }
     }
 
     pub(super) fn text(&self) -> String {

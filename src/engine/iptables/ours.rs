@@ -1,10 +1,11 @@
 //! Which of the rules of a host are ours, and the text that takes them away or puts others in their
 //! place.
 //!
-//! Ours, and kumactl's, are the chains whose names begin with [`ChainPair::PREFIX`], the rules in
-//! them, the rules of built-in chains that lead to them, every rule whose comment begins with
-//! [`Comment::PREFIX`], and those that a record names. Nobody else's rule is ever written: what is
-//! not ours stays, in its place and with its counters.
+//! In the tables that installations use (raw, mangle and nat), ours, and kumactl's, are the chains whose
+//! names begin with [`ChainPair::PREFIX`], the rules in them, the rules of built-in chains that lead to
+//! them, every rule whose comment begins with [`Comment::PREFIX`], and those that a record names. In other
+//! tables (filter, security) nothing is ours, whatever its name. Nobody else's rule is ever written: what
+//! is not ours stays, in its place and with its counters.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -58,8 +59,8 @@ impl Ours {
         let mut left: Vec<(String, String, Rule<F>)> = recorded.iter().filter_map(|r| known_rule(r)).collect();
         let tables: Vec<_> = saved.tables.iter().map(|table| OursIn::find(table, &mut left)).collect();
         // Comments were off when our chains were filled, and nothing tells what else was installed.
-        let uncommented =
-            saved.tables.iter().flat_map(|t| &t.rules).any(|r| ChainPair::owns(&r.chain) && !has_our_comment(r));
+        let used = saved.tables.iter().filter(|table| is_used(&table.name));
+        let uncommented = used.flat_map(|t| &t.rules).any(|r| ChainPair::owns(&r.chain) && !has_our_comment(r));
         let suspects = match uncommented {
             true => suspects(saved, &tables),
             false => Vec::new(),
@@ -155,6 +156,9 @@ impl Ours {
 impl OursIn {
     fn find<F: Family>(table: &SavedTable<F>, recorded: &mut Vec<(String, String, Rule<F>)>) -> Self {
         let mut ours = Self { table: table.name.clone(), ..Self::default() };
+        if !is_used(&table.name) {
+            return ours;
+        }
         ours.chains = table.chains.iter().map(|c| c.name.clone()).filter(|name| ChainPair::owns(name)).collect();
         let mut places = BTreeMap::<&str, usize>::new();
         for rule in &table.rules {
@@ -277,6 +281,11 @@ pub(super) fn unmarked<F: Family>(ruleset: &Ruleset<F>, mode: Mode) -> Vec<Recor
     ruleset.tables.iter().flat_map(in_table).collect()
 }
 
+/// Whether installations put anything into the table of this name.
+fn is_used(table: &str) -> bool {
+    TableName::OURS.iter().any(|name| name.as_str() == table)
+}
+
 fn is_builtin(name: &str) -> bool {
     BuiltinChain::ALL.iter().any(|chain| chain.as_str() == name)
 }
@@ -306,7 +315,7 @@ fn take_recorded<F: Family>(recorded: &mut Vec<(String, String, Rule<F>)>, table
 fn suspects<F: Family>(saved: &Saved<F>, ours: &[OursIn]) -> Vec<String> {
     let mut found = Vec::new();
     for (table, ours) in saved.tables.iter().zip(ours) {
-        if ![TableName::Nat, TableName::Raw, TableName::Mangle].iter().any(|name| name.as_str() == table.name) {
+        if !is_used(&table.name) {
             continue;
         }
         for rule in &table.rules {
@@ -357,6 +366,15 @@ mod tests {
         let text = nat("-A OUTPUT -m comment --comment \"not KUMA_MESH_ but kuma/mesh/transparent/proxy/\" -j MINE\n");
         let found = ours(&text.replace(":KUMA_MESH_OUTBOUND - [0:0]\n", ""), &[]);
         assert!(found.is_empty() && found.replace_by(&Wanted::default()).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_ours_in_a_table_that_installations_do_not_use() {
+        let filter = nat("-A OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n-A KUMA_MESH_OUTBOUND -j DROP\n");
+        let found = ours(&filter.replace("*nat", "*filter"), &[]);
+        assert!(found.is_empty() && found.suspects.is_empty(), "{found:?}");
+        assert_eq!(found.replace_by(&Wanted::default()), "");
+        assert!(!ours(&filter, &[]).is_empty());
     }
 
     #[test]

@@ -5,11 +5,11 @@ use nix::errno::Errno;
 use super::problem::{self, Attempt};
 use crate::engine::Report;
 use crate::engine::compare::{Wanted, differences};
-use crate::engine::words::tables;
+use crate::engine::words::{not_ours, tables};
 use crate::error::Error;
 use crate::model::Note;
 use crate::net::FamilyName;
-use crate::netlink::{Batch, Dump, Leftovers, Socket, Stop};
+use crate::netlink::{Batch, Dump, Leftovers, OwnTables, Socket, Stop};
 use crate::nftables::Native;
 
 /// How many times an operation is begun again because others changed the rules meanwhile.
@@ -24,6 +24,10 @@ pub(super) fn install(socket: &mut Socket, native: &Native, report: &mut Report)
     let mut stop = problem::restless();
     for _ in 0..ATTEMPTS {
         let (found, leftovers, generation) = socket.look()?;
+        let taken: Vec<_> = found.taken.iter().copied().filter(|family| wanted.of_family(*family).is_some()).collect();
+        if !taken.is_empty() {
+            return Err(not_ours(&taken));
+        }
         let same = differences(&wanted, &found).is_empty();
         if same && leftovers.is_empty() {
             return Ok(());
@@ -78,7 +82,8 @@ pub(super) fn install(socket: &mut Socket, native: &Native, report: &mut Report)
     Err(stop)
 }
 
-/// Removes all that any installation has in nf_tables, unless only asked to say what that is.
+/// Removes all that any installation has in nf_tables, unless only asked to say what that is. A table of somebody else with
+/// our name stays, and is a conflict once the rest is gone.
 pub(in crate::engine) fn removal(
     socket: &mut Socket,
     dry_run: bool,
@@ -86,11 +91,12 @@ pub(in crate::engine) fn removal(
 ) -> Result<Vec<String>, Error> {
     let mut stop = problem::restless();
     for _ in 0..ATTEMPTS {
-        let (families, leftovers, generation) = socket.look_for_removal()?;
+        let (OwnTables { ours: families, taken }, leftovers, generation) = socket.look_for_removal()?;
+        let finished = |found| if taken.is_empty() { Ok(found) } else { Err(not_ours(&taken)) };
         let own = (!families.is_empty()).then(|| tables(&families));
         let found: Vec<_> = own.into_iter().chain(leftovers.describe()).collect();
         if found.is_empty() {
-            return Ok(found);
+            return finished(found);
         }
         let mut batch = Batch::new((!leftovers.is_empty()).then_some(generation));
         families.iter().for_each(|family| batch.remove(*family));
@@ -103,8 +109,8 @@ pub(in crate::engine) fn removal(
                     continue;
                 }
                 Attempt::Unknown => {
-                    let (families, leftovers, _) = socket.look_for_removal()?;
-                    if !families.is_empty() || !leftovers.is_empty() {
+                    let (tables, leftovers, _) = socket.look_for_removal()?;
+                    if !tables.ours.is_empty() || !leftovers.is_empty() {
                         stop = Stop::Unknown.into();
                         continue;
                     }
@@ -112,7 +118,7 @@ pub(in crate::engine) fn removal(
             }
         }
         note_uncommented(&leftovers, report);
-        return Ok(found);
+        return finished(found);
     }
     Err(stop)
 }
@@ -125,9 +131,9 @@ pub(crate) fn remove_tables(report: &mut Report) -> Result<(), Error> {
         other => other?,
     };
     for _ in 0..ATTEMPTS {
-        let families = match socket.families() {
+        let families = match socket.tables() {
             Err(Stop::System(_, Errno::EOPNOTSUPP | Errno::EINVAL)) => return Ok(()),
-            other => other?,
+            other => other?.ours,
         };
         if families.is_empty() {
             return Ok(());
