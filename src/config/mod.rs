@@ -184,12 +184,13 @@ pub struct Dns {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum IpFamilyMode {
-    /// IPv4, and IPv6 where the host has a usable address.
+    /// IPv4, and IPv6 where the kernel has it, whether or not there is an address yet.
     #[default]
     DualStack,
     /// IPv4 only.
     Ipv4,
-    /// IPv4 and IPv6; it is an error if the host has no usable IPv6. Not in kumactl.
+    /// IPv4 and IPv6; it is an error if there cannot be rules for IPv6, or the sidecar's own address `::6` cannot be added. Not in
+    /// kumactl.
     Required,
 }
 

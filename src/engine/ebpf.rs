@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use super::iptables::Iptables;
 use super::netlink::{self, Address, Netlink};
 use super::words::{self, WOULD_REMOVE_ADDRESS, not_removed};
-use super::{Engine, EngineName, Installation, Report, Status, limits};
+use super::{Engine, EngineName, Installation, Report, Status, left_open, limits};
 use crate::config::Config;
 use crate::ebpf::{self, Change, Found, Options};
 use crate::error::Error;
@@ -196,7 +196,7 @@ impl Engine for Ebpf {
             let mut report = Report::new(EngineName::Ebpf);
             let mut address = Address::recall(&mut report);
             // It is an address of this host, of which the programs are to know.
-            let added = plan.v6.is_some() && address.add(&mut report)?;
+            let added = plan.v6.is_some() && address.add(plan.config.ip_family_mode, &mut report)?;
             let done = match ebpf::install(&self.options(&plan.config), plan) {
                 Ok(done) => done,
                 Err(error) => {
@@ -209,6 +209,7 @@ impl Engine for Ebpf {
             if plan.v6.is_none() {
                 address.remove(&mut report)?;
             }
+            left_open::note(plan, &mut report);
             report.notes.extend(done.notes);
             let text = format!("the programs deal with the cgroup {}", done.cgroup.display());
             report.notes.push(Note::info("ebpf.cgroupPath", text));

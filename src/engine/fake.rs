@@ -165,7 +165,7 @@ impl Fake {
     /// The facts of the host, as far as it has any: a host with IPv6 and these abilities, whose name
     /// servers nobody looked for.
     pub fn facts(&self, sidecar: Uid) -> Facts {
-        let HostAbilities { v4, v6, v6_refused, remarks } = self.host().abilities.clone();
+        let HostAbilities { v4, v6, v6_refused, remarks, .. } = self.host().abilities.clone();
         let mut facts = Facts::capable_host(sidecar);
         if let Some((reason, remedy)) = v6_refused {
             facts.ipv6 = Ipv6::Refused { reason, remedy };

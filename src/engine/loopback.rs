@@ -11,8 +11,11 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
 
+use super::Report;
+use crate::config::IpFamilyMode;
 use crate::error::Error;
 use crate::facts;
+use crate::model::Note;
 use crate::net::{Family, V6};
 
 /// The routes of the network namespace of the calling thread.
@@ -32,7 +35,33 @@ pub fn add() -> Result<bool, Error> {
             Ok(true)
         }
         Err(Errno::EEXIST) => Ok(false),
-        Err(errno) => Err(Error::io(format!("add {} to {name}", V6::passthrough()), &errno.into())),
+        Err(errno) => Err(Error::Os {
+            action: format!("add {} to {name}", V6::passthrough()),
+            message: match errno {
+                Errno::EACCES => format!("IPv6 is off there, by net.ipv6.conf.{name}.disable_ipv6"),
+                Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP => "the kernel has no IPv6".to_owned(),
+                errno => errno.desc().to_owned(),
+            },
+            errno: Some(errno as i32),
+        }),
+    }
+}
+
+/// Adds the address, unless the host cannot have it: then the rules are needed all the same, so that is a warning. With
+/// `required` it is an error.
+pub(super) fn add_where_possible(mode: IpFamilyMode, report: &mut Report) -> Result<bool, Error> {
+    let impossible = |errno| {
+        matches!(Errno::from_raw(errno), Errno::EACCES | Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP)
+            && mode != IpFamilyMode::Required
+    };
+    match add() {
+        Err(error) if error.errno().is_some_and(impossible) => {
+            let text =
+                format!("{error}; until then, connections by IPv6 that pass through the sidecar to the workload fail");
+            report.notes.push(Note::warning("ipv6", text));
+            Ok(false)
+        }
+        done => done,
     }
 }
 

@@ -10,6 +10,8 @@ pub mod fake;
 mod installed;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod iptables;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod left_open;
 mod limits;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod loopback;

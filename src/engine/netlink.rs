@@ -23,7 +23,7 @@ use self::older::unmarked;
 use super::compare::{Wanted, differences};
 use super::record::Place;
 use super::words::{WOULD_REMOVE_ADDRESS, legacy, legacy_conflict, legacy_problem, stays};
-use super::{Engine, EngineName, Report, Status};
+use super::{Engine, EngineName, Report, Status, left_open};
 use crate::config::Config;
 use crate::error::Error;
 use crate::facts::HostAbilities;
@@ -162,7 +162,7 @@ impl Engine for Netlink {
             let native = Native::of(plan);
             let mut socket = Socket::open()?;
             // The rules send connections to ::6, so it has to be there before they are.
-            let added = native.v6.is_some() && address.add(&mut report)?;
+            let added = native.v6.is_some() && address.add(plan.config.ip_family_mode, &mut report)?;
             if let Err(error) = install(&mut socket, &native, &mut report) {
                 if added {
                     let _ = address.remove(&mut report);
@@ -174,6 +174,7 @@ impl Engine for Netlink {
             if native.v6.is_none() {
                 address.remove(&mut report)?;
             }
+            left_open::note(plan, &mut report);
             if !address.record.rules.is_empty() {
                 report.notes.push(Note::warning("comments.disabled", unmarked(&address.record)));
             }

@@ -33,6 +33,8 @@ pub struct HostAbilities {
     pub v6: Abilities,
     /// Set if the engine cannot make rules for IPv6 at all: why, and what to do about it.
     pub v6_refused: Option<(String, String)>,
+    /// Set if the engine makes rules for IPv6 only where an interface has an address besides loopback, as kumactl does.
+    pub v6_only_with_address: bool,
     /// What was noticed while looking, for people.
     pub remarks: Vec<Remark>,
 }

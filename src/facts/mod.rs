@@ -4,6 +4,7 @@
 //! is not there. Only `facts::probe` (feature `host`) reads a real one.
 
 mod abilities;
+mod ipv6;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod probe;
 mod resolv_conf;
@@ -14,6 +15,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use abilities::{Abilities, HostAbilities, Remark};
+pub use ipv6::Ipv6;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use ipv6::look as look_for_ipv6;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use probe::{loopback, probe, probe_in};
 pub use resolv_conf::Resolvers;
@@ -44,7 +48,7 @@ pub struct Facts {
     /// are to be redirected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolvers: Option<Resolvers>,
-    /// Whether IPv6 can be used.
+    /// What there is of IPv6.
     #[serde(default)]
     pub ipv6: Ipv6,
     /// What the host can do for IPv4.
@@ -69,7 +73,7 @@ pub struct Request {
     pub cni: bool,
     /// The `resolv.conf` to read the name servers from; unset if they are not needed.
     pub resolv_conf: Option<PathBuf>,
-    /// Whether it matters if IPv6 can be used.
+    /// Whether it matters what there is of IPv6.
     pub ipv6: bool,
 }
 
@@ -95,30 +99,6 @@ impl Facts {
             FamilyName::V6 => &self.v6,
         }
     }
-}
-
-/// Whether IPv6 can be used on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(tag = "state", rename_all = "camelCase")]
-#[non_exhaustive]
-pub enum Ipv6 {
-    /// There is an address that other hosts can reach, and nothing refused.
-    #[default]
-    Usable,
-    /// There is nothing to redirect: no address but loopback, link-local and our own `::6`, or no
-    /// IPv6 in the kernel at all.
-    Unusable {
-        /// Why, for people.
-        reason: String,
-    },
-    /// There is an address that other hosts can reach, but a program or the kernel refuses to make
-    /// rules for it. Leaving IPv6 out would let its traffic past the sidecar.
-    Refused {
-        /// What was refused, for people.
-        reason: String,
-        /// What to do about it.
-        remedy: String,
-    },
 }
 
 impl Resolvers {

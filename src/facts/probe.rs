@@ -1,21 +1,15 @@
 //! The only reader of the host.
 
-use std::io::ErrorKind;
-use std::net::Ipv6Addr;
 use std::path::Path;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::unistd::User;
 
-use super::{Facts, HostAbilities, Ipv6, Remark, Request, Resolvers};
+use super::{Facts, HostAbilities, Ipv6, Remark, Request, Resolvers, ipv6};
 use crate::error::Error;
-use crate::net::{Family, InterfacePattern, Uid, V6};
+use crate::net::{InterfacePattern, Uid};
 use crate::netlink::Namespace;
-
-/// Where the kernel lists the IPv6 addresses of the network namespace of the calling thread.
-/// `/proc/net` would show those of the process's first thread.
-const IF_INET6: &str = "/proc/thread-self/net/if_inet6";
 
 /// The user that the sidecar runs as where nobody says another.
 const DEFAULT_USER: &str = "kuma-dp";
@@ -42,14 +36,11 @@ pub fn probe_in(namespace: &Namespace, request: &Request, abilities: HostAbiliti
 }
 
 fn gather(request: &Request, abilities: HostAbilities, network: Network) -> Result<Facts, Error> {
-    let HostAbilities { v4, v6, v6_refused, mut remarks } = abilities;
+    let HostAbilities { v4, v6, v6_refused, v6_only_with_address, mut remarks } = abilities;
     let sidecar_uid = sidecar(request, &mut remarks)?;
     let resolvers = request.resolv_conf.as_deref().map(resolvers).transpose()?;
     remarks.extend(network.remarks);
-    let ipv6 = match (network.ipv6, v6_refused) {
-        (Ipv6::Usable, Some((reason, remedy))) => Ipv6::Refused { reason, remedy },
-        (found, _) => found,
-    };
+    let ipv6 = network.ipv6.by_engine(v6_refused, v6_only_with_address);
     Ok(Facts { sidecar_uid, loopback: network.loopback, resolvers, ipv6, v4, v6, remarks })
 }
 
@@ -71,7 +62,7 @@ fn network(ipv6_wanted: bool) -> Network {
         }
     };
     let ipv6 = match ipv6_wanted {
-        true => ipv6(&mut remarks),
+        true => ipv6::look(&mut remarks),
         false => Ipv6::Unusable { reason: "nobody asked for it".into() },
     };
     Network { loopback, ipv6, remarks }
@@ -167,32 +158,6 @@ fn by_name(name: &str) -> Option<Uid> {
     Uid::new(User::from_name(name).ok().flatten()?.uid.as_raw())
 }
 
-fn ipv6(remarks: &mut Vec<Remark>) -> Ipv6 {
-    match std::fs::read_to_string(IF_INET6) {
-        Ok(list) if reachable(&list) => Ipv6::Usable,
-        Ok(_) => Ipv6::Unusable { reason: "no interface has an IPv6 address that other hosts can reach".into() },
-        Err(error) if error.kind() == ErrorKind::NotFound && Path::new("/proc/thread-self/net/dev").exists() => {
-            Ipv6::Unusable { reason: "the kernel has no IPv6, or it is switched off there".into() }
-        }
-        Err(error) => {
-            remarks.push(Remark::info(
-                "ipv6",
-                format!("IPv6 is taken to be usable, as {IF_INET6} cannot be read: {}", error.kind()),
-            ));
-            Ipv6::Usable
-        }
-    }
-}
-
-/// Whether a list of addresses, as the kernel writes it, has one that other hosts can reach: not
-/// loopback, not link-local, and not the address that an installation itself adds.
-fn reachable(list: &str) -> bool {
-    list.lines()
-        .filter_map(|line| u128::from_str_radix(line.split_ascii_whitespace().next()?, 16).ok())
-        .map(Ipv6Addr::from)
-        .any(|addr| !addr.is_loopback() && !addr.is_unicast_link_local() && addr != V6::passthrough().addr())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,17 +204,6 @@ mod tests {
     }
 
     #[test]
-    fn which_addresses_make_ipv6_usable() {
-        let lo = "00000000000000000000000000000001 01 80 10 80       lo\n";
-        let ours = "00000000000000000000000000000006 01 80 00 80       lo\n";
-        let link_local = "fe8000000000000042010afffe000001 02 40 20 80     eth0\n";
-        let global = "fd770000000000000000000000000001 02 40 00 80     eth0\n";
-        assert!(!reachable("") && !reachable("garbage\n\n"));
-        assert!(!reachable(&format!("{lo}{ours}{link_local}")));
-        assert!(reachable(&format!("{lo}{global}")));
-    }
-
-    #[test]
     fn a_missing_resolv_conf_is_named() {
         let mut request = request(Some("0"), false);
         request.resolv_conf = Some("/nonexistent/resolv.conf".into());
@@ -264,9 +218,9 @@ mod tests {
         let refusal = ("no program".to_owned(), "install one".to_owned());
         let facts = probe(&request, HostAbilities { v6_refused: Some(refusal), ..HostAbilities::default() }).unwrap();
         assert_eq!(facts.loopback, InterfacePattern::lo());
-        match ipv6(&mut Vec::new()) {
+        match ipv6::look(&mut Vec::new()) {
             Ipv6::Usable => assert!(matches!(facts.ipv6, Ipv6::Refused { .. })),
-            unusable => assert_eq!(facts.ipv6, unusable),
+            _ => assert!(matches!(facts.ipv6, Ipv6::Unusable { .. }), "{:?}", facts.ipv6),
         }
     }
 }

@@ -61,21 +61,30 @@ pub fn facts_needed(config: &Config) -> Request {
     request
 }
 
-/// Whether rules for IPv6 are made.
+/// Whether rules for IPv6 are made: wherever the kernel has it, as a link-local address is a way in for every neighbour, and other
+/// addresses come later.
 fn ipv6(config: &Config, facts: &Facts, notes: &mut Vec<Note>) -> Result<bool, Error> {
     let refused = |problem: &str, remedy: &str| {
         Err(Error::Facts { fact: "ipv6".into(), problem: problem.into(), remedy: remedy.into() })
     };
     match (config.ip_family_mode, &facts.ipv6) {
-        (IpFamilyMode::Ipv4, _) => Ok(false),
+        // What that leaves open on a host, an installation there says.
+        (IpFamilyMode::Ipv4, _) => {
+            notes.push(Note::info("ipFamilyMode", "IPv6 is left alone: connections by it go past the sidecar"));
+            Ok(false)
+        }
         (IpFamilyMode::DualStack | IpFamilyMode::Required, Ipv6::Usable) => Ok(true),
+        (IpFamilyMode::DualStack | IpFamilyMode::Required, found @ (Ipv6::LinkLocal | Ipv6::Unaddressed)) => {
+            notes.push(Note::info("ipv6", format!("{}; the rules for IPv6 are for those that come", found.lacking())));
+            Ok(true)
+        }
         (IpFamilyMode::DualStack, Ipv6::Unusable { reason }) => {
             notes.push(Note::warning("ipFamilyMode", format!("IPv6 left out: {reason}")));
             Ok(false)
         }
         (IpFamilyMode::Required, Ipv6::Unusable { reason }) => refused(
             &format!("IPv6 is required, but {reason}"),
-            "give the host an IPv6 address, or set ipFamilyMode to 'dualstack' or 'ipv4'",
+            "give the host IPv6, or set ipFamilyMode to 'dualstack' or 'ipv4'",
         ),
         // IPv6 traffic would go past the sidecar unseen, so this is never passed over.
         (_, Ipv6::Refused { reason, remedy }) => refused(reason, &format!("{remedy}, or set ipFamilyMode to 'ipv4'")),

@@ -138,7 +138,22 @@ fn ipv6_is_never_passed_over_in_silence() {
         assert!(plan(&config, &facts).unwrap_err().to_string().contains("load ip6_tables"));
     }
     config.ip_family_mode = IpFamilyMode::Ipv4;
-    assert!(warnings(&config, &facts).is_empty());
+    assert!(warnings(&config, &facts).is_empty(), "who asks for it has decided");
+    assert!(plan(&config, &facts).unwrap().notes.iter().any(|note| note.text.contains("past the sidecar")));
+}
+
+#[test]
+fn rules_for_ipv6_do_not_depend_on_its_addresses() {
+    let mut config = Config::default();
+    let mut facts = facts();
+    for found in [Ipv6::Usable, Ipv6::LinkLocal, Ipv6::Unaddressed] {
+        facts.ipv6 = found;
+        for mode in [IpFamilyMode::DualStack, IpFamilyMode::Required] {
+            config.ip_family_mode = mode;
+            assert!(plan(&config, &facts).unwrap().v6.is_some());
+            assert!(warnings(&config, &facts).is_empty());
+        }
+    }
 }
 
 #[test]

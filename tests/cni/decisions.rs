@@ -133,7 +133,6 @@ fn pods_that_may_not_start() {
         (&[YES, (CONFIG, "{storeFirewalld: true}")], &["storeFirewalld"]),
         (&[YES, (CONFIG, "{dryRun: true}")], &["dryRun"]),
         (&[YES, (CONFIG, "{kumaDPUser: root}")], &["kumaDPUser", "root"]),
-        (&[YES, (CONFIG, "{ipFamilyMode: required}")], &["ipFamilyMode"]),
     ] {
         refuse(&usual, &Pod::new(netns.path(), annotations), 100, words);
     }
@@ -305,4 +304,18 @@ fn annotations_of_kuma_2_9() {
     for word in ["16006", "16001", "9001"] {
         assert!(tables.contains(word), "{word}: {tables}");
     }
+}
+
+/// IPv6 is required, and the sidecar's own address cannot be had.
+#[test]
+fn required_ipv6_that_cannot_be_had() {
+    if !possible() {
+        return;
+    }
+    let netns = namespace();
+    netns.enter(|| std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "1")).unwrap();
+    let pod = Pod::new(netns.path(), &[YES, (CONFIG, "{ipFamilyMode: required}")]);
+    let (_, text) = Network::usual().last("ADD", &pod, Some(&result("1.1.0"))).run().error("1.1.0");
+    assert!(text.contains("disable_ipv6"), "{text}");
+    assert_eq!(tables(&netns), "");
 }

@@ -157,10 +157,10 @@ fn meddling_is_noticed() {
     network.check(&pod, &result("1.1.0")).done();
     let other = Pod::injected(netns.path(), "{}");
     assert_eq!(network.check(&other, &result("1.1.0")).error("1.1.0").0, 105);
-    // An address that other hosts can reach, for which there are no rules.
+    // The rules do not wait for addresses, so one that comes later is no drift.
+    assert!(tables(&netns).contains("table ip6 kuma-mesh"));
     ip(&netns, "addr add fd77::7/64 dev eth0 nodad");
-    let (code, text) = network.check(&pod, &result("1.1.0")).error("1.1.0");
-    assert!(code == 105 && text.contains("ip6 kuma-mesh"), "{code} {text}");
+    network.check(&pod, &result("1.1.0")).done();
 }
 
 #[test]

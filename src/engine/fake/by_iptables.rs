@@ -57,14 +57,16 @@ fn of_family(config: &Config, family: FamilyName) -> &FamilyExecutables {
 
 impl Host {
     pub(super) fn abilities_by_iptables(&self, config: &Config) -> Result<HostAbilities, Error> {
-        match self.may("read the rules", config) {
-            Ok(()) => Ok(self.abilities.clone()),
+        let mut found = match self.may("read the rules", config) {
+            Ok(()) => self.abilities.clone(),
             Err(error) if config.dry_run => {
                 let text = format!("the rules are for a host that has all that they need: {error}");
-                Ok(HostAbilities { remarks: vec![Remark::info("iptables", text)], ..HostAbilities::default() })
+                HostAbilities { remarks: vec![Remark::info("iptables", text)], ..HostAbilities::default() }
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        found.v6_only_with_address = true;
+        Ok(found)
     }
 
     pub(super) fn status_by_iptables(&self, plan: &Plan) -> Result<Status, Error> {

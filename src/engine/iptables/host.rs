@@ -123,14 +123,15 @@ impl<'a> Host<'a> {
             Ok(choice) => choice,
             // A plan is for a capable host unless the real one was seen to be another.
             Err(error) if self.config.dry_run => {
-                let mut assumed = HostAbilities::default();
+                let mut assumed = HostAbilities { v6_only_with_address: true, ..HostAbilities::default() };
                 let text = format!("the rules are for a host that has all that they need: {error}");
                 assumed.remarks.push(Remark::info("iptables", text));
                 return Ok(assumed);
             }
             Err(error) => return Err(error),
         };
-        let mut abilities = HostAbilities { remarks: choice.remarks, ..HostAbilities::default() };
+        let mut abilities =
+            HostAbilities { remarks: choice.remarks, v6_only_with_address: true, ..HostAbilities::default() };
         abilities.v4 = self.abilities_of(&choice.v4);
         match &choice.v6 {
             Ok(tools) => abilities.v6 = self.abilities_of(tools),

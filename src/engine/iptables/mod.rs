@@ -20,8 +20,8 @@ use self::locate::Search;
 use self::ours::{Ours, Wanted};
 use self::transaction::Transaction;
 use super::record::{Place, Record, Recorded};
-use super::{Engine, EngineName, Report, loopback, netlink, words};
-use crate::config::Config;
+use super::{Engine, EngineName, Report, left_open, loopback, netlink, words};
+use crate::config::{Config, IpFamilyMode};
 use crate::error::Error;
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
@@ -167,6 +167,7 @@ impl Iptables {
         }
         memory.write(&mut report);
         removed.map_err(|error| words::not_removed(&error))?;
+        left_open::note(plan, &mut report);
         Ok(report)
     }
 
@@ -242,9 +243,9 @@ impl Memory {
         }
     }
 
-    /// Adds `::6` to the loopback interface.
-    fn add_address(&mut self, report: &mut Report) -> Result<bool, Error> {
-        let added = loopback::add()?;
+    /// Adds `::6` to the loopback interface, where that is possible.
+    fn add_address(&mut self, mode: IpFamilyMode, report: &mut Report) -> Result<bool, Error> {
+        let added = loopback::add_where_possible(mode, report)?;
         if added {
             report.step(words::ADDED_ADDRESS);
             self.record.loopback_address = true;

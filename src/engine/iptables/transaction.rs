@@ -68,7 +68,7 @@ impl Transaction<'_> {
         }
         // Before the rules, which let the sidecar's connections from it pass.
         let added = match v6 {
-            Some(_) => memory.add_address(report)?,
+            Some(_) => memory.add_address(self.config.ip_family_mode, report)?,
             None => false,
         };
         if let Err(failure) = self.change(v4_tools, &v4_text, &v4_before, v6.as_ref()) {

@@ -1,6 +1,7 @@
 use nix::libc;
 
 use super::problem;
+use crate::config::IpFamilyMode;
 use crate::engine::record::{Place, Record};
 use crate::engine::words::{ADDED_ADDRESS, REMOVED_ADDRESS};
 use crate::engine::{Report, loopback};
@@ -30,9 +31,9 @@ impl Address {
         Self { place: None, record: Record::default() }
     }
 
-    /// True if it was not there.
-    pub(in crate::engine) fn add(&mut self, report: &mut Report) -> Result<bool, Error> {
-        let added = match loopback::add() {
+    /// True if it was not there, and is now.
+    pub(in crate::engine) fn add(&mut self, mode: IpFamilyMode, report: &mut Report) -> Result<bool, Error> {
+        let added = match loopback::add_where_possible(mode, report) {
             // Adding an address that is there needs the privilege as well.
             Err(Error::Os { errno: Some(libc::EPERM), .. }) => return Err(problem::not_permitted()),
             other => other?,

@@ -33,7 +33,10 @@ pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         true => {
             let (config, notes) = input::config(matches)?;
             warn(&notes, config.verbose);
-            target = Target::for_config(matches, &config, EngineName::Netlink)?;
+            // What is there is compared with what its own engine would make of the configuration.
+            let there =
+                state_with(&config, None, target.namespace()?.as_ref())?.installations.first().map(|one| one.engine);
+            target = Target::for_config(matches, &config, there.unwrap_or(EngineName::Netlink))?;
             let plan = policy::plan(&config, &target.facts(&config, &*target.engine()?)?)?;
             warn(&plan.notes, config.verbose);
             engines = config;
