@@ -10,7 +10,9 @@ mod outside;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -303,6 +305,158 @@ fn ipv4_is_put_back_if_ipv6_fails() {
             check(everything(), true);
             uninstall();
             check(everything(), false);
+        }
+    });
+}
+
+/// A program that loads rules until the file `/run/trip` is there; then it runs a script instead, once.
+fn tripping_restore(family: &str, mode: Mode, script: &str) -> PathBuf {
+    let path = PathBuf::from("/run/tripping-restore");
+    let real = program(family, mode, "-restore");
+    let real = real.display();
+    let text = format!(
+        "#!/bin/sh\ncase \"$*\" in *--test*) exec {real} \"$@\";; esac\n[ -e /run/trip ] || exec {real} \"$@\"\nrm /run/trip\n{script}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    File::create("/run/trip").unwrap();
+    path
+}
+
+#[test]
+fn what_another_program_wrote_meanwhile_is_not_undone() {
+    isolated(|| {
+        network();
+        for mode in Mode::ALL {
+            install(&config(mode)).unwrap();
+            let tables = program("iptables", mode, "");
+            let theirs =
+                format!("{} -t nat -A KUMA_MESH_OUTBOUND -p udp -j ACCEPT; echo no >&2; exit 1", tables.display());
+            let mut failing = other_options(mode);
+            failing.iptables_executables.v6.restore = Some(tripping_restore("ip6tables", mode, &theirs));
+            let error = install(&failing).unwrap_err();
+            assert!(matches!(error, Error::Conflict { .. }), "{error}");
+            assert!(error.to_string().contains("another program changed the IPv4 rules"), "{error}");
+            let now = saved("iptables", mode).join("\n");
+            assert!(now.contains("-A KUMA_MESH_OUTBOUND -p udp -j ACCEPT"), "{now}");
+            // What nobody else changed is as it was.
+            assert!(!now.contains("ctstate INVALID"), "{now}");
+            uninstall();
+            assert!(!ours_is_there("iptables", mode) && !ours_is_there("ip6tables", mode));
+        }
+    });
+}
+
+#[test]
+fn a_line_that_failed_is_a_reason_to_look_again() {
+    isolated(|| {
+        network();
+        let mode = Mode::Legacy;
+        install(&config(mode)).unwrap();
+        // What legacy programs say if somebody changed the rules after we looked.
+        let mut changed = other_options(mode);
+        let said = "echo 'iptables-restore: line 3 failed' >&2; exit 1";
+        changed.iptables_executables.v4.restore = Some(tripping_restore("iptables", mode, said));
+        install(&changed).unwrap();
+        let first = everything();
+        install(&other_options(mode)).unwrap();
+        assert_eq!(everything(), first);
+    });
+}
+
+#[test]
+fn installations_at_once_leave_one_whole_configuration() {
+    isolated(|| {
+        network();
+        for mode in Mode::ALL {
+            let numbered = |number: u16| {
+                let mut config = other_options(mode);
+                config.redirect.inbound.exclude_ports = (1000 + number).to_string().parse().unwrap();
+                config
+            };
+            // Counters and the order of chains say nothing here.
+            let plain = || {
+                let strip = |table: &String| {
+                    table.lines().map(|l| l.split_once("] ").map_or(l, |(_, r)| r).to_owned()).collect::<Vec<_>>()
+                };
+                ["iptables", "ip6tables"].map(|family| saved(family, mode).iter().map(strip).collect::<Vec<_>>())
+            };
+            let alone: Vec<_> = (0..4)
+                .map(|number| {
+                    install(&numbered(number)).unwrap();
+                    plain()
+                })
+                .collect();
+            for _ in 0..3 {
+                thread::scope(|scope| {
+                    let all: Vec<_> = (0..4).map(|number| scope.spawn(move || install(&numbered(number)))).collect();
+                    all.into_iter().for_each(|one| assert!(one.join().unwrap().unwrap().notes.is_empty()));
+                });
+                assert!(alone.contains(&plain()), "{mode}");
+            }
+            uninstall();
+        }
+    });
+}
+
+#[test]
+fn whoever_may_not_change_rules_cannot_stop_an_installation() {
+    isolated(|| {
+        network();
+        // The name of the lock, bound by an ordinary user, who is somebody else for the kernel.
+        let (bound, is_bound) = std::sync::mpsc::channel();
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        let stranger = thread::spawn(move || {
+            // SAFETY: a system call on numbers, for this thread only.
+            let result = unsafe { libc::syscall(libc::SYS_setresuid, 1000, 1000, 1000) };
+            let address = SocketAddr::from_abstract_name("kumatp/rules");
+            let name = UnixListener::bind_addr(&address.unwrap()).unwrap();
+            bound.send(result).unwrap();
+            let _ = is_done.recv();
+            drop(name);
+        });
+        assert_eq!(is_bound.recv().unwrap(), 0);
+        let report = install(&config(Mode::Nft)).unwrap();
+        assert!(report.notes.iter().any(|note| note.text.contains("of the user 1000")), "{report:?}");
+        assert!(ours_is_there("iptables", Mode::Nft));
+        drop(done);
+        stranger.join().unwrap();
+        assert!(install(&config(Mode::Nft)).unwrap().notes.is_empty());
+    });
+}
+
+#[test]
+fn an_equal_rule_of_an_administrator_stays_in_its_place_with_its_counters() {
+    isolated(|| {
+        network();
+        for mode in Mode::ALL {
+            let tables = program("iptables", mode, "");
+            let tables = tables.to_str().unwrap();
+            let equal = ["-t", "mangle", "-A", "PREROUTING", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"];
+            run(tables, &[&equal[..], &["-c", "7", "700"]].concat());
+            run(tables, &["-t", "mangle", "-A", "PREROUTING", "-i", "eth9", "-j", "ACCEPT"]);
+            let before = everything();
+            let mut config = config(mode);
+            config.comments.disabled = true;
+            config.drop_invalid_packets = true;
+            let mine = |state: &[Vec<String>]| state.concat().join("\n").matches("--ctstate INVALID -j DROP").count();
+            for _ in 0..3 {
+                install(&config).unwrap();
+                let now = everything();
+                // One for IPv6.
+                assert_eq!(mine(&now), 3);
+                assert!(now.concat().join("\n").contains("[7:700] -A PREROUTING -m conntrack"), "{now:?}");
+            }
+            // One that comes later is not ours either.
+            run(tables, &[&equal[..], &["-c", "8", "800"]].concat());
+            install(&config).unwrap();
+            uninstall();
+            let now = everything().concat().join("\n");
+            assert_eq!(mine(&everything()), 2);
+            assert!(now.contains("[7:700]") && now.contains("[8:800]"), "{now}");
+            run(tables, &["-t", "mangle", "-D", "PREROUTING", "3"]);
+            assert_eq!(everything(), before);
+            run(tables, &["-t", "mangle", "-F", "PREROUTING"]);
         }
     });
 }

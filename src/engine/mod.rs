@@ -26,6 +26,8 @@ pub mod resolv_backup;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod state;
 #[cfg(all(feature = "host", target_os = "linux"))]
+mod turn;
+#[cfg(all(feature = "host", target_os = "linux"))]
 mod uninstall;
 mod words;
 

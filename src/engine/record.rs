@@ -45,16 +45,41 @@ pub(crate) struct Recorded {
     pub(crate) chain: String,
     /// What stood after the chain.
     pub(crate) spec: String,
+    /// How many equal rules of others stand before it in its chain.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) behind: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl Recorded {
+    fn is(&self, other: &Self) -> bool {
+        let what = |rule: &Self| (rule.family, rule.mode, rule.table);
+        what(self) == what(other) && self.chain == other.chain && self.spec == other.spec
+    }
 }
 
 impl Record {
     /// Notes more rules down. Those that are noted already, as often, are not noted twice: either
-    /// the old ones or the new ones are in force.
+    /// the old ones or the new ones are in force. The places are those of the new ones.
     pub(crate) fn or_rules(&mut self, new: &[Recorded]) {
+        self.merge(new, |old, new| old.behind = new.behind);
+    }
+
+    /// The same for rules whose places are not known: those of the old ones stay.
+    pub(crate) fn or_rules_anywhere(&mut self, new: &[Recorded]) {
+        self.merge(new, |_, _| {});
+    }
+
+    fn merge(&mut self, new: &[Recorded], both: impl Fn(&mut Recorded, &Recorded)) {
+        let mut left: Vec<usize> = (0..self.rules.len()).collect();
         for rule in new {
-            let count = |rules: &[Recorded]| rules.iter().filter(|r| *r == rule).count();
-            if count(&self.rules) < count(new) {
-                self.rules.push(rule.clone());
+            match left.iter().position(|at| self.rules[*at].is(rule)) {
+                Some(found) => both(&mut self.rules[left.remove(found)], rule),
+                None => self.rules.push(rule.clone()),
             }
         }
     }
@@ -189,6 +214,7 @@ mod tests {
             table: TableName::Nat,
             chain: "OUTPUT".into(),
             spec: spec.into(),
+            behind: 0,
         }
     }
 
@@ -232,5 +258,10 @@ mod tests {
         let specs: Vec<_> = record.rules.iter().map(|r| r.spec.as_str()).collect();
         assert_eq!(specs, ["a", "b", "a", "c"]);
         assert!(record.of(FamilyName::V4, Mode::Legacy).is_empty());
+        let moved = Recorded { behind: 2, ..rule("a") };
+        record.or_rules_anywhere(std::slice::from_ref(&moved));
+        assert_eq!(record.rules[0].behind, 0);
+        record.or_rules(&[moved]);
+        assert_eq!((record.rules.len(), record.rules[0].behind), (4, 2));
     }
 }

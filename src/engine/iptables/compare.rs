@@ -2,7 +2,8 @@
 
 use super::host::Host;
 use super::locate::Mode;
-use super::ours::{self, Ours};
+use super::ours::Ours;
+use super::uncommented::unmarked as unmarked_of;
 use super::{Iptables, LIMIT};
 use crate::engine::compare::of_rulesets;
 use crate::engine::record::{Place, Record};
@@ -17,9 +18,9 @@ impl Iptables {
         let host = Host::new(&self.search, &plan.config, LIMIT);
         // What is not known to be ours for want of a record is looked for by the plan itself.
         let mut record = Place::of_this_namespace().and_then(|place| place.load()).unwrap_or_default();
-        let mut unmarked = ours::unmarked(&plan.v4, mode);
-        unmarked.extend(plan.v6.iter().flat_map(|rules| ours::unmarked(rules, mode)));
-        record.or_rules(&unmarked);
+        let mut unmarked = unmarked_of(&plan.v4, mode);
+        unmarked.extend(plan.v6.iter().flat_map(|rules| unmarked_of(rules, mode)));
+        record.or_rules_anywhere(&unmarked);
         let mut list = differences_of(&host, Some(&plan.v4), mode, &record)?;
         list.extend(differences_of(&host, plan.v6.as_ref(), mode, &record)?);
         Ok(list)

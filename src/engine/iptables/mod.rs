@@ -10,6 +10,7 @@ mod locate;
 mod ours;
 mod program;
 mod transaction;
+mod uncommented;
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use self::locate::Search;
 use self::ours::{Ours, Wanted};
 use self::transaction::Transaction;
 use super::record::{Place, Record, Recorded};
+use super::turn::Turn;
 use super::{Engine, EngineName, Report, left_open, loopback, netlink, words};
 use crate::config::{Config, IpFamilyMode};
 use crate::error::Error;
@@ -117,6 +119,8 @@ impl Engine for Iptables {
 /// The operations, in the network namespace of the calling thread.
 impl Iptables {
     fn install(&self, plan: &Plan) -> Result<Report, Error> {
+        let mut report = Report::new(EngineName::Iptables);
+        let _turn = Turn::take(&mut report)?;
         let host = Host::new(&self.search, &plan.config, LIMIT);
         let choice = host.choose()?;
         let v6 = match (&plan.v6, choice.v6) {
@@ -124,31 +128,27 @@ impl Iptables {
             (Some(_), Err(problem)) => return Err(words::no_ip6tables(&problem)),
             (None, _) => None,
         };
-        let mut report = Report::new(EngineName::Iptables);
         // A plan that was made with this engine's abilities says so itself.
         let chosen = choice.remarks.iter().filter(|remark| remark.warning).map(|r| Note::warning(&r.about, &r.text));
         report.notes.extend(chosen.filter(|note| !plan.notes.contains(note)));
 
-        let mut unmarked = ours::unmarked(&plan.v4, choice.v4.mode);
-        unmarked.extend(v6.iter().flat_map(|(tools, rules)| ours::unmarked(rules, tools.mode)));
+        let mut unmarked = uncommented::unmarked(&plan.v4, choice.v4.mode);
+        unmarked.extend(v6.iter().flat_map(|(tools, rules)| uncommented::unmarked(rules, tools.mode)));
         let mut memory = Memory::recall(&mut report);
         let before = memory.record.clone();
-        memory.expect(&unmarked, &mut report);
-
         let transaction = Transaction {
             host: &host,
             config: &plan.config,
             old: &before,
-            record: &memory.record.clone(),
-            v4: (&choice.v4, Wanted::of(&plan.v4)),
-            v6: v6.as_ref().map(|(tools, rules)| (tools, Wanted::of(*rules))),
+            unmarked: &unmarked,
+            v4: (&choice.v4, &plan.v4),
+            v6: v6.as_ref().map(|(tools, rules)| (tools, *rules)),
         };
         let used: Vec<_> = [Some(&choice.v4), v6.as_ref().map(|(tools, _)| tools)].into_iter().flatten().collect();
-        if let Err(error) = transaction.run(&mut memory, &mut report) {
-            memory.record = before.clone();
+        let unmarked = transaction.run(&mut memory, &mut report).inspect_err(|_| {
+            memory.record.rules.clone_from(&before.rules);
             memory.write(&mut report);
-            return Err(error);
-        }
+        })?;
 
         let mut leftovers = Removal::new(&host, &plan.config, &before);
         for tools in host.all() {
@@ -172,8 +172,9 @@ impl Iptables {
     }
 
     fn remove(&self, config: &Config, scope: Scope) -> Result<Report, Error> {
-        let host = Host::new(&self.search, config, LIMIT);
         let mut report = Report::new(EngineName::Iptables);
+        let _turn = if config.dry_run { None } else { Some(Turn::take(&mut report)?) };
+        let host = Host::new(&self.search, config, LIMIT);
         let all = host.all();
         if all.is_empty() {
             // Says what was looked for.

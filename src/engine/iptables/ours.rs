@@ -7,15 +7,15 @@
 //! tables (filter, security) nothing is ours, whatever its name. Nobody else's rule is ever written: what
 //! is not ours stays, in its place and with its counters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::locate::Mode;
+use super::uncommented::recorded_in;
 use crate::config::ChainPair;
 use crate::engine::record::Recorded;
 use crate::engine::words;
 use crate::error::Error;
-use crate::model::{BuiltinChain, Comment, Rule, Ruleset, Table, TableName, Target};
+use crate::model::{BuiltinChain, Comment, Ruleset, TableName, Target};
 use crate::net::Family;
 use crate::render::iptables;
 use crate::save::{self, Saved, SavedRule, SavedTable};
@@ -50,14 +50,15 @@ struct Outside {
     /// Its place among all rules of the chain, from 1.
     place: usize,
     spec: String,
+    /// Whether an equal rule of others stands before it: removing by what the rule says would remove that one.
+    behind_equal: bool,
 }
 
 impl Ours {
     /// Finds what is ours. `recorded` are the rules without a comment that an installation of this
     /// family and mode noted down.
     pub(super) fn find<F: Family>(saved: &Saved<F>, recorded: &[&Recorded]) -> Self {
-        let mut left: Vec<(String, String, Rule<F>)> = recorded.iter().filter_map(|r| known_rule(r)).collect();
-        let tables: Vec<_> = saved.tables.iter().map(|table| OursIn::find(table, &mut left)).collect();
+        let tables: Vec<_> = saved.tables.iter().map(|table| OursIn::find(table, recorded)).collect();
         // Comments were off when our chains were filled, and nothing tells what else was installed.
         let used = saved.tables.iter().filter(|table| is_used(&table.name));
         let uncommented = used.flat_map(|t| &t.rules).any(|r| ChainPair::owns(&r.chain) && !has_our_comment(r));
@@ -72,13 +73,10 @@ impl Ours {
         self.tables.iter().all(OursIn::is_empty)
     }
 
-    /// Whether the same rules are ours, at the same places.
-    pub(super) fn same_as(&self, other: &Self) -> bool {
-        let ours = |all: &Self| {
-            let tables = all.tables.iter().filter(|table| !table.is_empty());
-            tables.map(|t| (t.table.clone(), t.chains.clone(), t.inside.clone(), t.outside.clone())).collect::<Vec<_>>()
-        };
-        ours(self) == ours(other)
+    /// Whether the rule at a place of a chain that is not ours is ours; places are counted from 1.
+    pub(super) fn has(&self, table: &str, chain: &str, place: usize) -> bool {
+        let here = self.tables.iter().filter(|known| known.table == table);
+        here.flat_map(|known| &known.outside).any(|rule| rule.place == place && rule.chain == chain)
     }
 
     /// Rules of others that would lead to a chain that is no longer there, if only these chains stay.
@@ -111,13 +109,25 @@ impl Ours {
         text
     }
 
-    /// What is ours, as something to be put back where it was, `now` being what is there meanwhile.
-    pub(super) fn to_be_put_back(&self, now: &Self) -> Wanted {
-        let tables = self.tables.iter().filter(|table| !table.is_empty()).map(|table| {
-            let now = now.tables.iter().find(|now| now.table == table.table);
-            table.to_be_put_back(now.unwrap_or(table))
-        });
-        Wanted { tables: tables.collect() }
+    /// The text that puts back what was ours `before` in the tables that have the rules `written` since, and the names of the
+    /// tables that somebody else has changed meanwhile: those stay as they are.
+    pub(super) fn undo<F: Family>(&self, before: &Self, written: &Ruleset<F>) -> (String, Vec<String>) {
+        let names: BTreeSet<_> = self.tables.iter().chain(&before.tables).map(|table| &table.table).collect();
+        let (mut text, mut changed) = (String::new(), Vec::new());
+        for name in names {
+            let none = OursIn { table: name.clone(), ..OursIn::default() };
+            let of = |all: &'_ [OursIn]| all.iter().find(|table| table.table == *name).cloned();
+            let (now, was) = (of(&self.tables), of(&before.tables));
+            let (now, was) = (now.as_ref().unwrap_or(&none), was.as_ref().unwrap_or(&none));
+            if now.says() == was.says() {
+                continue;
+            }
+            match now.is_written(written) {
+                true => now.replace_by(&was.to_be_put_back(now), &mut text),
+                false => changed.push(name.clone()),
+            }
+        }
+        (text, changed)
     }
 
     /// The same in the model's terms, without the rules of others.
@@ -125,18 +135,7 @@ impl Ours {
     /// # Errors
     /// [`Error::Config`] with the rules that the model cannot say.
     pub(super) fn ruleset<F: Family>(&self) -> Result<Ruleset<F>, Error> {
-        let mut text = String::new();
-        for table in self.tables.iter().filter(|table| !table.is_empty()) {
-            let _ = writeln!(text, "*{}", table.table);
-            for chain in &table.chains {
-                let _ = writeln!(text, ":{chain} - [0:0]");
-            }
-            let outside = table.outside.iter().map(|rule| (&rule.chain, &rule.spec));
-            for (chain, spec) in outside.chain(table.inside.iter().map(|(chain, spec)| (chain, spec))) {
-                let _ = writeln!(text, "-A {chain} {spec}");
-            }
-            text.push_str("COMMIT\n");
-        }
+        let text: String = self.tables.iter().map(OursIn::text).collect();
         save::parse::<F>(&text)?.ruleset()
     }
 
@@ -154,14 +153,16 @@ impl Ours {
 }
 
 impl OursIn {
-    fn find<F: Family>(table: &SavedTable<F>, recorded: &mut Vec<(String, String, Rule<F>)>) -> Self {
+    fn find<F: Family>(table: &SavedTable<F>, recorded: &[&Recorded]) -> Self {
+        let recorded = recorded_in(table, recorded);
+        let mut passed = BTreeSet::new();
         let mut ours = Self { table: table.name.clone(), ..Self::default() };
         if !is_used(&table.name) {
             return ours;
         }
         ours.chains = table.chains.iter().map(|c| c.name.clone()).filter(|name| ChainPair::owns(name)).collect();
         let mut places = BTreeMap::<&str, usize>::new();
-        for rule in &table.rules {
+        for (at, rule) in table.rules.iter().enumerate() {
             let place = places.entry(&rule.chain).or_default();
             *place += 1;
             if ChainPair::owns(&rule.chain) {
@@ -169,13 +170,17 @@ impl OursIn {
                 continue;
             }
             let leads_to_us = rule.target().filter(|target| ChainPair::owns(target));
-            let is_ours = has_our_comment(rule)
-                || leads_to_us.is_some() && is_builtin(&rule.chain)
-                || take_recorded(recorded, &table.name, rule);
+            let is_ours =
+                has_our_comment(rule) || leads_to_us.is_some() && is_builtin(&rule.chain) || recorded.contains(&at);
             // A line break cannot be said in a text, so such a rule cannot be named for removal.
             if is_ours && !rule.spec.contains('\n') {
-                ours.outside.push(Outside { chain: rule.chain.clone(), place: *place, spec: rule.spec.clone() });
+                let (chain, spec) = (rule.chain.clone(), rule.spec.clone());
+                let behind_equal = passed.contains(&(&rule.chain, &rule.spec));
+                ours.outside.push(Outside { chain, place: *place, spec, behind_equal });
                 continue;
+            }
+            if !recorded.is_empty() {
+                passed.insert((&rule.chain, &rule.spec));
             }
             *ours.others.entry(rule.chain.clone()).or_default() += 1;
             if let Some(target) = leads_to_us {
@@ -189,12 +194,47 @@ impl OursIn {
         self.chains.is_empty() && self.outside.is_empty()
     }
 
+    /// What is ours, wherever in their chains the rules stand.
+    fn says(&self) -> impl PartialEq {
+        let outside: Vec<_> = self.outside.iter().map(|rule| (rule.chain.clone(), rule.spec.clone())).collect();
+        (self.chains.clone(), self.inside.clone(), outside)
+    }
+
+    /// Whether what is ours is what these rules have for the table.
+    fn is_written<F: Family>(&self, rules: &Ruleset<F>) -> bool {
+        let wanted = rules.tables.iter().filter(|table| table.name.as_str() == self.table).cloned();
+        let found = save::parse::<F>(&self.text()).and_then(|saved| saved.ruleset());
+        found.is_ok_and(|found| found.canonical() == Ruleset::new(wanted).canonical())
+    }
+
+    /// What is ours, as iptables-save would list it without the rules of others.
+    fn text(&self) -> String {
+        if self.is_empty() {
+            return String::new();
+        }
+        let mut text = format!("*{}\n", self.table);
+        for chain in &self.chains {
+            let _ = writeln!(text, ":{chain} - [0:0]");
+        }
+        let outside = self.outside.iter().map(|rule| (&rule.chain, &rule.spec));
+        for (chain, spec) in outside.chain(self.inside.iter().map(|(chain, spec)| (chain, spec))) {
+            let _ = writeln!(text, "-A {chain} {spec}");
+        }
+        text.push_str("COMMIT\n");
+        text
+    }
+
     fn replace_by(&self, want: &WantedIn, text: &mut String) {
         let stays = |chain: &&String| want.chains.contains(chain);
         let is_there = |chain: &&String| self.chains.contains(chain);
         let gone: Vec<_> = self.chains.iter().filter(|chain| !stays(chain)).collect();
         let _ = writeln!(text, "*{}", want.table);
-        for rule in &self.outside {
+        let (numbered, named): (Vec<_>, Vec<_>) = self.outside.iter().partition(|rule| rule.behind_equal);
+        // The last ones first, so that the numbers of the others stay.
+        for rule in numbered.into_iter().rev() {
+            let _ = writeln!(text, "-D {} {}", rule.chain, rule.place);
+        }
+        for rule in named {
             let _ = writeln!(text, "-D {} {}", rule.chain, rule.spec);
         }
         // Declaring a chain that is there empties it.
@@ -218,7 +258,7 @@ impl OursIn {
     fn to_be_put_back(&self, now: &Self) -> WantedIn {
         let mut rules = String::new();
         let mut lengths = now.others.clone();
-        for Outside { chain, place, spec } in &self.outside {
+        for Outside { chain, place, spec, .. } in &self.outside {
             let length = lengths.entry(chain.clone()).or_default();
             *length += 1;
             // If others have taken rules away meanwhile, the nearest place is the end.
@@ -258,57 +298,17 @@ impl Wanted {
     }
 }
 
-/// The rules of a plan for built-in chains that have no comment by which they could be known again.
-/// Some of them lead to our chains and are known by that; they are there to say that comments were
-/// off.
-pub(super) fn unmarked<F: Family>(ruleset: &Ruleset<F>, mode: Mode) -> Vec<Recorded> {
-    let in_table = |table: &Table<F>| {
-        let name = table.name;
-        let builtin = table.chains.iter().filter(|chain| chain.is_builtin());
-        let rules = builtin.flat_map(|chain| chain.rules.iter().map(move |rule| (chain.name.to_string(), rule)));
-        rules
-            .filter(|(_, rule)| rule.comment.is_none())
-            .flat_map(|(chain, rule)| rule.clone().split_multiport().into_iter().map(move |part| (chain.clone(), part)))
-            .map(|(chain, rule)| Recorded {
-                family: F::NAME,
-                mode,
-                table: name,
-                chain,
-                spec: iptables::rule(&rule, iptables::Style::Short),
-            })
-            .collect::<Vec<_>>()
-    };
-    ruleset.tables.iter().flat_map(in_table).collect()
-}
-
 /// Whether installations put anything into the table of this name.
 fn is_used(table: &str) -> bool {
     TableName::OURS.iter().any(|name| name.as_str() == table)
 }
 
-fn is_builtin(name: &str) -> bool {
+pub(super) fn is_builtin(name: &str) -> bool {
     BuiltinChain::ALL.iter().any(|chain| chain.as_str() == name)
 }
 
 fn has_our_comment<F: Family>(rule: &SavedRule<F>) -> bool {
     rule.comment().is_some_and(|comment| Comment::is_ours(&comment))
-}
-
-/// A recorded rule in the model's terms, in which spelling does not matter.
-fn known_rule<F: Family>(recorded: &Recorded) -> Option<(String, String, Rule<F>)> {
-    let Recorded { table, chain, spec, .. } = recorded;
-    let text = format!("*{table}\n-A {chain} {spec}\nCOMMIT\n");
-    let rule = save::parse::<F>(&text).ok()?.tables.pop()?.rules.pop()?.rule.ok()?;
-    Some((table.to_string(), chain.clone(), rule.canonical()))
-}
-
-/// Whether a rule is one of those recorded, each of which stands for one rule only.
-fn take_recorded<F: Family>(recorded: &mut Vec<(String, String, Rule<F>)>, table: &str, rule: &SavedRule<F>) -> bool {
-    // A rule with a comment is not one that was installed without.
-    let (Ok(known), None) = (&rule.rule, rule.comment()) else { return false };
-    let known = known.clone().canonical();
-    let found = recorded.iter().position(|(t, chain, r)| *t == table && *chain == rule.chain && *r == known);
-    found.map(|at| recorded.remove(at)).is_some()
 }
 
 /// Rules of the kinds that we install, where we install them.
@@ -337,6 +337,7 @@ fn suspects<F: Family>(saved: &Saved<F>, ours: &[OursIn]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::iptables::locate::Mode;
     use crate::net::{FamilyName, V4};
 
     const FOREIGN: &str = "-A OUTPUT -p udp -m udp --dport 123 -j ACCEPT\n";
@@ -358,7 +359,16 @@ mod tests {
             table: TableName::Nat,
             chain: "OUTPUT".into(),
             spec: spec.into(),
+            behind: 0,
         }
+    }
+
+    /// What puts `before` in the place of what is there now.
+    fn put_back(now: &Ours, before: &Ours) -> String {
+        let written = now.ruleset::<V4>().unwrap();
+        let (text, changed) = now.undo(before, &written);
+        assert!(changed.is_empty(), "{changed:?}");
+        text
     }
 
     #[test]
@@ -396,9 +406,31 @@ mod tests {
         let now = ours(&nat(FOREIGN).replace(":KUMA_MESH_OUTBOUND - [0:0]\n", ""), &[]);
         let before = ours(&before, &[recorded("-d 10.0.0.0/8 -j RETURN")]);
         assert_eq!(
-            now.replace_by(&before.to_be_put_back(&now)),
+            put_back(&now, &before),
             "*nat\n-N KUMA_MESH_OUTBOUND\n-I OUTPUT 1 -d 10.0.0.0/8 -j RETURN\n-I OUTPUT 3 -p tcp -j KUMA_MESH_OUTBOUND\n-A KUMA_MESH_OUTBOUND -j RETURN\nCOMMIT\n"
         );
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_is_not_undone() {
+        let before = ours(&nat("-A OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n-A KUMA_MESH_OUTBOUND -j RETURN\n"), &[]);
+        let mine = ours(&nat("-A OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n-A KUMA_MESH_OUTBOUND -j DROP\n"), &[]);
+        let theirs = ours(&nat("-A OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n-A KUMA_MESH_OUTBOUND -j ACCEPT\n"), &[]);
+        let written = mine.ruleset::<V4>().unwrap();
+        assert_eq!(theirs.undo(&before, &written), (String::new(), vec!["nat".to_owned()]));
+        assert_eq!(before.undo(&before, &written), (String::new(), Vec::new()));
+        assert!(mine.undo(&before, &written).0.contains("-A KUMA_MESH_OUTBOUND -j RETURN\n"));
+    }
+
+    #[test]
+    fn a_rule_behind_an_equal_one_of_others_goes_by_its_number() {
+        let text = nat(&format!(
+            "-A OUTPUT -d 10.0.0.0/8 -j RETURN\n{FOREIGN}-A OUTPUT -d 10.0.0.0/8 -j RETURN\n-A OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n"
+        ));
+        let mut ours_is = recorded("-d 10.0.0.0/8 -j RETURN");
+        ours_is.behind = 1;
+        let text = ours(&text, &[ours_is]).replace_by(&Wanted::default());
+        assert!(text.starts_with("*nat\n-D OUTPUT 3\n-D OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n"), "{text}");
     }
 
     #[test]

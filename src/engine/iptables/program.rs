@@ -59,7 +59,16 @@ impl Output {
             "Directory not empty",
         ];
         // 2 is a text that the program does not understand, which stays what it is.
-        !self.success() && self.status.code() != Some(2) && SIGNS.iter().any(|sign| self.stderr.contains(sign))
+        !self.success()
+            && self.status.code() != Some(2)
+            && (SIGNS.iter().any(|sign| self.stderr.contains(sign)) || self.names_a_line_only())
+    }
+
+    /// Whether legacy programs say which line failed, and not why: "iptables-restore: line 7 failed".
+    fn names_a_line_only(&self) -> bool {
+        let number =
+            |line: &str| Some(line.trim_end_matches('.').strip_suffix(" failed")?.rsplit_once(": line ")?.1.to_owned());
+        self.stderr.lines().filter_map(number).any(|number| number.parse::<u32>().is_ok())
     }
 
     /// Whether the failure is for want of a privilege.
@@ -275,5 +284,7 @@ mod tests {
         );
         let invalid = sh("echo 'too many ports specified' >&2; exit 2", "", LIMIT).unwrap();
         assert!(!invalid.may_pass() && !invalid.outdated());
+        assert!(sh("echo 'iptables-restore: line 7 failed' >&2; exit 1", "", LIMIT).unwrap().outdated());
+        assert!(!sh("echo 'iptables-restore: line 7 failed: why' >&2; exit 1", "", LIMIT).unwrap().outdated());
     }
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 use super::host::{Host, denied};
 use super::locate::{Mode, Toolset};
 use super::ours::{Ours, Wanted};
-use super::{Memory, Report, note_suspects};
+use super::{Memory, Report, note_suspects, uncommented};
 use crate::config::Config;
-use crate::engine::record::Record;
+use crate::engine::record::{Record, Recorded};
 use crate::engine::words;
 use crate::error::Error;
+use crate::model::Ruleset;
 use crate::net::{Family, FamilyName, V4, V6};
+use crate::save::Saved;
 
 /// How often to look anew where somebody else changes the rules at the same time.
 const LOOKS: u32 = 4;
@@ -25,10 +27,18 @@ pub(super) struct Transaction<'a> {
     pub(super) config: &'a Config,
     /// What an older installation noted down.
     pub(super) old: &'a Record,
-    /// The same, and what this one has.
-    pub(super) record: &'a Record,
-    pub(super) v4: (&'a Toolset, Wanted),
-    pub(super) v6: Option<(&'a Toolset, Wanted)>,
+    /// What this one has to note down.
+    pub(super) unmarked: &'a [Recorded],
+    pub(super) v4: (&'a Toolset, &'a Ruleset<V4>),
+    pub(super) v6: Option<(&'a Toolset, &'a Ruleset<V6>)>,
+}
+
+/// What is to be done to a family.
+struct Step<'a, F: Family> {
+    tools: &'a Toolset,
+    wanted: &'a Ruleset<F>,
+    before: Ours,
+    text: String,
 }
 
 /// Why a change failed.
@@ -45,91 +55,110 @@ impl From<Error> for Failure {
 }
 
 impl Transaction<'_> {
-    pub(super) fn run(&self, memory: &mut Memory, report: &mut Report) -> Result<(), Error> {
+    /// Puts the rules in force. Those without comments are returned, with their places.
+    pub(super) fn run(&self, memory: &mut Memory, report: &mut Report) -> Result<Vec<Recorded>, Error> {
         again_if_outdated(|| self.attempt(memory, report))
     }
 
-    fn attempt(&self, memory: &mut Memory, report: &mut Report) -> Result<(), Failure> {
-        let (v4_tools, v4_wanted) = &self.v4;
-        let v4_before = self.find::<V4>(v4_tools)?;
-        let v4_text = text(v4_tools, &v4_before, v4_wanted)?;
-        let v6 = match &self.v6 {
-            Some((tools, wanted)) => {
-                let before = self.find::<V6>(tools)?;
-                let text = text(tools, &before, wanted)?;
-                Some((*tools, before, text))
-            }
-            None => None,
-        };
-
-        load(self.host, self.config, v4_tools, &v4_text, Load::Test)?;
-        if let Some((tools, _, text)) = &v6 {
-            load(self.host, self.config, tools, text, Load::Test)?;
-        }
+    fn attempt(&self, memory: &mut Memory, report: &mut Report) -> Result<Vec<Recorded>, Failure> {
+        let mut unmarked = self.unmarked.to_vec();
+        let v4 = self.look(self.v4, &mut unmarked)?;
+        let v6 = self.v6.map(|v6| self.look(v6, &mut unmarked)).transpose()?;
+        self.test(&v4)?;
+        v6.as_ref().map_or(Ok(()), |v6| self.test(v6))?;
+        memory.record.rules.clone_from(&self.old.rules);
+        memory.expect(&unmarked, report);
         // Before the rules, which let the sidecar's connections from it pass.
         let added = match v6 {
             Some(_) => memory.add_address(self.config.ip_family_mode, report)?,
             None => false,
         };
-        if let Err(failure) = self.change(v4_tools, &v4_text, &v4_before, v6.as_ref()) {
+        if let Err(failure) = self.change(&v4, v6.as_ref(), &memory.record) {
             if added {
                 // The failure that comes first is the one to report.
                 let _ = memory.remove_address(report);
             }
             return Err(failure);
         }
-        note_suspects(&v4_before, v4_tools, self.old, report);
-        step(v4_tools, &v4_before, report);
-        if let Some((tools, before, _)) = &v6 {
-            note_suspects(before, tools, self.old, report);
-            step(tools, before, report);
-        }
-        Ok(())
+        self.tell(&v4, report);
+        v6.iter().for_each(|v6| self.tell(v6, report));
+        Ok(unmarked)
     }
 
-    fn change(
+    /// Finds out what is to be done to a family.
+    fn look<'a, F: Family>(
         &self,
-        v4_tools: &Toolset,
-        v4_text: &str,
-        v4_before: &Ours,
-        v6: Option<&(&Toolset, Ours, String)>,
-    ) -> Result<(), Failure> {
-        load(self.host, self.config, v4_tools, v4_text, Load::Apply)
-            .map_err(|failure| self.undone::<V4>(v4_tools, v4_before, failure))?;
-        let Some((v6_tools, v6_before, v6_text)) = v6 else { return Ok(()) };
-        load(self.host, self.config, v6_tools, v6_text, Load::Apply).map_err(|failure| {
+        (tools, wanted): (&'a Toolset, &'a Ruleset<F>),
+        unmarked: &mut [Recorded],
+    ) -> Result<Step<'a, F>, Error> {
+        let saved = self.host.look::<F>(tools)?.unwrap_or(Saved { tables: Vec::new() });
+        let before = Ours::find(&saved, &self.old.of(tools.family, tools.mode));
+        let rules = unmarked.iter_mut().filter(|rule| rule.family == F::NAME);
+        uncommented::place(&saved, &before, rules);
+        let text = text(tools, &before, &Wanted::of(wanted))?;
+        Ok(Step { tools, wanted, before, text })
+    }
+
+    fn test<F: Family>(&self, step: &Step<'_, F>) -> Result<(), Failure> {
+        load(self.host, self.config, step.tools, &step.text, Load::Test)
+    }
+
+    fn apply<F: Family>(&self, step: &Step<'_, F>) -> Result<(), Failure> {
+        load(self.host, self.config, step.tools, &step.text, Load::Apply)
+    }
+
+    fn change(&self, v4: &Step<'_, V4>, v6: Option<&Step<'_, V6>>, record: &Record) -> Result<(), Failure> {
+        self.apply(v4).map_err(|failure| self.undone(v4, record, failure))?;
+        let Some(v6) = v6 else { return Ok(()) };
+        self.apply(v6).map_err(|failure| {
             // One table may be in force and the next one not.
-            let failure = self.undone::<V6>(v6_tools, v6_before, failure);
-            self.undone::<V4>(v4_tools, v4_before, failure)
+            let failure = self.undone(v6, record, failure);
+            self.undone(v4, record, failure)
         })
     }
 
-    /// Puts a family back as it was, after a failure. If that fails as well, the error says so.
-    fn undone<F: Family>(&self, tools: &Toolset, before: &Ours, failure: Failure) -> Failure {
-        let undone = self.find::<F>(tools).map_err(Failure::from).and_then(|now| {
-            let text = now.replace_by(&before.to_be_put_back(&now));
-            match text.is_empty() || now.same_as(before) {
-                true => Ok(()),
-                false => load(self.host, self.config, tools, &text, Load::Apply),
+    /// Puts a family back as it was, after a failure, as far as what is there is what this installation wrote. If that fails as
+    /// well, the error says so.
+    fn undone<F: Family>(&self, step: &Step<'_, F>, record: &Record, failure: Failure) -> Failure {
+        let Step { tools, wanted, before, .. } = step;
+        let family = tools.family;
+        let undone = find::<F>(self.host, record, tools).map_err(Failure::from).and_then(|now| {
+            let (text, changed) = now.undo(before, wanted);
+            match text.is_empty() {
+                true => Ok(changed),
+                false => load(self.host, self.config, tools, &text, Load::Apply).map(|()| changed),
             }
         });
+        let conflict = |problem: String, remedy: &str, outdated| Failure {
+            error: Error::Conflict { problem, remedy: remedy.to_owned() },
+            outdated,
+        };
         match undone {
-            Ok(()) => failure,
-            Err(second) => Failure {
-                error: Error::Conflict {
-                    problem: format!(
-                        "{}; and the {} rules could not be put back as they were: {}",
-                        failure.error, tools.family, second.error
-                    ),
-                    remedy: "uninstall, and install again".into(),
-                },
-                outdated: false,
-            },
+            Ok(changed) if changed.is_empty() => failure,
+            Ok(changed) => conflict(
+                format!(
+                    "{}; another program changed the {family} rules of kumatp in the table {} meanwhile, so they stay as they are",
+                    failure.error,
+                    changed.join(" and ")
+                ),
+                "install again",
+                failure.outdated,
+            ),
+            Err(second) => conflict(
+                format!(
+                    "{}; and the {family} rules could not be put back as they were: {}",
+                    failure.error, second.error
+                ),
+                "uninstall, and install again",
+                false,
+            ),
         }
     }
 
-    fn find<F: Family>(&self, tools: &Toolset) -> Result<Ours, Error> {
-        find::<F>(self.host, self.record, tools)
+    fn tell<F: Family>(&self, step: &Step<'_, F>, report: &mut Report) {
+        let Step { tools, before, .. } = step;
+        note_suspects(before, tools, self.old, report);
+        report.step(words::loaded(before.is_empty(), tools.family, &tools.restore, tools.mode));
     }
 }
 
@@ -170,15 +199,11 @@ fn text(tools: &Toolset, before: &Ours, wanted: &Wanted) -> Result<String, Error
     }
 }
 
-fn step(tools: &Toolset, before: &Ours, report: &mut Report) {
-    report.step(words::loaded(before.is_empty(), tools.family, &tools.restore, tools.mode));
-}
-
-fn again_if_outdated(mut attempt: impl FnMut() -> Result<(), Failure>) -> Result<(), Error> {
+fn again_if_outdated<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Error> {
     let mut looks = 1;
     loop {
         match attempt() {
-            Ok(()) => return Ok(()),
+            Ok(done) => return Ok(done),
             Err(Failure { outdated: true, .. }) if looks < LOOKS => looks += 1,
             Err(Failure { error, .. }) => return Err(error),
         }
