@@ -30,6 +30,12 @@ fn the_first_command_of_the_readme() {
 }
 
 #[test]
+fn cargo_run_knows_which_program() {
+    let manifest = include_str!("../Cargo.toml");
+    assert!(manifest.matches("[[bin]]").count() > 1 && manifest.contains("\ndefault-run = \"kumatp\"\n"));
+}
+
+#[test]
 fn the_word_transparent_proxy_may_be_left_out() {
     let with = rules(&[], "");
     let without = kumatp(&["install", "--dry-run", "--ip-family-mode=ipv4", "--kuma-dp-user=0"], "");
@@ -173,6 +179,57 @@ fn validate_reports_by_file() {
 }
 
 #[test]
+fn validate_names_each_file_once() {
+    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli-validate");
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("it.yaml").display().to_string();
+    for text in [
+        "wait: x\n",
+        "redirect:\n\tinbound: {}\n",
+        "wait: 1\n---\nwait: 2\n",
+        "[1, 2]",
+        "wait: [",
+        "wait: 1\nwait: 2\n",
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let stderr = text_of_error(&kumatp(&["validate", &path], ""));
+        assert_eq!(stderr.matches(&path).count(), 1, "{text:?}: {stderr}");
+    }
+    // The others are looked at all the same.
+    let output = kumatp(&["validate", "/nowhere", &path, "-"], "");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), "-: valid\n".to_owned()));
+    assert!(text_of_error(&output).contains("/nowhere") && text_of_error(&output).contains(&path));
+}
+
+fn text_of_error(output: &std::process::Output) -> String {
+    text(&output.stderr)
+}
+
+#[test]
+fn validate_strictly_and_for_programs() {
+    let (right, typo) = ("wait: 3\n", "outbond: {}\n");
+    for (args, document, status) in [
+        (&["validate", "-"][..], typo, 0),
+        (&["validate", "-", "--strict"], typo, 1),
+        (&["validate", "-", "--strict"], right, 0),
+        (&["validate", "-", "--strict", "--json"], typo, 1),
+        (&["validate", "-", "--strict"], "outbond: {}\nwait: x\n", 2),
+    ] {
+        assert_eq!(kumatp(args, document).status.code(), Some(status), "{args:?}, {document}");
+    }
+    let json = |document: &str| -> serde_json::Value {
+        serde_json::from_slice(&kumatp(&["validate", "-", "--json"], document).stdout).unwrap()
+    };
+    assert_eq!(json(right)["valid"], true);
+    let warned = json(typo);
+    assert!(warned["valid"] == true && warned["files"][0]["warnings"][0]["text"].as_str().unwrap().contains("outbond"));
+    let wrong = json("wait: x\n");
+    assert_eq!((&wrong["valid"], &wrong["files"][0]["valid"]), (&false.into(), &false.into()));
+    let problem = &wrong["files"][0]["problems"][0];
+    assert_eq!((&problem["path"], &problem["value"]), (&"-: wait".into(), &"x".into()));
+}
+
+#[test]
 fn render_knows_every_syntax() {
     let render = |format: &str| {
         let output = kumatp(&["render", "--format", format, "--ip-family-mode=ipv4", "--kuma-dp-user=0"], "");
@@ -274,6 +331,30 @@ fn installed_looked_at_and_removed() {
     assert!(would.starts_with("would remove") && would.contains("ip kuma-mesh"), "{would}");
     assert_eq!((removed, nothing, absent), ("transparent proxy removed", "no transparent proxy is installed", "4"));
     assert_eq!(text(&output.stderr), "", "a clean run writes nothing to standard error");
+}
+
+#[test]
+fn status_compares_with_whatever_is_configured() {
+    let script = r#"
+        rules="--kuma-dp-user=0 --ip-family-mode=ipv4"
+        $KUMATP install $rules >/dev/null
+        for flag in "" --verbose --wait=3 "$rules" "$rules --exclude-inbound-ports=22" "$rules --redirect-inbound=false" \
+            "$rules --exclude-inbound-ports=abc" "$rules --ebpf-enabled"; do
+            code $KUMATP status $flag
+        done
+        for variable in VERBOSE=true REDIRECT_INBOUND_PORT= REDIRECT_INBOUND_PORT=1; do
+            code env KUMA_TRANSPARENT_PROXY_KUMA_DP_USER= "KUMA_TRANSPARENT_PROXY_$variable" $KUMATP status
+        done
+        code env KUMA_TRANSPARENT_PROXY_REDIRECT_INBOUND_PORT=1 $KUMATP status $rules
+        code env KUMA_TRANSPARENT_PROXY_REDIRECT_INBOUND_PORT=15006 $KUMATP status $rules
+    "#;
+    let Some(output) = in_a_namespace(script) else { return };
+    let stdout = text(&output.stdout);
+    let codes: Vec<_> = stdout.lines().collect();
+    assert_eq!(codes[..8], ["0", "0", "0", "0", "3", "3", "2", "3"]);
+    // Without a user for the sidecar there is nothing to compare with, which is an error.
+    assert!(codes[8..10] == ["0", "0"] && ["2", "3"].contains(&codes[10]), "{codes:?}");
+    assert_eq!(codes[11..], ["3", "0"]);
 }
 
 #[test]

@@ -1,21 +1,28 @@
 //! The CNI plugin `kumatp-cni`: what [`kumatp::cni`] answers, on standard output.
 
-use std::io::Write as _;
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+#[path = "kumatp/streams.rs"]
+mod streams;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    streams::prepare();
     let (output, remarks, status) = match kumatp::cni::answer(std::env::vars_os(), std::io::stdin().lock()) {
         Ok(answer) => (answer.output, answer.remarks, ExitCode::SUCCESS),
         Err(failure) => (failure.to_json(), Vec::new(), ExitCode::FAILURE),
     };
-    let mut log = std::io::stderr().lock();
+    // The runtime waits for the result, and takes what it does not see for an answer too.
+    let told = streams::result(&output);
     for remark in remarks {
-        // Nobody may be listening.
-        let _ = writeln!(log, "kumatp-cni: {remark}");
+        streams::remark(&format!("kumatp-cni: {remark}\n"));
     }
-    match std::io::stdout().write_all(output.as_bytes()) {
+    match told {
         Ok(()) => status,
-        // A result that is not told is none.
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            streams::remark(&format!("kumatp-cni: cannot write the result to standard output: {error}\n"));
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! The flags that set a configuration key, in one table.
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use kumatp::config::Layers;
+use kumatp::config::{Key, Layers};
+
+use crate::input;
 
 /// How a flag takes its value.
 #[derive(Clone, Copy, PartialEq)]
@@ -337,6 +339,30 @@ pub(crate) fn apply(matches: &ArgMatches, layers: &mut Layers) -> Result<(), Str
 pub(crate) fn given(matches: &ArgMatches) -> Option<&'static str> {
     let names = ["config", "config-file", "pod", OLD_USER].into_iter().chain(FLAGS.iter().map(|flag| flag.name));
     names.chain(UNNEEDED.iter().copied()).find(|name| values(matches, name).next().is_some())
+}
+
+/// Keys that say how the command works, and not which rules there should be.
+const HOW: &[&str] = &[
+    "verbose",
+    "dryRun",
+    "cniMode",
+    "wait",
+    "waitInterval",
+    "retry.maxRetries",
+    "retry.sleepBetweenRetries",
+    "iptablesExecutables",
+    "ebpf.bpffsPath",
+];
+
+/// Whether a file, a pod, a flag or a variable says which rules there should be. An empty variable says nothing.
+pub(crate) fn configure(matches: &ArgMatches) -> bool {
+    let is_given = |name: &str| values(matches, name).next().is_some();
+    let by_flag = |key: &Key| key.flag().is_some_and(|flag| is_given(flag.trim_start_matches('-')));
+    let variables: Vec<String> =
+        input::environment().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name).collect();
+    let by_variable = |key: &Key| key.environment().is_some_and(|name| variables.contains(&name));
+    ["config", "config-file", "pod", OLD_USER].into_iter().any(is_given)
+        || Key::all().filter(|key| !HOW.contains(&key.path())).any(|key| by_flag(&key) || by_variable(&key))
 }
 
 /// Whether a switch is on, in any of the words that the configuration takes for that. Other words

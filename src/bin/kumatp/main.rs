@@ -1,14 +1,19 @@
 //! The command `kumatp`: a drop-in for `kumactl install|uninstall transparent-proxy`, and tools
 //! around the rules. Arguments in, text out; everything else is the library's.
 
+// These end the program where a stream cannot be written: output and streams do not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod commands;
 mod flags;
 mod host;
 mod input;
 mod mesh;
+mod output;
 mod packet;
 mod pod;
 mod source;
+mod streams;
 
 use std::process::ExitCode;
 
@@ -29,6 +34,8 @@ enum Failure {
     Library(Error),
     /// Something went wrong with a file or a stream.
     Other(String),
+    /// The result could not be written, for this reason; none where there is nobody to tell it to.
+    Untold(Option<String>),
 }
 
 impl From<Error> for Failure {
@@ -38,30 +45,34 @@ impl From<Error> for Failure {
 }
 
 fn main() -> ExitCode {
-    let matches = match command().try_get_matches() {
-        Ok(matches) => matches,
-        Err(error) => {
-            let shown = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            // Nothing can be done about a closed stream here.
-            let _ = error.print();
-            return ExitCode::from(if shown { 0 } else { USAGE });
-        }
+    streams::prepare();
+    let done = match command().try_get_matches() {
+        Ok(matches) => run(&matches),
+        Err(error) => usage(&error),
     };
-    match run(&matches) {
-        Ok(status) => status,
-        Err(failure) => {
-            let (message, status) = match failure {
-                Failure::Usage(message) => (message, USAGE),
-                Failure::Library(error @ (Error::Config(_) | Error::Facts { .. })) => (error.to_string(), USAGE),
-                Failure::Library(error) => (error.to_string(), FAILURE),
-                Failure::Other(message) => (message, FAILURE),
-            };
-            for line in message.lines() {
-                eprintln!("error: {line}");
-            }
-            ExitCode::from(status)
-        }
+    let status = done.unwrap_or_else(|failure| {
+        let (message, status) = match failure {
+            Failure::Usage(message) => (message, USAGE),
+            Failure::Library(error @ (Error::Config(_) | Error::Facts { .. })) => (error.to_string(), USAGE),
+            Failure::Library(error) => (error.to_string(), FAILURE),
+            Failure::Other(message) => (message, FAILURE),
+            Failure::Untold(message) => (message.unwrap_or_default(), FAILURE),
+        };
+        message.lines().for_each(|line| output::say(format_args!("error: {line}")));
+        ExitCode::from(status)
+    });
+    output::release();
+    status
+}
+
+/// Prints the help or the version that was asked for, or says what is wrong with the arguments.
+fn usage(error: &clap::Error) -> Result<ExitCode, Failure> {
+    let text = error.render().to_string();
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return output::print(&text).map(|()| ExitCode::SUCCESS);
     }
+    output::say(text.trim_end());
+    Ok(ExitCode::from(USAGE))
 }
 
 fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
@@ -69,13 +80,13 @@ fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         Some(("status", matches)) => return commands::status(matches),
         Some(("explain", matches)) => return commands::explain(matches),
         Some(("diff", matches)) => return commands::diff(matches),
+        Some(("validate", matches)) => return commands::validate(matches),
+        Some(("dataplane", matches)) => return commands::dataplane(matches),
         Some(("install", matches)) => commands::install(matches),
         Some(("uninstall", matches)) => commands::uninstall(matches),
         Some(("render", matches)) => commands::render(matches),
         Some(("translate", matches)) => commands::translate(matches),
-        Some(("validate", matches)) => commands::validate(matches),
         Some(("config", matches)) => commands::config(matches),
-        Some(("dataplane", matches)) => commands::dataplane(matches),
         Some(("reachable", matches)) => commands::reachable(matches),
         Some(("completion", matches)) => commands::completion(matches, command()),
         _ => Err(Failure::Usage("give a command; kumatp --help lists them".into())),
@@ -123,13 +134,20 @@ fn command() -> Command {
                 ),
         )
         .subcommand(
-            Command::new("validate").about("Check configuration files and report every problem in them").arg(
-                Arg::new("file")
-                    .value_name("FILE")
-                    .required(true)
-                    .num_args(1..)
-                    .help("A file in YAML or JSON; - is standard input"),
-            ),
+            Command::new("validate")
+                .about("Check configuration files and report every problem in them")
+                .long_about(
+                    "Check configuration files and report every problem in them. Exit status 0 valid, 2 not valid; with \
+                     --strict also 1 for a warning.",
+                )
+                .arg(
+                    Arg::new("file")
+                        .value_name("FILE")
+                        .required(true)
+                        .num_args(1..)
+                        .help("A file in YAML or JSON; - is standard input"),
+                )
+                .args(commands::switches()),
         )
         .subcommand(mesh::config())
         .subcommand(mesh::dataplane())
@@ -232,9 +250,10 @@ fn status() -> Command {
             .override_usage("kumatp status [transparent-proxy] [OPTIONS]")
             .about("Say what is installed, by which engine, and whether it is as it should be")
             .long_about(
-                "Say what is installed, by which engine, kumactl's installation included. What netlink installed is \
-                 compared with what it installed; with --config or --pod, everything is compared with that configuration (and \
-                 the flags beside it). Of eBPF programs, their links and what they have counted is shown. Exit status 0 current, 3 drifted, 4 absent, 5 installed but not compared.",
+                "Say what is installed, by which engine, kumactl's installation included. If a file, a pod, a flag or a variable \
+                 configures something, all engines' rules are compared with what `install` would make of the same configuration. Otherwise \
+                 the rules of netlink are compared with what was installed. Of eBPF programs, the links and counters are shown. \
+                 Exit status 0 current, 3 drifted, 4 absent, 5 installed but not compared.",
             )
             .arg(words())
             .arg(json())

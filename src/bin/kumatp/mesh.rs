@@ -2,6 +2,7 @@
 
 use clap::{Arg, ArgAction, Command};
 
+use crate::commands::switches;
 use crate::{flags, json, pod};
 
 pub(crate) fn config() -> Command {
@@ -81,6 +82,7 @@ pub(crate) fn dataplane() -> Command {
         )
         .arg(file("DATAPLANE", "A Dataplane in YAML or JSON, with placeholders or without; - is standard input").num_args(1..))
         .args(variables())
+        .args(switches())
         .arg(
             Arg::new("config").long("config").value_name("FILE").action(ArgAction::Append).help(
                 "Compare with this configuration of the host. Repeatable: later files override earlier ones. Environment variables override files",

@@ -9,8 +9,8 @@ use kumatp::save::SavedFamilies;
 use kumatp::simulate::{AnyPacket, Planned, Simulator};
 use kumatp::{Facts, Plan, policy};
 
-use crate::commands::warn;
 use crate::host::Target;
+use crate::output::{self, warn};
 use crate::{Failure, flags, input};
 
 /// The word for what is installed, among files.
@@ -69,7 +69,7 @@ impl Source {
                 let mut said = Vec::new();
                 let (a, b) = (config(matches, Some(a), &mut said)?, config(matches, Some(b), &mut said)?);
                 if target.facts_are_given() && a.kuma_dp_user != b.kuma_dp_user {
-                    eprintln!("note: kumaDPUser is different, but --facts says who the sidecar is for both");
+                    output::say("note: kumaDPUser is different, but --facts says who the sidecar is for both");
                 }
                 let (facts, others) = target.facts_of_both(&a, &b)?;
                 let mut planned = |config, facts| {

@@ -1,6 +1,7 @@
 //! Dataplanes as they are given: templates, variables, and whether they are right.
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 
 use clap::ArgMatches;
 use kumatp::Error;
@@ -8,7 +9,8 @@ use kumatp::config::dataplane::{Dataplane, compare, fill};
 use kumatp::config::{Format, Layers, variables};
 use kumatp::model::Note;
 
-use super::{print, warn};
+use super::validate::{Checked, conclude};
+use super::warn;
 use crate::{Failure, input};
 
 /// A Dataplane that was read, and what there is to say about it.
@@ -65,14 +67,14 @@ fn values(matches: &ArgMatches) -> Result<BTreeMap<String, String>, Failure> {
     Ok(values)
 }
 
-pub(crate) fn dataplane(matches: &ArgMatches) -> Result<(), Failure> {
+pub(crate) fn dataplane(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     match matches.subcommand() {
         Some(("validate", matches)) => validate(matches),
         _ => Err(Failure::Usage("give a command; kumatp dataplane --help lists them".into())),
     }
 }
 
-fn validate(matches: &ArgMatches) -> Result<(), Failure> {
+fn validate(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let values = values(matches)?;
     let host = match matches.contains_id("config") {
         false => None,
@@ -87,24 +89,15 @@ fn validate(matches: &ArgMatches) -> Result<(), Failure> {
             Some(config)
         }
     };
-    let mut wrong = Vec::new();
-    for path in matches.get_many::<String>("file").into_iter().flatten() {
-        match Read::filled(path, &values) {
-            Ok(Read { dataplane, mut notes }) => {
-                let disagreements = host.iter().flat_map(|host| compare(host, &dataplane));
-                notes.extend(disagreements.map(|mut note| {
-                    note.about = format!("{path}: {}", note.about);
-                    note
-                }));
-                warn(&notes, false);
-                print(&format!("{path}: valid\n"))?;
-            }
-            Err(Failure::Library(error @ Error::Config(_))) => wrong.push(error.to_string()),
-            Err(other) => return Err(other),
-        }
-    }
-    match wrong.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::Usage(wrong.join("\n"))),
-    }
+    let files = matches.get_many::<String>("file").into_iter().flatten();
+    let check = |path: &String| {
+        let Read { dataplane, mut notes } = Read::filled(path, &values)?;
+        let disagreements = host.iter().flat_map(|host| compare(host, &dataplane));
+        notes.extend(disagreements.map(|mut note| {
+            note.about = format!("{path}: {}", note.about);
+            note
+        }));
+        Ok(notes)
+    };
+    conclude(matches, files.map(|path| Checked::new(path, check(path))).collect::<Result<_, _>>()?)
 }

@@ -10,7 +10,7 @@ use kumatp::{Error, firewalld, policy, render};
 
 use super::{DIRECT_XML, direct_xml, print, tell, warn};
 use crate::host::Target;
-use crate::{Failure, flags, input, pod};
+use crate::{Failure, flags, input, output, pod};
 
 pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
     let (config, notes) = input::config(matches)?;
@@ -31,10 +31,10 @@ pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
     };
     reports.iter().for_each(|report| warn(&report.notes, config.verbose));
     if let [_, by_programs] = &reports[..] {
-        eprintln!(
+        output::say(format!(
             "note: the iptables programs were run, since netlink cannot remove this: {}",
             by_programs.steps.join(", ")
-        );
+        ));
     }
     if pod::is_given(matches) {
         verify(&target, &plan)?;
@@ -75,7 +75,7 @@ fn target(matches: &ArgMatches, config: &Config) -> Result<Target, Failure> {
     };
     let target = Target::for_config(matches, config, usual)?;
     for remark in flags::remarks(matches, target.engine == EngineName::Ebpf) {
-        eprintln!("note: {remark}");
+        output::say(format_args!("note: {remark}"));
     }
     if config.store_firewalld && target.engine == EngineName::Netlink {
         return Err(Failure::Usage(
@@ -83,12 +83,15 @@ fn target(matches: &ArgMatches, config: &Config) -> Result<Target, Failure> {
         ));
     }
     if config.store_firewalld && !target.asked && !config.dry_run {
-        eprintln!("note: --store-firewalld selects the engine iptables, whose rules firewalld can load again");
+        output::say("note: --store-firewalld selects the engine iptables, whose rules firewalld can load again");
     }
     if target.engine != EngineName::Iptables {
         let of_programs = ["wait", "wait-interval", "max-retries", "sleep-between-retries", "iptables-executables"];
         for flag in of_programs.into_iter().filter(|flag| matches.contains_id(flag)) {
-            eprintln!("note: --{flag}: not needed, since the engine {} runs no other program", target.engine);
+            output::say(format_args!(
+                "note: --{flag}: not needed, since the engine {} runs no other program",
+                target.engine
+            ));
         }
     }
     Ok(target)
@@ -109,8 +112,8 @@ fn dry_run(target: &Target, plan: &Plan) -> Result<(), Failure> {
     };
     if let Some((what, checked)) = checked {
         match checked {
-            Ok(()) => eprintln!("checked: the kernel would take these {what}"),
-            Err(error @ Error::Permission { .. }) => eprintln!("not checked: {error}"),
+            Ok(()) => output::say(format_args!("checked: the kernel would take these {what}")),
+            Err(error @ Error::Permission { .. }) => output::say(format_args!("not checked: {error}")),
             Err(error) => return Err(error.into()),
         }
         return Ok(());

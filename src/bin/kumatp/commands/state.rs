@@ -4,14 +4,13 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use kumatp::config::Config;
 use kumatp::engine::ebpf::Programs;
 use kumatp::engine::{EngineName, State, Status, state_with};
 use kumatp::policy;
 
 use super::{print, print_json, warn};
 use crate::host::Target;
-use crate::{Failure, input, pod};
+use crate::{Failure, flags, input};
 
 /// The exit status where something else is installed than should be.
 const DRIFTED: u8 = 3;
@@ -22,28 +21,24 @@ const UNCOMPARED: u8 = 5;
 
 pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let mut target = Target::with(EngineName::Netlink, matches);
-    let compared = matches.contains_id("config") || pod::is_given(matches);
-    let engines: Config;
-    let plan = match compared {
-        false => {
-            input::no_other_words(matches)?;
-            engines = input::of_engines(matches)?;
-            None
-        }
+    let (config, notes) = input::config(matches)?;
+    warn(&notes, config.verbose);
+    let plan = match flags::configure(matches) {
+        false => None,
         true => {
-            let (config, notes) = input::config(matches)?;
-            warn(&notes, config.verbose);
             // What is there is compared with what its own engine would make of the configuration.
             let there =
                 state_with(&config, None, target.namespace()?.as_ref())?.installations.first().map(|one| one.engine);
             target = Target::for_config(matches, &config, there.unwrap_or(EngineName::Netlink))?;
             let plan = policy::plan(&config, &target.facts(&config, &*target.engine()?)?)?;
             warn(&plan.notes, config.verbose);
-            engines = config;
             Some(plan)
         }
     };
-    let found = state_with(&engines, plan.as_ref(), target.namespace()?.as_ref())?;
+    let mut found = state_with(&config, plan.as_ref(), target.namespace()?.as_ref())?;
+    if plan.is_some() && config.ebpf.enabled {
+        must_be_by_ebpf(&mut found);
+    }
     match matches.get_flag("json") {
         true => print_json(&found)?,
         false => {
@@ -57,6 +52,17 @@ pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         Status::Uncompared { .. } => ExitCode::from(UNCOMPARED),
         _ => ExitCode::SUCCESS,
     })
+}
+
+/// Rules are no programs, however much they are alike in what they do.
+fn must_be_by_ebpf(state: &mut State) {
+    if let [only] = &mut state.installations[..] {
+        if only.engine != EngineName::Ebpf {
+            let difference = format!("ebpf.enabled: installed by {} instead of ebpf", only.name());
+            only.status = Status::Drifted { differences: vec![difference] };
+            state.status = only.status.clone();
+        }
+    }
 }
 
 fn describe(state: &State) -> String {
