@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
 #[path = "common/command.rs"]
@@ -16,7 +17,7 @@ fn full() -> File {
 
 /// Something that can be written to and has nobody who reads.
 fn nobody() -> Stdio {
-    std::io::pipe().unwrap().1.into()
+    std::os::fd::OwnedFd::from(UnixStream::pair().unwrap().0).into()
 }
 
 fn spawn(program: &str, args: &[&str], out: impl Into<Stdio>, err: impl Into<Stdio>) -> Child {
@@ -131,7 +132,8 @@ fn a_standard_error_that_is_stuck_holds_nothing_up() {
 
 #[test]
 fn remarks_come_before_the_result() {
-    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (mut reader, writer) = UnixStream::pair().unwrap();
+    let writer = std::os::fd::OwnedFd::from(writer);
     let args = ["render", "--kuma-dp-user=0", "--ip-family-mode=ipv4", "--config=-"];
     let mut command = Command::new(KUMATP);
     command.args(args).env_clear().stdin(Stdio::piped()).stdout(writer.try_clone().unwrap()).stderr(writer);
