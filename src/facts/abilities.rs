@@ -13,13 +13,24 @@ pub struct Abilities {
     pub conntrack_zones: bool,
     /// The mangle table is there, and the match on connection state.
     pub mangle: bool,
+    /// Rules can ask whether an address belongs to this host: nf_tables' `fib`. Only the netlink engine asks.
+    pub address_types: bool,
+    /// Rules can ask whether a packet has a socket on this host: nf_tables' `socket`. Only the netlink engine asks.
+    pub sockets: bool,
     /// Docker's embedded DNS server has its chain `DOCKER_OUTPUT` in the nat table.
     pub docker_output: bool,
 }
 
 impl Default for Abilities {
     fn default() -> Self {
-        Self { comments: true, conntrack_zones: true, mangle: true, docker_output: false }
+        Self {
+            comments: true,
+            conntrack_zones: true,
+            mangle: true,
+            address_types: true,
+            sockets: true,
+            docker_output: false,
+        }
     }
 }
 

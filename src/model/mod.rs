@@ -13,7 +13,7 @@ mod target;
 
 pub use matches::{CtState, Match, Owner, PortMatch, Transport};
 pub use names::{BuiltinChain, ChainName, Comment, LogLevel, LogPrefix, TableName};
-pub use plan::{Note, Plan, Severity};
+pub use plan::{Guards, Note, Plan, Severity};
 pub use rule::{Origin, Placement, Rule};
 pub use ruleset::{Chain, Ruleset, Table};
 pub use target::Target;

@@ -27,6 +27,9 @@ pub struct Plan {
     /// The loopback interface, as the rules name it.
     #[serde(skip)]
     pub loopback: InterfacePattern,
+    /// What the kernel can do of what keeps connections from passing unredirected.
+    #[serde(skip)]
+    pub guards: Guards,
     /// The servers whose DNS queries are redirected, if only those to some servers are.
     #[serde(skip)]
     pub name_servers: Vec<IpAddr>,
@@ -36,6 +39,24 @@ impl Plan {
     /// The notes that an operator must see even when everything succeeds.
     pub fn warnings(&self) -> impl Iterator<Item = &Note> {
         self.notes.iter().filter(|note| note.severity == Severity::Warning)
+    }
+}
+
+/// What a kernel can do of what keeps connections that should be redirected from passing (see [`nftables`](crate::nftables)).
+/// Only the netlink engine asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Guards {
+    /// Rules can ask whether an address belongs to this host (`fib`).
+    pub address_types: bool,
+    /// Rules can ask whether a packet has a socket on this host (`socket`).
+    pub sockets: bool,
+}
+
+impl Default for Guards {
+    /// Everything.
+    fn default() -> Self {
+        Self { address_types: true, sockets: true }
     }
 }
 

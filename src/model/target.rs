@@ -43,6 +43,14 @@ impl Target {
         Self::Jump { chain: chain.clone() }
     }
 
+    /// The chain that it jumps to.
+    pub(crate) fn chain(&self) -> Option<&ChainName> {
+        match self {
+            Self::Jump { chain } => Some(chain),
+            _ => None,
+        }
+    }
+
     /// A redirection to a port.
     pub fn redirect(port: Port) -> Self {
         Self::Redirect { port }

@@ -2,6 +2,8 @@ use super::constants::{NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL, key_type, us
 use super::expression::{Expression, bytes};
 use crate::model::{BuiltinChain, Comment};
 use crate::net::FamilyName;
+#[cfg(all(feature = "host", target_os = "linux"))]
+use crate::nftables::{Action, Condition, End};
 use crate::nftables::{Base, ChainType, Field, Marker, Rule, Set, Table};
 
 /// What is in a table, in the kernel's terms.
@@ -67,6 +69,34 @@ impl Content {
     #[cfg(all(feature = "host", target_os = "linux"))]
     pub(crate) fn has_base_chain(&self, beginning: &str) -> bool {
         self.chains.iter().any(|chain| chain.base.is_some() && chain.name.starts_with(beginning))
+    }
+
+    /// Whether a rule has an expression of this name.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(crate) fn uses(&self, expression: &str) -> bool {
+        let rules = self.chains.iter().flat_map(|chain| &chain.rules);
+        rules.flat_map(|rule| &rule.expressions).any(|one| one.name() == expression)
+    }
+
+    /// The chains of [`add_guards`](Self::add_guards).
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(crate) const ADDRESS_TYPES: &str = "guard_address_types";
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(crate) const SOCKETS: &str = "guard_sockets";
+
+    /// Adds a chain for each of what a plan's guards ask of the kernel and can do without.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(crate) fn add_guards(&mut self, family: FamilyName) {
+        let local = Condition::Local { end: End::Destination };
+        for (name, condition) in [(Self::ADDRESS_TYPES, local), (Self::SOCKETS, Condition::BoundSocket)] {
+            let rule = Rule { conditions: vec![condition], action: Action::Accept, comment: None, sources: Vec::new() };
+            let base = Base { kind: ChainType::Nat, hook: BuiltinChain::Prerouting, priority: -98 };
+            self.chains.push(ChainContent {
+                name: name.to_owned(),
+                base: Some(BaseContent::of(&base)),
+                rules: vec![RuleContent::of(&rule, family)],
+            });
+        }
     }
 
     /// Removes all rules of a chain. False if there is no such chain.

@@ -137,11 +137,13 @@ mod tests {
         assert!(flushed.contains("the chain KUMA_MESH_INBOUND is empty"), "{flushed}");
         let element = changed(|content| {
             let key = |port: u16| port.to_be_bytes().to_vec();
-            content.sets[0]
+            let ports = content.sets.iter_mut().find(|set| set.name == "outbound_exclude_ports");
+            ports
+                .unwrap()
                 .elements
                 .extend([Element { key: key(9000), flags: 0 }, Element { key: key(9001), flags: 1 }]);
         });
-        assert_eq!(element, "ip kuma-mesh: its sets have 3 intervals instead of 2");
+        assert_eq!(element, "ip kuma-mesh: its sets have 7 intervals instead of 6");
         let order = changed(|content| {
             let at = at(content, "KUMA_MESH_OUTBOUND");
             content.chains[at].rules.swap(0, 1);

@@ -126,7 +126,9 @@ fn lift_rule(rule: &RuleContent, sets: &[Set], family: FamilyName) -> Result<Rul
 fn may_follow(others: &[Condition], next: &Condition) -> bool {
     match next {
         Condition::Value { field: Field::SourcePort | Field::DestinationPort, .. } => {
-            others.iter().any(|other| matches!(other, Condition::Protocol { negated: false, .. }))
+            let tells =
+                |other: &Condition| matches!(other, Condition::Protocol { negated: false, .. } | Condition::MidStream);
+            others.iter().any(tells)
         }
         Condition::Value { field: Field::User | Field::Group, negated, .. } => !negated,
         _ => true,

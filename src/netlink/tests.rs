@@ -71,13 +71,13 @@ fn messages_have_the_bytes_that_the_kernel_reads() {
     );
     // meta load l4proto; cmp eq 6; immediate 15001; redir.
     assert_eq!(
-        body(&batch, &rule("KUMA_MESH_OUTBOUND_REDIRECT", 0)),
+        body(&batch, &rule("KUMA_MESH_OUTBOUND_REDIRECT", 1)),
         format!(
             "02000000 {TABLE} 20000200 4b554d41 5f4d4553 485f4f55 54424f55 4e445f52 45444952 45435400 a4000480 24000180 09000100 6d657461 00000000 14000280 08000200 00000010 08000100 00000001 2c000180 08000100 636d7000 20000280 08000100 00000001 08000200 00000000 0c000380 05000100 06000000 2c000180 0e000100 696d6d65 64696174 65000000 18000280 08000100 00000001 0c000280 06000100 3a990000 24000180 0a000100 72656469 72000000 14000280 08000100 00000001 08000300 00000002"
         )
     );
     // Users: meta load skuid; byteorder hton; cmp gte 1000; cmp lte 1001, big endian.
-    let users = body(&batch, &rule("nat_output_last", 2));
+    let users = body(&batch, &rule("nat_output_last", 1));
     assert!(users.contains("08000200 0000000a 08000100 00000001"), "{users}");
     assert!(users.contains("62797465 6f726465 72000000"), "{users}");
     assert!(users.contains("08000200 00000005 0c000380 08000100 000003e8"), "{users}");
@@ -90,7 +90,7 @@ fn messages_have_the_bytes_that_the_kernel_reads() {
     let text = body(&batch, &set);
     assert!(
         text.ends_with(
-            "08000300 00000004 08000400 0000000d 08000500 00000002 08000a00 00000001 0a000d00 00040200 00000000"
+            "08000300 00000004 08000400 0000000d 08000500 00000002 08000a00 00000003 0a000d00 00040200 00000000"
         ),
         "{text}"
     );
@@ -204,7 +204,7 @@ fn error(batch: &Finished, object: &Object, errno: i32, more: impl FnOnce(&mut W
 #[test]
 fn refusals_name_the_rule_and_the_expression() {
     let batch = batch(&everything());
-    let object = rule("KUMA_MESH_OUTBOUND_REDIRECT", 0);
+    let object = rule("KUMA_MESH_OUTBOUND_REDIRECT", 1);
     // Where `redir` stands in the message: found by its name.
     let index = batch.objects.iter().position(|other| *other == object).unwrap();
     let message = &batch.bytes[batch.starts[index]..];

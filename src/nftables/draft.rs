@@ -37,6 +37,7 @@ impl Draft {
     pub(super) fn protocol(&self) -> Option<Protocol> {
         self.rule.conditions.iter().find_map(|condition| match condition {
             Condition::Protocol { protocol, negated: false } => Some(*protocol),
+            Condition::MidStream => Some(Protocol::Tcp),
             _ => None,
         })
     }

@@ -4,10 +4,11 @@
 use arbitrary::{Result, Unstructured};
 use arbtest::arbtest;
 
+use super::guards::Guarding;
 use super::{Action, Base, ChainType, Condition, Field, Table};
 use crate::model::{
-    BuiltinChain, Chain, ChainName, CtState, LogLevel, Match, Owner, PortMatch, Rule, Ruleset, TableName, Target,
-    Transport,
+    BuiltinChain, Chain, ChainName, CtState, Guards, LogLevel, Match, Owner, PortMatch, Rule, Ruleset, TableName,
+    Target, Transport,
 };
 use crate::net::{Cidr, Family, Gid, Port, PortRange, PortSet, Protocol, Uid, V4};
 
@@ -55,6 +56,32 @@ fn native_rules_do_what_the_rules_do() {
     .size_min(4000)
     .size_max(40_000)
     .budget_ms(1_000);
+}
+
+/// Behind the rules, whatever opens a connection and was not translated is dropped if the rules redirect it, and only then.
+#[test]
+fn the_closing_chain_decides_as_the_rules_do() {
+    let guarding = Guarding { can: Guards::default(), loopback: "lo".parse().unwrap() };
+    let (mut dropped, mut passed) = (0, 0);
+    arbtest(|u| {
+        let ruleset = ruleset(u)?;
+        let table = Table::guarded(&ruleset, guarding.clone());
+        for _ in 0..16 {
+            let mut packet = packet(u)?;
+            packet.protocol = Some(Protocol::Tcp);
+            let model = by_model(&ruleset, TableName::Nat, &packet).end != End::Passed;
+            let closing = table.chain("closing_output");
+            let native =
+                closing.and_then(|chain| native_chain(&table, chain.name.as_str(), &packet, &mut Outcome::default()));
+            assert_eq!(model, native == Some(End::Dropped), "{packet:?}\n{ruleset:#?}\n{table:#?}");
+            if model { dropped += 1 } else { passed += 1 }
+        }
+        Ok(())
+    })
+    .size_min(4000)
+    .size_max(40_000)
+    .budget_ms(1_000);
+    assert!(dropped > 0 && passed > 0);
 }
 
 fn ruleset(u: &mut Unstructured<'_>) -> Result<Ruleset<V4>> {

@@ -97,7 +97,7 @@ fn merge(run: Vec<Draft>, at: Option<usize>, family: FamilyName) -> Draft {
 }
 
 /// The same values as sorted spans that neither overlap nor touch.
-fn union(mut spans: Vec<Span>) -> Vec<Span> {
+pub(super) fn union(mut spans: Vec<Span>) -> Vec<Span> {
     spans.sort_unstable();
     let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
     for span in spans {

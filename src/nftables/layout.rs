@@ -1,4 +1,4 @@
-//! Which rules of a built-in chain go into which base chain, and the guards before them.
+//! Which rules of a built-in chain go into which base chain, and what stands before them.
 
 use std::collections::BTreeMap;
 
@@ -115,7 +115,7 @@ pub(super) fn nat(inserted: Vec<Draft>, appended: Vec<Draft>, chains: &Chains) -
     (useful(inserted, chains), useful(passing.into_iter().chain(appended), chains))
 }
 
-fn useful(drafts: impl IntoIterator<Item = Draft>, chains: &Chains) -> Vec<Draft> {
+pub(super) fn useful(drafts: impl IntoIterator<Item = Draft>, chains: &Chains) -> Vec<Draft> {
     let mut later = Protocols::empty();
     let mut kept: Vec<Draft> = Vec::new();
     let all: Vec<Draft> = drafts.into_iter().collect();
@@ -130,10 +130,17 @@ fn useful(drafts: impl IntoIterator<Item = Draft>, chains: &Chains) -> Vec<Draft
     kept
 }
 
-/// Folds the rules of a base chain with translation, and puts guards before them.
+/// Folds the rules of a base chain with translation, and puts guards before them: what is not of the only protocol that all are
+/// about passes, and so does what `lost` says, if there is a redirection of TCP.
 ///
 /// They come after the rules that log, which are for every packet.
-pub(super) fn guard(drafts: Vec<Draft>, chains: &Chains, comments: bool, family: FamilyName) -> Vec<Draft> {
+pub(super) fn guard(
+    drafts: Vec<Draft>,
+    lost: Vec<Draft>,
+    chains: &Chains,
+    comments: bool,
+    family: FamilyName,
+) -> Vec<Draft> {
     let mut drafts = fold::fold(drafts, chains, family);
     let comment = |words| comments.then(|| Comment::ours(words));
     let logs = drafts.iter().take_while(|draft| matches!(draft.rule.action, Action::Log { .. })).count();
@@ -141,7 +148,7 @@ pub(super) fn guard(drafts: Vec<Draft>, chains: &Chains, comments: bool, family:
     let reach = chains.of_all(rest).protocols;
     let mut guards = Vec::new();
     let only = [Protocol::Tcp, Protocol::Udp].into_iter().find(|protocol| Protocols::from(*protocol) == reach);
-    if let (Some(protocol), true) = (only, rest.len() > 1) {
+    if let (Some(protocol), true) = (only, rest.len() + lost.len() > 1) {
         guards.push(Draft::own(
             vec![Condition::Protocol { protocol, negated: true }],
             Action::Accept,
@@ -152,11 +159,7 @@ pub(super) fn guard(drafts: Vec<Draft>, chains: &Chains, comments: bool, family:
         ));
     }
     if reach.contains(Protocols::TCP) {
-        guards.push(Draft::own(
-            vec![Condition::MidStream],
-            Action::Accept,
-            comment("let connections from before live on"),
-        ));
+        guards.extend(lost);
     }
     drafts.splice(logs..logs, guards);
     drafts

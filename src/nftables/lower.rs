@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::Draft;
+use super::guards::{self, Copies, Guarding, Hooks};
 use super::layout::{self, Chains};
 use super::native::{Action, Base, Chain, ChainType, Condition, Field, Native, Source, Span, Table};
-use super::{Marker, fold, names, owner};
+use super::{Marker, fold, names, owner, zones};
 use super::{Name, names::Names};
-use crate::model::{self, BuiltinChain, ChainName, Comment, Match, Placement, Plan, Rule, Ruleset, TableName, Target};
-use crate::net::Family;
+use crate::model::{self, BuiltinChain, ChainName, Match, Placement, Plan, Rule, Ruleset, TableName, Target};
+use crate::net::{Family, Port, Protocol};
 
 impl Native {
     /// The native form of a plan. The same plan gives the same form.
@@ -22,7 +23,9 @@ impl Native {
     /// # Ok::<(), kumatp::Error>(())
     /// ```
     pub fn of(plan: &Plan) -> Self {
-        let mut native = Self { v4: Table::of(&plan.v4), v6: plan.v6.as_ref().map(Table::of) };
+        let guarding = Guarding { can: plan.guards, loopback: plan.loopback.clone() };
+        let v6 = plan.v6.as_ref().map(|v6| Table::guarded(v6, guarding.clone()));
+        let mut native = Self { v4: Table::guarded(&plan.v4, guarding), v6 };
         let digest = Marker::digest(native.tables());
         for table in std::iter::once(&mut native.v4).chain(&mut native.v6) {
             Marker::of(table, digest).put_into(table);
@@ -32,16 +35,37 @@ impl Native {
 }
 
 impl Table {
-    /// The native form of any rules, without a marker.
+    /// The native form of any rules, without a marker, and without what [`Native::of`] adds to a plan's.
     pub fn of<F: Family>(ruleset: &Ruleset<F>) -> Self {
-        let mut table = Self { family: F::NAME, chains: Lowering::new(ruleset).chains() };
+        Self::lowered(Lowering::new(ruleset, None))
+    }
+
+    /// The native form of any rules with what keeps connections from passing without a redirection.
+    pub(super) fn guarded<F: Family>(ruleset: &Ruleset<F>, guarding: Guarding) -> Self {
+        Self::lowered(Lowering::new(ruleset, Some(guarding)))
+    }
+
+    fn lowered<F: Family>(lowering: Lowering<'_, F>) -> Self {
+        let mut table = Self { family: F::NAME, chains: lowering.chains() };
         name_sets(&mut table);
         table
     }
 }
 
+/// A chain on its way to the native form.
+type Drafted = (Name, Option<Base>, Vec<Draft>);
+
+/// The base chains that close what translation leaves open: right behind ours that translate, and behind routing.
+const CLOSING: [(BuiltinChain, &str, i32); 3] = [
+    (BuiltinChain::Prerouting, "closing_prerouting", -98),
+    (BuiltinChain::Output, "closing_output", -98),
+    (BuiltinChain::Postrouting, "closing_postrouting", 1),
+];
+
 struct Lowering<'a, F: Family> {
     ruleset: &'a Ruleset<F>,
+    /// How what should be redirected is kept from passing; none for rules that are only translated.
+    guarding: Option<Guarding>,
     names: Names,
     /// The names of user-defined chains.
     regular: BTreeMap<(TableName, &'a ChainName), Name>,
@@ -50,9 +74,10 @@ struct Lowering<'a, F: Family> {
 }
 
 impl<'a, F: Family> Lowering<'a, F> {
-    fn new(ruleset: &'a Ruleset<F>) -> Self {
+    fn new(ruleset: &'a Ruleset<F>, guarding: Option<Guarding>) -> Self {
         let mut names = Names::default();
         names.take(Marker::CHAIN);
+        CLOSING.iter().for_each(|(_, name, _)| drop(names.take(name)));
         for table in TableName::ALL {
             for hook in BuiltinChain::ALL {
                 for (_, suffix) in Half::of(table) {
@@ -67,17 +92,22 @@ impl<'a, F: Family> Lowering<'a, F> {
             }
         }
         let comments = ruleset.rules().any(|(_, _, rule)| rule.comment.is_some());
-        Self { ruleset, names, regular, comments }
+        Self { ruleset, guarding, names, regular, comments }
     }
 
     fn chains(mut self) -> Vec<Chain> {
-        let regular = self.regular_chains();
+        let hooks = self.hooks();
+        let regular = self.regular_chains(&hooks);
+        let mirrored = self.mirrored(&regular);
         let mut drafts = Vec::new();
         for table in TableName::ALL {
             for hook in BuiltinChain::ALL {
-                drafts.extend(self.base_chains(table, hook, &regular));
+                drafts.extend(self.base_chains(table, hook, &regular, &mirrored));
             }
         }
+        let mut closing = self.closing_chains(&hooks, &regular, &mirrored);
+        let copied = closing.split_off(closing.iter().take_while(|(_, base, _)| base.is_some()).count());
+        drafts.extend(closing);
         let ordered = self.ruleset.tables.iter().flat_map(|table| {
             table.user_defined().map(|chain| self.regular[&(table.name, &chain.name)].clone()).collect::<Vec<_>>()
         });
@@ -87,42 +117,77 @@ impl<'a, F: Family> Lowering<'a, F> {
             let Some(rules) = regular.rules.get(&name).filter(|_| done.insert(name.clone())) else { continue };
             drafts.push((name, None, fold::fold(rules.clone(), &regular, F::NAME)));
         }
+        drafts.extend(copied);
         owner::resolve(drafts, &mut self.names)
     }
 
-    fn regular_chains(&self) -> Chains {
+    /// Which hooks lead to each regular chain of nat.
+    fn hooks(&self) -> BTreeMap<Name, Hooks> {
+        let mut found = BTreeMap::new();
+        let Some(table) = self.ruleset.table(TableName::Nat) else { return found };
+        for (hook, builtin) in [(Hooks::PREROUTING, BuiltinChain::Prerouting), (Hooks::OUTPUT, BuiltinChain::Output)] {
+            let mut waiting = vec![ChainName::from(builtin)];
+            while let Some(chain) = waiting.pop().and_then(|name| table.chain(&name)) {
+                for to in chain.rules.iter().filter_map(|rule| rule.target.chain()) {
+                    let Some(name) = self.regular.get(&(TableName::Nat, to)) else { continue };
+                    let hooks = found.entry(name.clone()).or_insert(Hooks::empty());
+                    if !hooks.contains(hook) {
+                        hooks.insert(hook);
+                        waiting.push(to.clone());
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    fn regular_chains(&self, hooks: &BTreeMap<Name, Hooks>) -> Chains {
         let mut chains = BTreeMap::new();
         for table in &self.ruleset.tables {
             for chain in table.user_defined() {
+                let name = &self.regular[&(table.name, &chain.name)];
+                let hooks = hooks.get(name).copied().filter(|_| table.name == TableName::Nat);
                 let rules = self.drafts(table.name, &chain.name, None);
-                chains.entry(self.regular[&(table.name, &chain.name)].clone()).or_insert(rules);
+                chains.entry(name.clone()).or_insert_with(|| self.translating(rules, hooks));
             }
         }
         Chains::new(chains)
     }
 
+    /// The rules of a chain that these hooks lead to, with what does better than a redirection before each.
+    fn translating(&self, drafts: Vec<Draft>, hooks: Option<Hooks>) -> Vec<Draft> {
+        let (Some(guarding), Some(hooks)) = (&self.guarding, hooks) else { return drafts };
+        drafts.into_iter().flat_map(|draft| guarding.translation(&draft, hooks).into_iter().chain([draft])).collect()
+    }
+
+    /// The answers of inbound connections that are not redirected.
+    fn mirrored(&self, regular: &Chains) -> Vec<Draft> {
+        let entry = self.ruleset.table(TableName::Nat).and_then(|table| table.chain(&BuiltinChain::Prerouting.into()));
+        let jumps = entry.into_iter().flat_map(|chain| chain.rules.iter().filter_map(|rule| rule.target.chain()));
+        let names = jumps.filter_map(|to| self.regular.get(&(TableName::Nat, to)));
+        let drafts: Vec<_> = names.filter_map(|name| regular.rules.get(name)).flatten().cloned().collect();
+        guards::mirrored(&drafts, self.comments)
+    }
+
     /// The base chains for a built-in chain: none if it has nothing to do.
-    fn base_chains(
-        &self,
-        table: TableName,
-        hook: BuiltinChain,
-        regular: &Chains,
-    ) -> Vec<(Name, Option<Base>, Vec<Draft>)> {
+    fn base_chains(&self, table: TableName, hook: BuiltinChain, regular: &Chains, mirrored: &[Draft]) -> Vec<Drafted> {
         let name = ChainName::from(hook);
         let mut inserted = self.drafts(table, &name, Some(Placement::Insert));
         let mut appended = self.drafts(table, &name, Some(Placement::Append));
-        if (table, hook) == (TableName::Raw, BuiltinChain::Prerouting) {
-            let answered = self.zones_of_answers();
-            if inserted.is_empty() {
-                appended.splice(0..0, answered);
-            } else {
-                inserted.splice(0..0, answered);
-            }
-        }
+        let first = self.first_of(table, hook);
+        match inserted.is_empty() {
+            true => appended.splice(0..0, first),
+            false => inserted.splice(0..0, first),
+        };
         let (first, last) = match table {
             TableName::Nat => {
+                let from_here = (hook == BuiltinChain::Output).then_some(Hooks::OUTPUT);
+                inserted = self.translating(inserted, from_here);
+                appended = self.translating(appended, from_here);
                 let (first, last) = layout::nat(inserted, appended, regular);
-                let guard = |drafts| layout::guard(drafts, regular, self.comments, F::NAME);
+                let lost = self.guarding.as_ref().map(|guards| guards.lost_entries(hook, mirrored, self.comments));
+                let lost = lost.unwrap_or_default();
+                let guard = |drafts| layout::guard(drafts, lost.clone(), regular, self.comments, F::NAME);
                 (guard(first), guard(last))
             }
             // A packet that was let pass in one base chain would meet the other, so there is only one.
@@ -142,6 +207,62 @@ impl<'a, F: Family> Lowering<'a, F> {
                 (Name::nearest(&base_name(table, hook, suffix)), Some(base), drafts)
             })
             .collect()
+    }
+
+    /// What stands before the rules of a built-in chain of raw.
+    fn first_of(&self, table: TableName, hook: BuiltinChain) -> Vec<Draft> {
+        let drafts = |table, hook: BuiltinChain| self.drafts(table, &hook.into(), None);
+        let output = || drafts(TableName::Raw, BuiltinChain::Output);
+        match (table, hook, &self.guarding) {
+            (TableName::Raw, BuiltinChain::Prerouting, guarding) => {
+                let redirecting = drafts(TableName::Nat, hook);
+                let zones = zones::of_answers(&redirecting, &output(), self.comments);
+                let martians = guarding.as_ref().map(|guarding| guarding.no_martians::<F>(self.comments));
+                martians.into_iter().chain(zones).collect()
+            }
+            (TableName::Raw, BuiltinChain::Output, Some(_)) => {
+                let answered = drafts(TableName::Raw, BuiltinChain::Prerouting);
+                zones::of_excluded(&drafts(TableName::Nat, hook), &answered, &output(), self.comments)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The chains that close what translation leaves open: base chains, then the regular ones that they lead to.
+    fn closing_chains(&mut self, hooks: &BTreeMap<Name, Hooks>, regular: &Chains, mirrored: &[Draft]) -> Vec<Drafted> {
+        let Some(guarding) = self.guarding.clone() else { return Vec::new() };
+        let names = &mut self.names;
+        let copies = Copies::of(regular, hooks, guarding.can, |name| names.take(&format!("{name}_CLOSING")));
+        let mut base = Vec::new();
+        for (hook, name, priority) in CLOSING {
+            let drafts = match hook {
+                BuiltinChain::Postrouting => guarding.stays_here::<F>(&self.redirected(), self.comments),
+                _ => {
+                    let drafts = self.drafts(TableName::Nat, &hook.into(), None);
+                    guarding.closing::<F>(hook, drafts, mirrored, &copies, self.comments)
+                }
+            };
+            if !drafts.is_empty() {
+                base.push((Name::nearest(name), Some(Base { kind: ChainType::Filter, hook, priority }), drafts));
+            }
+        }
+        let copied = copies.reached_from(base.iter().flat_map(|(_, _, drafts)| drafts));
+        let copied = copied.into_iter().map(|(name, rules)| (name, None, fold::fold(rules, &copies.chains, F::NAME)));
+        base.extend(copied.collect::<Vec<_>>());
+        base
+    }
+
+    /// What nat redirects, and where to.
+    fn redirected(&self) -> BTreeSet<(Protocol, Port)> {
+        let rules = self.ruleset.rules().filter(|(table, _, _)| *table == TableName::Nat);
+        let redirection = |rule: &Rule<F>| {
+            let Target::Redirect { port } = rule.target else { return None };
+            rule.matches.iter().find_map(|condition| match condition {
+                Match::Transport(transport) => Some((transport.protocol, port)),
+                _ => None,
+            })
+        };
+        rules.filter_map(|(_, _, rule)| redirection(rule)).collect()
     }
 
     /// The rules of a chain of the model, in the order in which packets meet them.
@@ -168,43 +289,11 @@ impl<'a, F: Family> Lowering<'a, F> {
             Target::Log { prefix, level } => Action::Log { prefix: prefix.clone(), level: *level },
             Target::Zone { zone } => Action::Zone { zone: *zone },
         };
-        Draft::of(rule, action, Source { table, chain: chain.clone(), index, origin: rule.origin })
-    }
-
-    /// For each rule of nat PREROUTING that redirects to a port whose answers raw OUTPUT puts into a
-    /// zone: what tracks the redirected packets in that zone, too.
-    fn zones_of_answers(&self) -> Vec<Draft> {
-        let prerouting = ChainName::from(BuiltinChain::Prerouting);
-        let Some(chain) = self.ruleset.table(TableName::Nat).and_then(|table| table.chain(&prerouting)) else {
-            return Vec::new();
-        };
-        let output = self.drafts(TableName::Raw, &BuiltinChain::Output.into(), None);
-        let zone_of = |rule: &Rule<F>| {
-            let Target::Redirect { port } = rule.target else { return None };
-            let protocol = rule.matches.iter().find_map(|condition| match condition {
-                Match::Transport(transport) => Some(transport.protocol),
-                _ => None,
-            })?;
-            output.iter().find_map(|answer| {
-                let from_port = answer.rule.conditions.iter().any(|condition| {
-                    matches!(condition, Condition::Value { field: Field::SourcePort, values, negated: false }
-                        if values.contains(port.number().into()))
-                });
-                match answer.rule.action {
-                    Action::Zone { zone } if from_port && answer.protocol() == Some(protocol) => Some(zone),
-                    _ => None,
-                }
-            })
-        };
-        numbered(chain)
-            .filter_map(|(index, rule)| {
-                let source = Source { table: TableName::Nat, chain: prerouting.clone(), index, origin: rule.origin };
-                let mut draft = Draft::of(rule, Action::Zone { zone: zone_of(rule)? }, source)?;
-                draft.rule.comment =
-                    self.comments.then(|| Comment::ours("track what is redirected in the zone of its answers"));
-                Some(draft)
-            })
-            .collect()
+        let mut draft = Draft::of(rule, action, Source { table, chain: chain.clone(), index, origin: rule.origin })?;
+        if let (TableName::Nat, Some(guarding)) = (table, &self.guarding) {
+            guarding.keep_local(&mut draft);
+        }
+        Some(draft)
     }
 }
 
@@ -256,11 +345,12 @@ fn name_sets(table: &mut Table) {
             if values.spans.len() < 2 {
                 continue;
             }
+            let wanted = wanted.as_deref().unwrap_or(names::of_field(*field));
             let sets = known.entry(values.spans.to_vec()).or_default();
             let name = match sets.iter().find(|(other, _)| other.same_type(*field)) {
                 Some((_, name)) => name.clone(),
                 None => {
-                    let name = names.take(&wanted);
+                    let name = names.take(wanted);
                     sets.push((*field, name.clone()));
                     name
                 }

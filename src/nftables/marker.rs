@@ -6,7 +6,7 @@ use crate::model::Comment;
 
 /// The version of the native form. It changes when the same plan is lowered to other rules, so that
 /// an installation by another version is not taken for the same.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// What each table says of itself: by which version of the native form it was made, what was in the
 /// tables of both families, and how much of it in this one.

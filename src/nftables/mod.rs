@@ -19,11 +19,24 @@
 //!
 //! It differs from the iptables rules on purpose in this, and in nothing else:
 //!
-//! - Each nat base chain that redirects TCP begins with a guard that lets TCP packets pass that do
-//!   not open a connection. They come here only when connection tracking has just begun and meets
-//!   connections from before, which a redirection would reset.
-//! - Queries that are redirected in PREROUTING are tracked in the zone of their answers, where the
-//!   answers have one. Without that, the answers would not be translated back.
+//! - **Closing chains** behind the nat chains (`closing_prerouting` and `closing_output`, priority −98) drop the first packet of
+//!   a TCP connection that the rules redirect and that was not translated. Translation is decided once for each entry of
+//!   connection tracking, and an entry can be older than the rules, borrowed, made by a helper or lost. The chains are
+//!   copies of the rules with every redirection turned into a drop, so they cannot decide otherwise. What is not tracked as part
+//!   of any connection (`nf_conntrack_tcp_loose=0`) and should be redirected is dropped as well.
+//! - Nothing that arrives from elsewhere for 0.0.0.0/8, 127.0.0.0/8, `::`, `::1` or `::6` gets in (raw PREROUTING). Routing would
+//!   drop it, but translation comes before routing.
+//! - Nothing that was redirected leaves by another interface than loopback (`closing_postrouting`).
+//! - What leaves by loopback is let pass only if its destination is an address of this host (`fib daddr type local`).
+//! - A packet that opens no connection and whose socket on this host is bound to an address passes nat PREROUTING (`socket wildcard
+//!   0`), and so do answers from excluded inbound ports in nat OUTPUT: a connection that is not redirected goes on though
+//!   connection tracking has lost it. A redirected connection to a port on which the application listens at one address only does
+//!   not: the application's kernel resets it.
+//! - In OUTPUT, TCP, and DNS where every query is captured, are redirected to the address that the packet is from and not to
+//!   `127.0.0.1` or `::1`; TCP from the network to the address that it is for. Sockets that are bound to an interface, link-local
+//!   destinations and interfaces without an address reach the sidecar so. The listeners have to be at the wildcard
+//!   address, as Kuma's are.
+//! - Queries to excluded DNS servers are tracked in the zone of their answers, as are queries that are redirected in PREROUTING.
 //! - A foreign `ACCEPT` in iptables' nat tables does not stop our appended rules, and a packet that
 //!   our inserted rules let pass still meets the nat rules of others.
 //! - Where Docker's DNS server has its chain and every query is captured, the sidecar's query to a
@@ -32,6 +45,7 @@
 
 mod draft;
 mod fold;
+mod guards;
 mod layout;
 mod live;
 mod lower;
@@ -39,6 +53,7 @@ mod marker;
 mod names;
 mod native;
 mod owner;
+mod zones;
 
 pub use live::{Foreign, LiveChain, LiveTable};
 pub(crate) use lower::priority;

@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use super::native::Field;
 use crate::model::Origin;
 
 /// The name of a chain or set: letters, digits, `_`, `.` and `-`, beginning with a letter, and never
@@ -71,8 +72,8 @@ fn safe(wanted: &str) -> String {
 
 /// What to call the set of a rule that this key asked for: `outbound_exclude_ports` for
 /// `redirect.outbound.excludePorts`.
-pub(super) fn of_origin(origin: Option<Origin>) -> String {
-    let Some(origin) = origin else { return "values_1".to_owned() };
+pub(super) fn of_origin(origin: Option<Origin>) -> Option<String> {
+    let origin = origin?;
     let key = origin.key.strip_prefix("redirect.").unwrap_or(origin.key);
     let mut text = String::with_capacity(key.len() + 4);
     let mut after_capital = true;
@@ -83,7 +84,17 @@ pub(super) fn of_origin(origin: Option<Origin>) -> String {
         after_capital = c.is_ascii_uppercase() || c == '.';
         text.push(if c == '.' { '_' } else { c.to_ascii_lowercase() });
     }
-    text
+    Some(text)
+}
+
+/// What to call the set of a rule that no key asked for.
+pub(super) fn of_field(field: Field) -> &'static str {
+    match field {
+        Field::SourceAddress | Field::DestinationAddress => "addresses_1",
+        Field::SourcePort | Field::DestinationPort => "ports_1",
+        Field::User => "users_1",
+        Field::Group => "groups_1",
+    }
 }
 
 #[cfg(test)]
@@ -113,7 +124,7 @@ mod tests {
             ("redirect.outbound.excludePortsForUIDs", "outbound_exclude_ports_for_uids"),
             ("redirect.dns.resolvConfigPath", "dns_resolv_config_path"),
         ] {
-            assert_eq!(of_origin(Some(key.into())), name);
+            assert_eq!(of_origin(Some(key.into())).as_deref(), Some(name));
         }
     }
 }

@@ -117,7 +117,8 @@ fn both(draft: &Rule, owner: &Condition, last: &Rule) -> Option<Rule> {
     (protocols.count() < 2).then(|| Rule { conditions, ..last.clone() })
 }
 
-fn with(conditions: &[Condition], more: impl IntoIterator<Item = Condition>) -> Vec<Condition> {
+/// These conditions and more, each once, in the order of a rule.
+pub(super) fn with(conditions: &[Condition], more: impl IntoIterator<Item = Condition>) -> Vec<Condition> {
     let mut all = conditions.to_vec();
     for condition in more {
         if !all.contains(&condition) {

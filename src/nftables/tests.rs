@@ -28,6 +28,11 @@ fn rules(table: &Table, chain: &str) -> Vec<String> {
     rules.map(|rule| nft::rule(&Rule { comment: None, ..rule }, table.family)).collect()
 }
 
+/// What closes behind every plan that redirects both ways.
+const CLOSING: [(&str, i32); 3] = [("closing_prerouting", -98), ("closing_output", -98), ("closing_postrouting", 1)];
+
+const NO_MARTIANS: &str = "iifname != \"lo\" ip daddr @addresses_1 drop";
+
 fn base_chains(table: &Table) -> Vec<(&str, i32)> {
     table.chains.iter().filter_map(|chain| Some((chain.name.as_str(), chain.base?.priority))).collect()
 }
@@ -36,40 +41,53 @@ fn base_chains(table: &Table) -> Vec<(&str, i32)> {
 fn the_default_rules() {
     let native = native(&Config::default(), &facts(&[]));
     let table = &native.v4;
-    assert_eq!(base_chains(table), [("nat_prerouting_last", -99), ("nat_output_last", -99)]);
-    let guard = "tcp flags & (fin | syn | rst | ack) != syn accept";
-    assert_eq!(rules(table, "nat_prerouting_last"), [guard, "meta l4proto tcp jump KUMA_MESH_INBOUND"]);
-    assert_eq!(rules(table, "nat_output_last"), [guard, "meta l4proto tcp jump KUMA_MESH_OUTBOUND"]);
+    let base = [("raw_prerouting", -299), ("nat_prerouting_last", -99), ("nat_output_last", -99)];
+    assert_eq!(base_chains(table), [&base[..], &CLOSING].concat());
+    let socket = "tcp flags & (fin | syn | rst | ack) != syn socket wildcard 0 accept";
+    assert_eq!(
+        rules(table, "nat_prerouting_last"),
+        ["meta l4proto != tcp accept", socket, "meta l4proto tcp jump KUMA_MESH_INBOUND"]
+    );
+    assert_eq!(rules(table, "nat_output_last"), ["meta l4proto tcp jump KUMA_MESH_OUTBOUND"]);
     assert_eq!(
         rules(table, "KUMA_MESH_OUTBOUND"),
         [
-            "oifname \"lo\" ip saddr 127.0.0.6 return",
+            "oifname \"lo\" ip saddr 127.0.0.6 fib daddr type local return",
             "oifname \"lo\" meta l4proto tcp ip daddr != 127.0.0.1 meta skuid 5678 jump KUMA_MESH_INBOUND_REDIRECT",
             // The two that are swapped: together they say "on lo by another than 5678" without `!=`.
             "meta skuid 5678 return",
-            "oifname \"lo\" meta l4proto tcp return",
+            "oifname \"lo\" meta l4proto tcp fib daddr type local return",
             "ip daddr 127.0.0.1 return",
             "jump KUMA_MESH_OUTBOUND_REDIRECT",
         ]
     );
-    assert_eq!(rules(table, "KUMA_MESH_OUTBOUND_REDIRECT"), ["meta l4proto tcp redirect to :15001"]);
-    assert_eq!(rules(native.v6.as_ref().unwrap(), "KUMA_MESH_OUTBOUND")[0], "oifname \"lo\" ip6 saddr ::6 return");
+    assert_eq!(
+        rules(table, "KUMA_MESH_OUTBOUND_REDIRECT"),
+        ["meta l4proto tcp fib saddr type local dnat to ip saddr : 15001", "meta l4proto tcp redirect to :15001"]
+    );
+    assert_eq!(
+        rules(table, "KUMA_MESH_INBOUND_REDIRECT"),
+        [
+            "iifname != \"lo\" meta l4proto tcp fib daddr type local dnat to :15006",
+            "meta l4proto tcp redirect to :15006"
+        ]
+    );
+    let v6 = native.v6.as_ref().unwrap();
+    assert_eq!(rules(v6, "KUMA_MESH_OUTBOUND")[0], "oifname \"lo\" ip6 saddr ::6 fib daddr type local return");
 }
 
 #[test]
 fn dns_comes_before_the_nat_of_others_and_the_rest_after() {
     let table = native(&dns(true), &facts(&[])).v4;
-    assert_eq!(
-        base_chains(&table),
-        [
-            ("raw_prerouting", -299),
-            ("raw_output", -299),
-            ("nat_prerouting_last", -99),
-            ("nat_output_first", -101),
-            ("nat_output_last", -99)
-        ]
-    );
-    assert_eq!(rules(&table, "raw_prerouting"), ["udp sport 53 ct zone set 1"]);
+    let base = [
+        ("raw_prerouting", -299),
+        ("raw_output", -299),
+        ("nat_prerouting_last", -99),
+        ("nat_output_first", -101),
+        ("nat_output_last", -99),
+    ];
+    assert_eq!(base_chains(&table), [&base[..], &CLOSING].concat());
+    assert_eq!(rules(&table, "raw_prerouting"), [NO_MARTIANS, "udp sport 53 ct zone set 1"]);
     assert_eq!(
         rules(&table, "raw_output"),
         [
@@ -80,13 +98,17 @@ fn dns_comes_before_the_nat_of_others_and_the_rest_after() {
     );
     assert_eq!(
         rules(&table, "nat_output_first"),
-        ["meta l4proto != udp accept", "udp dport 53 meta skuid 5678 accept", "udp dport 53 redirect to :15053",]
+        [
+            "meta l4proto != udp accept",
+            "udp dport 53 meta skuid 5678 accept",
+            "udp dport 53 fib saddr type local dnat to ip saddr : 15053",
+            "udp dport 53 redirect to :15053",
+        ]
     );
     assert_eq!(
         rules(&table, "nat_output_last"),
         [
             "meta l4proto != tcp accept",
-            "tcp flags & (fin | syn | rst | ack) != syn accept",
             "tcp dport 53 meta skuid 5678 jump KUMA_MESH_OUTBOUND",
             "tcp dport 53 accept",
             "meta l4proto tcp jump KUMA_MESH_OUTBOUND",
@@ -144,7 +166,6 @@ fn insert_mode_decides_before_the_nat_of_others() {
         rules(&table, "nat_output_first"),
         [
             "log prefix \"OUTPUT:\" level debug",
-            "tcp flags & (fin | syn | rst | ack) != syn accept",
             "ip daddr 10.0.0.0/8 accept",
             "udp dport 53 meta skuid 5678 accept",
             "udp dport 53 ip daddr 10.1.1.1 redirect to :15053",
@@ -174,7 +195,7 @@ fn docker_dns_in_all_its_forms() {
             "meta l4proto udp ip saddr 127.0.0.11 ip daddr 127.0.0.1 ct zone set 1",
         ]
     );
-    assert_eq!(rules(&table, "raw_prerouting"), ["udp sport 53 ip saddr 127.0.0.11 ct zone set 1"]);
+    assert_eq!(rules(&table, "raw_prerouting")[1..], ["udp sport 53 ip saddr 127.0.0.11 ct zone set 1"]);
     assert_eq!(rules(&table, "nat_output_first")[2], "udp dport 53 ip daddr 127.0.0.11 redirect to :15053");
 
     // Both: zones, and Docker's rules still have the sidecar's queries.
@@ -192,6 +213,7 @@ fn queries_of_virtual_networks_are_tracked_with_their_answers() {
     assert_eq!(
         rules(&table, "raw_prerouting"),
         [
+            NO_MARTIANS,
             "iifname \"br*\" udp dport 53 ct zone set 2",
             "iifname \"docker0\" udp dport 53 ct zone set 2",
             "udp sport 53 ct zone set 1",
@@ -206,7 +228,7 @@ fn queries_of_virtual_networks_are_tracked_with_their_answers() {
     );
     // Without zones there is nothing to keep together.
     config.redirect.dns.skip_conntrack_zone_split = true;
-    assert!(native(&config, &facts(&[])).v4.chain("raw_prerouting").is_none());
+    assert_eq!(rules(&native(&config, &facts(&[])).v4, "raw_prerouting"), [NO_MARTIANS]);
 }
 
 #[test]
@@ -218,11 +240,13 @@ fn a_thousand_ports_and_prefixes_are_two_rules() {
         (0..1000).map(|i| format!("10.{}.{}.0/24", i / 250, i % 250 + 1).parse().unwrap()).collect();
     let native = native(&config, &facts(&[]));
     let sets: Vec<_> = native.v4.sets().iter().map(|set| (set.name.to_string(), set.spans.len())).collect();
-    assert_eq!(sets, [("outbound_exclude_ports_for_ips".to_owned(), 4), ("outbound_exclude_ports".to_owned(), 1000)]);
+    let expected =
+        [("addresses_1", 2), ("outbound_exclude_ports_for_ips", 4), ("ports_1", 2), ("outbound_exclude_ports", 1000)];
+    assert_eq!(sets, expected.map(|(name, spans)| (name.to_owned(), spans)));
     let rule = &native.v4.chain("KUMA_MESH_OUTBOUND").unwrap().rules[0];
     assert_eq!(rule.sources.len(), 1000);
     assert_eq!(rule.sources[7].origin.unwrap().to_string(), "redirect.outbound.excludePorts[7]");
-    assert_eq!(native.v4.chain("nat_output_last").unwrap().rules.len(), 4);
+    assert_eq!(native.v4.chain("nat_output_last").unwrap().rules.len(), 3);
 }
 
 #[test]
@@ -265,7 +289,101 @@ fn foreign_names_cannot_collide_or_break_the_script() {
     let table = Table::of(&Ruleset::new([crate::model::Table::new(TableName::Nat, chains)]));
     let names: Vec<_> = table.chains.iter().map(|chain| chain.name.to_string()).collect();
     assert_eq!(names, ["nat_output_last", "nat_output_last_2", "x_accept", "cali_x", "kuma_mesh_marker_2"]);
-    assert_eq!(rules(&table, "nat_output_last")[1], "jump nat_output_last_2");
+    assert_eq!(rules(&table, "nat_output_last")[0], "jump nat_output_last_2");
+}
+
+#[test]
+fn what_should_be_redirected_and_was_not_is_dropped() {
+    let mut config = Config::default();
+    config.redirect.inbound.exclude_ports = "22,8000-8080".parse().unwrap();
+    let table = native(&config, &facts(&[])).v4;
+    let middle = "tcp flags & (fin | syn | rst | ack) != syn";
+    assert_eq!(
+        rules(&table, "closing_prerouting"),
+        [
+            "meta l4proto != tcp accept",
+            &format!("{middle} accept"),
+            "iifname \"lo\" accept",
+            "ct status dnat accept",
+            "meta l4proto tcp jump KUMA_MESH_INBOUND_CLOSING",
+        ]
+    );
+    assert_eq!(
+        rules(&table, "KUMA_MESH_INBOUND_CLOSING"),
+        ["tcp dport @inbound_exclude_ports return", "meta l4proto tcp jump KUMA_MESH_INBOUND_REDIRECT_CLOSING"]
+    );
+    assert_eq!(
+        rules(&table, "KUMA_MESH_INBOUND_REDIRECT_CLOSING"),
+        ["tcp dport 15006 fib daddr type local accept", "meta l4proto tcp drop"]
+    );
+    assert_eq!(
+        rules(&table, "closing_output"),
+        [
+            "meta l4proto != tcp accept",
+            &format!("{middle} ct state & invalid == 0 accept"),
+            "ct status dnat accept",
+            &format!("{middle} tcp sport @inbound_exclude_ports accept"),
+            "meta l4proto tcp jump KUMA_MESH_OUTBOUND_CLOSING",
+        ]
+    );
+    let copy = |chain: &str| rules(&table, chain).join("\n").replace("_CLOSING", "");
+    assert_eq!(copy("KUMA_MESH_OUTBOUND_CLOSING"), rules(&table, "KUMA_MESH_OUTBOUND").join("\n"));
+    assert_eq!(rules(&table, "KUMA_MESH_OUTBOUND_REDIRECT_CLOSING"), ["meta l4proto tcp drop"]);
+    assert_eq!(
+        rules(&table, "closing_postrouting"),
+        ["oifname \"lo\" accept", "ip daddr 127.0.0.0/8 drop", "tcp dport @ports_1 ct status dnat drop",]
+    );
+    // What is not redirected needs no closing.
+    config.redirect.inbound.enabled = false;
+    let names: Vec<_> =
+        base_chains(&native(&config, &facts(&[])).v4).into_iter().map(|(name, _)| name.to_owned()).collect();
+    assert!(
+        !names.contains(&"closing_prerouting".to_owned()) && names.contains(&"closing_output".to_owned()),
+        "{names:?}"
+    );
+    config.redirect.outbound.enabled = false;
+    let table = native(&config, &facts(&[])).v4;
+    assert!(!table.chains.iter().any(|chain| chain.name.as_str().contains("CLOSING")), "{table:?}");
+    assert!(table.chain("closing_output").is_none());
+}
+
+#[test]
+fn without_what_the_kernel_lacks_the_rest_stands() {
+    let mut less = facts(&[]);
+    (less.v4.address_types, less.v6.sockets) = (false, false);
+    let plan = crate::policy::plan(&dns(true), &less).unwrap();
+    let texts: Vec<_> = plan.warnings().map(|note| note.text.as_str()).collect();
+    assert!(texts.iter().any(|text| text.contains("CONFIG_NFT_FIB_IPV4")), "{texts:?}");
+    assert!(texts.iter().any(|text| text.contains("CONFIG_NFT_SOCKET")), "{texts:?}");
+    let script = nft::native(&Native::of(&plan));
+    for (absent, there) in
+        [("fib ", "ct status dnat accept"), ("socket ", "_CLOSING"), ("dnat to", "redirect to :15001")]
+    {
+        assert!(!script.contains(absent) && script.contains(there), "{script}");
+    }
+}
+
+#[test]
+fn queries_to_excluded_servers_are_tracked_as_their_answers() {
+    let mut config = dns(true);
+    config.redirect.outbound.exclude_ips = vec!["10.9.0.0/16".parse().unwrap()];
+    config.redirect.outbound.exclude_ports_for_uids =
+        ["udp:50-60:7", "udp:80:8", "tcp:53:9"].map(|t| t.parse().unwrap()).to_vec();
+    let zoned = |config: &Config, servers: &[&str]| {
+        let mut rules = rules(&native(config, &facts(servers)).v4, "raw_output");
+        rules.retain(|rule| rule.ends_with("zone set 1") && !rule.contains("skuid 5678"));
+        rules
+    };
+    let by_user = "udp dport 53 udp dport 50-60 meta skuid 7 ct zone set 1";
+    let found = zoned(&config, &[]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found.contains(&"udp dport 53 ip daddr 10.9.0.0/16 ct zone set 1".to_owned()), "{found:?}");
+    assert!(found.iter().any(|rule| rule.contains("skuid 7")), "{by_user}: {found:?}");
+    // Of the servers that are asked, only those whose queries are excluded.
+    config.redirect.dns.capture_all = false;
+    config.redirect.outbound.exclude_ports_for_uids.clear();
+    let found = zoned(&config, &["10.9.0.1", "10.8.0.1"]);
+    assert_eq!(found, ["udp dport 53 ip daddr 10.9.0.0/16 ip daddr 10.9.0.1 ct zone set 1"]);
 }
 
 /// What holds whatever the configuration is.

@@ -9,8 +9,8 @@ mod raw;
 
 use crate::config::{Config, Dns, IpFamilyMode};
 use crate::error::Error;
-use crate::facts::{Facts, Ipv6, Request};
-use crate::model::{Note, Plan, Ruleset};
+use crate::facts::{Abilities, Facts, Ipv6, Request};
+use crate::model::{Guards, Note, Plan, Ruleset};
 use crate::net::{Cidr, Family, FamilyName, V4, V6};
 
 /// Makes the rules that a configuration asks for on a host with these facts.
@@ -47,7 +47,28 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Plan, Error> {
     let dns = &config.redirect.dns;
     let servers = facts.resolvers.as_ref().filter(|_| dns.enabled && !dns.capture_all);
     let name_servers = servers.map(|resolvers| resolvers.servers.clone()).unwrap_or_default();
-    Ok(Plan { v4, v6, notes, config: config.clone(), sidecar_uid, loopback, name_servers })
+    let guards = guards(facts, v6.is_some(), &mut notes);
+    Ok(Plan { v4, v6, notes, config: config.clone(), sidecar_uid, loopback, guards, name_servers })
+}
+
+/// What the kernel can do of the guards in every family that has rules, and what it means if it cannot.
+fn guards(facts: &Facts, v6: bool, notes: &mut Vec<Note>) -> Guards {
+    let can = |ability: fn(&Abilities) -> bool| ability(&facts.v4) && (!v6 || ability(&facts.v6));
+    let mut guards = Guards::default();
+    guards.address_types = can(|abilities| abilities.address_types);
+    guards.sockets = can(|abilities| abilities.sockets);
+    if !guards.address_types {
+        let text = "the kernel cannot tell its own addresses in rules (CONFIG_NFT_FIB_IPV4, CONFIG_NFT_FIB_IPV6): sockets that \
+                    are bound to an interface do not reach the sidecar, and one that is bound to loopback can reserve a way \
+                    past it";
+        notes.push(Note::warning("engine", text));
+    }
+    if !guards.sockets {
+        let text = "the kernel cannot look for sockets in rules (CONFIG_NFT_SOCKET): a connection that is not redirected ends \
+                    if connection tracking loses it and the other side speaks first";
+        notes.push(Note::warning("engine", text));
+    }
+    guards
 }
 
 /// The facts that a plan for this configuration depends on, to be probed.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::error::Error;
 use crate::model::{CtState, LogLevel, Plan, Ruleset};
-use crate::net::{Family, FamilyName, InterfacePattern};
+use crate::net::{Family, FamilyName, InterfacePattern, Protocol};
 use crate::nftables::{
     Action, Base, Chain, ChainType, Condition, End, Field, Native, Rule, Set, Span, TABLE, Table, Values,
 };
@@ -178,6 +178,8 @@ impl fmt::Display for RuleText<'_> {
         };
         let protocol = conditions.iter().find_map(|condition| match condition {
             Condition::Protocol { protocol, negated: false } => Some(*protocol),
+            // Which only TCP has.
+            Condition::MidStream => Some(Protocol::Tcp),
             _ => None,
         });
         let said = conditions.iter().any(ported);

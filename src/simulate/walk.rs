@@ -105,7 +105,7 @@ impl<'p> View<'p> {
                 Value::Absent => *negated,
                 Value::Unknown => return None,
             },
-            Test::MidStream => self.tracking == Tracking::MidStream && self.protocol == IpProtocol::Tcp.number(),
+            Test::MidStream => self.tracking != Tracking::New && self.protocol == IpProtocol::Tcp.number(),
             // A packet of this host is from one of its addresses; where another is for is told by its interfaces.
             Test::Local(End::Source) => self.made_here,
             Test::Local(End::Destination) => match self.made_here {

@@ -9,6 +9,7 @@ use crate::facts::{HostAbilities, Remark};
 use crate::model::{BuiltinChain, Chain, CtState, Match, Rule, Ruleset, Table, TableName, Target, Transport};
 use crate::net::{Family, FamilyName, InterfacePattern, Port, Uid, V4, V6};
 use crate::netlink::{Batch, Content, Dump, Failure, Object, Socket, legacy_chain_exists};
+use crate::nftables;
 
 /// The table that is rehearsed with. It never comes into being.
 const TABLE: &str = "kuma-mesh-rehearsal";
@@ -67,6 +68,7 @@ fn is_proven(installed: &Dump, config: &Config) -> bool {
                 table.has_base_chain("nat_")
                     && (!zones || table.has_base_chain("raw_"))
                     && (!config.drop_invalid_packets || table.has_base_chain("mangle_"))
+                    && ["fib", "socket"].into_iter().all(|expression| table.uses(expression))
             })
         })
 }
@@ -74,8 +76,11 @@ fn is_proven(installed: &Dump, config: &Config) -> bool {
 fn rehearse(socket: &mut Socket, found: &mut HostAbilities) -> Result<(), Error> {
     // Both families in one batch: giving a batch up takes the kernel some milliseconds.
     let mut batch = Batch::of_table(TABLE, None);
-    batch.add(FamilyName::V4, &Content::of(&crate::nftables::Table::of(&every_kind::<V4>())));
-    batch.add(FamilyName::V6, &Content::of(&crate::nftables::Table::of(&every_kind::<V6>())));
+    for table in [nftables::Table::of(&every_kind::<V4>()), nftables::Table::of(&every_kind::<V6>())] {
+        let mut content = Content::of(&table);
+        content.add_guards(table.family);
+        batch.add(table.family, &content);
+    }
     for failure in socket.send(&batch.rehearse())?.failures {
         let Some((family, chain)) = place(&failure) else {
             return Err(match failure.errno {
@@ -90,6 +95,8 @@ fn rehearse(socket: &mut Socket, found: &mut HostAbilities) -> Result<(), Error>
         match (chain, family) {
             (Some(chain), _) if chain.starts_with("raw_") => abilities.conntrack_zones = false,
             (Some(chain), _) if chain.starts_with("mangle_") => abilities.mangle = false,
+            (Some(Content::ADDRESS_TYPES), _) => abilities.address_types = false,
+            (Some(Content::SOCKETS), _) => abilities.sockets = false,
             (_, FamilyName::V4) => return Err(problem::explain(&failure, 0, None)),
             (_, FamilyName::V6) => {
                 let error = problem::explain(&failure, 0, None);

@@ -159,7 +159,7 @@ mod tests {
     }
 
     fn rule() -> Object {
-        Object::Rule { family: FamilyName::V6, chain: "KUMA_MESH_OUTBOUND_REDIRECT".to_owned(), index: 0 }
+        Object::Rule { family: FamilyName::V6, chain: "KUMA_MESH_OUTBOUND_REDIRECT".to_owned(), index: 1 }
     }
 
     #[test]

@@ -1,0 +1,333 @@
+//! What keeps connections that should be redirected from passing without it.
+//!
+//! Translation is decided once, by the first packet of a connection, and kept in an entry of connection tracking. An entry can
+//! be older than the rules, borrowed from another socket, made by a helper or gone, and then nobody asks the rules. So what the
+//! rules decide is checked again behind them: a **closing chain** is a copy of the rules with every redirection turned into a
+//! drop, for connections that open and have not been translated.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Name;
+use super::draft::{Draft, value};
+use super::layout::{Chains, useful};
+use super::native::{Action, Condition, End, Field, Span};
+use super::{fold, owner};
+use crate::model::{BuiltinChain, Comment, CtState, Guards};
+use crate::net::{Family, FamilyName, InterfacePattern, Port, Protocol};
+
+/// How the guards of a plan are made.
+#[derive(Debug, Clone)]
+pub(super) struct Guarding {
+    /// What of them the kernel can do.
+    pub(super) can: Guards,
+    /// The loopback interface.
+    pub(super) loopback: InterfacePattern,
+}
+
+impl Guarding {
+    fn by_loopback(&self, negated: bool) -> Condition {
+        Condition::OutInterface { interface: self.loopback.clone(), negated }
+    }
+
+    /// A rule that lets what leaves by loopback pass is about what this host sends to itself. A socket that is bound to
+    /// loopback sends there whatever it likes, and its entry would let a later connection pass.
+    pub(super) fn keep_local(&self, draft: &mut Draft) {
+        let passes = matches!(draft.rule.action, Action::Accept | Action::Return);
+        if passes && self.can.address_types && draft.rule.conditions.contains(&self.by_loopback(false)) {
+            draft.rule.conditions.push(Condition::Local { end: End::Destination });
+            draft.rule.conditions.sort_by_key(Condition::rank);
+        }
+    }
+
+    /// What does better than a redirection, where it can: it stands before it.
+    ///
+    /// A redirection in OUTPUT leads to `127.0.0.1` or `::1`, where a socket that is bound to an interface cannot send. The address
+    /// that the packet is from does as well, and can be reached so. One in PREROUTING leads to an address of the interface,
+    /// which may have none; the address that the packet is for does as well. Both must be addresses of this host.
+    pub(super) fn translation(&self, draft: &Draft, hooks: Hooks) -> Option<Draft> {
+        let Action::Redirect { port } = draft.rule.action else { return None };
+        if !self.can.address_types {
+            return None;
+        }
+        let mut better = draft.clone();
+        let to = match hooks.contains(Hooks::PREROUTING) {
+            true => {
+                let interface = self.loopback.clone();
+                better.rule.conditions.push(Condition::InInterface { interface, negated: true });
+                End::Destination
+            }
+            false => {
+                // Who redirects to some servers only may have a listener at the loopback address only.
+                if let Some(servers) = destination(draft) {
+                    if !servers.iter().all(is_link_local) || !self.can.sockets {
+                        return None;
+                    }
+                    // A socket that is connected to such an address is bound to its interface.
+                    better.rule.conditions.push(Condition::BoundSocket);
+                }
+                End::Source
+            }
+        };
+        better.rule.conditions.push(Condition::Local { end: to });
+        better.rule.conditions.sort_by_key(Condition::rank);
+        better.rule.action = Action::Translate { to, port };
+        Some(better)
+    }
+
+    /// Lets packets of connections pass translation whose entries were lost, as far as they were not translated before.
+    /// `mirrored` are the ports that inbound connections reach without redirection.
+    pub(super) fn lost_entries(&self, hook: BuiltinChain, mirrored: &[Draft], comments: bool) -> Vec<Draft> {
+        let comment = |words| comments.then(|| Comment::ours(words));
+        match hook {
+            BuiltinChain::Prerouting if self.can.sockets => vec![Draft::own(
+                vec![Condition::MidStream, Condition::BoundSocket],
+                Action::Accept,
+                comment("let connections of this host go on whose tracking entry was lost"),
+            )],
+            BuiltinChain::Output => mirrored.to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The first rule of raw PREROUTING: nothing that arrives from elsewhere is for a loopback address. Routing would drop it,
+    /// but translation comes first.
+    pub(super) fn no_martians<F: Family>(&self, comments: bool) -> Draft {
+        let spans = loopback(F::NAME, 0);
+        Draft::own(
+            vec![
+                Condition::InInterface { interface: self.loopback.clone(), negated: true },
+                value(Field::DestinationAddress, spans, false),
+            ],
+            Action::Drop,
+            comments.then(|| Comment::ours("drop what arrives from elsewhere for a loopback address")),
+        )
+    }
+
+    /// The rules behind source translation in POSTROUTING: what was redirected stays on this host.
+    pub(super) fn stays_here<F: Family>(&self, redirected: &BTreeSet<(Protocol, Port)>, comments: bool) -> Vec<Draft> {
+        if redirected.is_empty() {
+            return Vec::new();
+        }
+        let comment = |words| comments.then(|| Comment::ours(words));
+        let mut drafts = vec![
+            Draft::own(vec![self.by_loopback(false)], Action::Accept, comment("let pass what stays on this host")),
+            Draft::own(
+                vec![value(Field::DestinationAddress, loopback(F::NAME, 1), false)],
+                Action::Drop,
+                comment("drop what was redirected and would leave this host"),
+            ),
+        ];
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let span = |port: &Port| Span { first: port.number().into(), last: port.number().into() };
+            let ports: Vec<_> =
+                redirected.iter().filter(|(of, _)| *of == protocol).map(|(_, port)| span(port)).collect();
+            if !ports.is_empty() {
+                drafts.push(Draft::own(
+                    vec![
+                        Condition::Protocol { protocol, negated: false },
+                        value(Field::DestinationPort, fold::union(ports), false),
+                        Condition::Translated,
+                    ],
+                    Action::Drop,
+                    comment("drop what was redirected and would leave this host"),
+                ));
+            }
+        }
+        drafts
+    }
+
+    /// The closing chain behind nat PREROUTING or OUTPUT, whose rules in the order of a packet are `drafts`; empty if they
+    /// redirect no TCP.
+    pub(super) fn closing<F: Family>(
+        &self,
+        hook: BuiltinChain,
+        drafts: Vec<Draft>,
+        mirrored: &[Draft],
+        copies: &Copies,
+        comments: bool,
+    ) -> Vec<Draft> {
+        let comment = |words| comments.then(|| Comment::ours(words));
+        let drafts = useful(copies.copy(&drafts, hook, self.can), &copies.chains);
+        if drafts.is_empty() {
+            return drafts;
+        }
+        let pass = |condition, words| Draft::own(vec![condition], Action::Accept, comment(words));
+        let other = Condition::Protocol { protocol: Protocol::Tcp, negated: true };
+        let mut all = vec![pass(other, "let pass what is not TCP, as all that follows is for TCP")];
+        let translated = pass(Condition::Translated, "let pass what was redirected, or translated by others");
+        match hook {
+            BuiltinChain::Prerouting => {
+                all.push(pass(Condition::MidStream, "let pass what opens no connection"));
+                let here = Condition::InInterface { interface: self.loopback.clone(), negated: false };
+                all.push(pass(here, "let pass what this host sends to itself, on which OUTPUT has decided"));
+                all.push(translated);
+            }
+            _ => {
+                // What is not tracked as part of any connection is not translated, but would leave.
+                let tracked = Condition::CtState { state: CtState::Invalid, negated: true };
+                all.push(Draft::own(
+                    vec![Condition::MidStream, tracked],
+                    Action::Accept,
+                    comment("let pass what belongs to a connection and opens none"),
+                ));
+                all.push(translated);
+                all.extend(mirrored.iter().cloned());
+            }
+        }
+        all.extend(fold::fold(drafts, &copies.chains, F::NAME));
+        all
+    }
+}
+
+bitflags::bitflags! {
+    /// The hooks that lead to a chain with translation.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(super) struct Hooks: u8 {
+        const PREROUTING = 1;
+        const OUTPUT = 2;
+    }
+}
+
+/// The regular chains that closing chains lead to: copies in which a redirection is a drop.
+#[derive(Debug)]
+pub(super) struct Copies {
+    names: BTreeMap<Name, Name>,
+    pub(super) chains: Chains,
+}
+
+impl Copies {
+    /// Copies of all chains that lead to a redirection of TCP, under names that are free.
+    pub(super) fn of(
+        chains: &Chains,
+        hooks: &BTreeMap<Name, Hooks>,
+        can: Guards,
+        mut name: impl FnMut(&Name) -> Name,
+    ) -> Self {
+        let names =
+            chains.rules.keys().filter(|chain| hooks.contains_key(*chain)).map(|chain| (chain.clone(), name(chain)));
+        let mut copies = Self { names: names.collect(), chains: Chains::new(BTreeMap::new()) };
+        let hook = |chain: &Name| match hooks.get(chain) {
+            Some(hooks) if hooks.contains(Hooks::PREROUTING) => BuiltinChain::Prerouting,
+            _ => BuiltinChain::Output,
+        };
+        let rules = chains.rules.iter().filter_map(|(chain, drafts)| {
+            Some((copies.names.get(chain)?.clone(), copies.copy(drafts, hook(chain), can)))
+        });
+        let rules = rules.collect();
+        copies.chains = Chains::new(rules);
+        copies
+    }
+
+    /// The copies that these rules lead to, in the order of their names.
+    pub(super) fn reached_from<'d>(&self, drafts: impl Iterator<Item = &'d Draft>) -> Vec<(Name, Vec<Draft>)> {
+        let to = |draft: &Draft| match &draft.rule.action {
+            Action::Jump { chain } | Action::Goto { chain } => Some(chain.clone()),
+            _ => None,
+        };
+        let mut reached = BTreeSet::new();
+        let mut waiting: Vec<_> = drafts.filter_map(to).collect();
+        while let Some(name) = waiting.pop() {
+            let Some(rules) = self.chains.rules.get(&name) else { continue };
+            if reached.insert(name) {
+                waiting.extend(rules.iter().filter_map(to));
+            }
+        }
+        reached.into_iter().map(|name| (name.clone(), self.chains.rules[&name].clone())).collect()
+    }
+
+    fn copy(&self, drafts: &[Draft], hook: BuiltinChain, can: Guards) -> Vec<Draft> {
+        drafts.iter().flat_map(|draft| self.closed(draft, hook, can)).collect()
+    }
+
+    /// What stands for a rule in a copy.
+    fn closed(&self, draft: &Draft, hook: BuiltinChain, can: Guards) -> Vec<Draft> {
+        let mut copy = draft.clone();
+        if draft.protocol() == Some(Protocol::Udp) {
+            return Vec::new();
+        }
+        match &draft.rule.action {
+            // It only says where to; whether is said by the redirection behind it.
+            Action::Translate { .. } | Action::Log { .. } | Action::Zone { .. } => return Vec::new(),
+            Action::Redirect { port } => {
+                copy.rule.action = Action::Drop;
+                let words = "drop what should have been redirected and was not";
+                copy.rule.comment = copy.rule.comment.map(|_| Comment::ours(words));
+                if hook == BuiltinChain::Prerouting {
+                    return vec![already_there(draft, *port, can), copy];
+                }
+            }
+            Action::Jump { chain } | Action::Goto { chain } => {
+                let Some(to) = self.names.get(chain).cloned() else { return Vec::new() };
+                copy.rule.action = match &draft.rule.action {
+                    Action::Jump { .. } => Action::Jump { chain: to },
+                    _ => Action::Goto { chain: to },
+                };
+            }
+            Action::Accept | Action::Drop | Action::Return => {}
+        }
+        vec![copy]
+    }
+}
+
+/// Who connects to the very port that is redirected to need not be translated, and is not.
+fn already_there(draft: &Draft, port: Port, can: Guards) -> Draft {
+    let at = u128::from(port.number());
+    let mut more = vec![value(Field::DestinationPort, vec![Span { first: at, last: at }], false)];
+    more.extend(can.address_types.then_some(Condition::Local { end: End::Destination }));
+    let mut pass = draft.clone();
+    pass.rule.conditions = owner::with(&draft.rule.conditions, more);
+    pass.rule.action = Action::Accept;
+    pass.rule.comment = draft.rule.comment.as_ref().map(|_| Comment::ours("let pass what is for the listener itself"));
+    pass
+}
+
+/// The answers to inbound connections that are not redirected, by the ports that rules of a chain exclude.
+///
+/// Only ports: of an address that is excluded, an answer cannot be told from the middle of a connection to there.
+pub(super) fn mirrored(drafts: &[Draft], comments: bool) -> Vec<Draft> {
+    let excluded = |draft: &Draft| match (&draft.rule.action, &draft.rule.conditions[..]) {
+        (
+            Action::Return | Action::Accept,
+            [
+                Condition::Protocol { protocol: Protocol::Tcp, negated: false },
+                Condition::Value { field: Field::DestinationPort, values, negated: false },
+            ],
+        ) if draft.not_by.is_empty() => Some(values.spans.to_vec()),
+        _ => None,
+    };
+    let (ports, sources): (Vec<_>, Vec<_>) =
+        drafts.iter().filter_map(|draft| Some((excluded(draft)?, draft.rule.sources.clone()))).unzip();
+    if ports.is_empty() {
+        return Vec::new();
+    }
+    let ports = value(Field::SourcePort, fold::union(ports.concat()), false);
+    let words = "let answers of inbound connections to excluded ports pass, whatever became of their tracking entry";
+    let comment = comments.then(|| Comment::ours(words));
+    let mut answers = Draft::own(vec![Condition::MidStream, ports], Action::Accept, comment);
+    answers.rule.sources = sources.concat();
+    vec![answers]
+}
+
+/// The addresses of loopback and those without a meaning on a link, from `lowest` on: 0.0.0.0/8 and 127.0.0.0/8; `::`, `::1`
+/// and the sidecar's own `::6`.
+fn loopback(family: FamilyName, lowest: u128) -> Vec<Span> {
+    let span = |first, last| Span { first, last };
+    match family {
+        FamilyName::V4 if lowest > 0 => vec![span(0x7f00_0000, 0x7fff_ffff)],
+        FamilyName::V4 => vec![span(0, 0x00ff_ffff), span(0x7f00_0000, 0x7fff_ffff)],
+        FamilyName::V6 => vec![span(lowest, 1), span(6, 6)],
+    }
+}
+
+/// The destination addresses that a rule asks for.
+fn destination(draft: &Draft) -> Option<&[Span]> {
+    draft.rule.conditions.iter().find_map(|condition| match condition {
+        Condition::Value { field: Field::DestinationAddress, values, negated: false } => Some(&values.spans[..]),
+        _ => None,
+    })
+}
+
+/// `fe80::/10` (RFC 4291 section 2.5.6); no address of IPv4 is as high.
+fn is_link_local(span: &Span) -> bool {
+    [span.first, span.last].iter().all(|address| address >> 118 == 0xfe80 >> 6)
+}
