@@ -12,7 +12,7 @@ use kumatp::facts::{Facts, Resolvers};
 use kumatp::model::{Plan, Rule, Ruleset, Target};
 use kumatp::net::{Family, Uid, V4, V6};
 use kumatp::nftables::Native;
-use kumatp::simulate::{Outcome, Simulator, Verdict};
+use kumatp::simulate::{Arrival, Explanation, Outcome, Simulator, Verdict};
 use kumatp::{policy, render, save};
 
 /// What has to be the same of two outcomes.
@@ -287,4 +287,51 @@ fn every_change_of_a_rule_is_noticed() {
     }
     let unused: Vec<_> = (0..EQUIVALENT.len()).filter(|at| !used.contains(at)).map(|at| EQUIVALENT[at]).collect();
     assert!(unused.is_empty(), "noticed after all: {unused:?}");
+}
+
+/// What becomes of the first packet and of its answer, in few words.
+fn in_words(explanation: &Explanation<'_>) -> String {
+    let verdict = match &explanation.request.verdict {
+        Verdict::Delivered => "as sent".to_owned(),
+        Verdict::Established => "as its connection".to_owned(),
+        Verdict::Undecided { .. } => "undecided".to_owned(),
+        verdict => verdict.to_string(),
+    };
+    let arrival = explanation.reply.as_ref().map(|reply| match &reply.arrival {
+        Arrival::AsSent => ", as it is",
+        Arrival::TranslatedBack => ", translated back",
+        Arrival::Lost { .. } => ", lost",
+        Arrival::Undecided { .. } => ", undecided",
+        other => panic!("{other:?}"),
+    });
+    verdict + arrival.unwrap_or_default()
+}
+
+/// Rules of anybody behind those that translate, and tables that stand in a text twice. Lines `# > PACKET: END, ANSWER` of each text say
+/// what the kernel does, or that it cannot be told.
+#[test]
+fn texts_of_others() {
+    let mut packets = 0;
+    for directory in ["behind-nat", "twice"] {
+        let directory = format!("{}/tests/fixtures/{directory}", env!("CARGO_MANIFEST_DIR"));
+        for file in std::fs::read_dir(directory).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let saved = save::SavedFamilies::parse(&text).unwrap();
+            let simulator = Simulator::of_saved(saved.v4.as_ref(), saved.v6.as_ref()).unwrap();
+            for line in text.lines().filter_map(|line| line.strip_prefix("# > ")) {
+                let (packet, expected) = line.rsplit_once(": ").unwrap();
+                let explanation = simulator.explain(&packet.parse().unwrap());
+                assert_eq!(
+                    in_words(&explanation),
+                    expected,
+                    "{}: {packet}\n{explanation}\n{}",
+                    path.display(),
+                    explanation.request
+                );
+                packets += 1;
+            }
+        }
+    }
+    assert!(packets > 30, "{packets}");
 }

@@ -14,7 +14,7 @@ use crate::net::Family;
 /// [`Parts`]. Both have their text under `spec`.
 ///
 /// # Errors
-/// As [`parse`](super::parse).
+/// As [`SavedFamilies::parse`].
 pub fn to_json(text: &str) -> Result<String, Error> {
     let mut json = serde_json::to_string_pretty(&SavedFamilies::parse(text)?).map_err(|error| Error::Os {
         action: "write the rules as JSON".into(),

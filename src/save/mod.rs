@@ -18,6 +18,8 @@ pub use parts::{CtStates, PartialMatch, PartialTarget, Parts};
 pub use text::{Families, families, parse};
 pub use write::write;
 
+use std::collections::HashMap;
+
 use crate::error::{Error, Problem};
 use crate::model::{Chain, ChainName, Placement, Rule, Ruleset, Table};
 use crate::net::Family;
@@ -133,6 +135,8 @@ impl<F: Family> SavedTable<F> {
                 Err(error) => problems.push(error.at(format!("{}: chain", self.name))),
             }
         }
+        let mut places: HashMap<ChainName, usize> =
+            chains.iter().enumerate().rev().map(|(place, chain)| (chain.name.clone(), place)).collect();
         for saved in &self.rules {
             let at = format!("{} {}", self.name, saved.chain);
             let rule = match &saved.rule {
@@ -143,9 +147,10 @@ impl<F: Family> SavedTable<F> {
                 }
             };
             match saved.chain.parse::<ChainName>() {
-                Ok(name) => match chains.iter_mut().find(|chain| chain.name == name) {
-                    Some(chain) => place(chain, rule, saved, &at, problems),
+                Ok(name) => match places.get(&name) {
+                    Some(found) => place(&mut chains[*found], rule, saved, &at, problems),
                     None if name.builtin().is_some() => {
+                        places.insert(name.clone(), chains.len());
                         let mut chain = Chain::new(name);
                         place(&mut chain, rule, saved, &at, problems);
                         chains.push(chain);

@@ -84,7 +84,7 @@ fn kinds(lines: &[&Line<'_>]) -> Vec<Wanted> {
             Test::Interface { out, pattern, negated } => format!("{out}{pattern}{negated}"),
             Test::Protocol { number, negated } => format!("{number}{negated}"),
             Test::Value { field, negated, .. } => format!("{field:?}{negated}"),
-            Test::MidStream | Test::Local(_) | Test::BoundSocket | Test::Translated => format!("{test:?}"),
+            Test::MidStream | Test::Local(_) | Test::BoundSocket => format!("{test:?}"),
             Test::CtState { states, negated } => format!("{states:?}{negated}"),
             Test::Unknown(text) => text.to_string(),
         });
@@ -206,6 +206,8 @@ impl Wanted {
             }
             Test::Value { field, spans, negated: false } => self.set(*field, spans.as_slice().first().map(|s| s.first)),
             Test::MidStream => self.tracking = Some(Tracking::MidStream),
+            // Of their translation, packets say nothing.
+            Test::CtState { states: CtStates::DNAT, .. } => {}
             Test::CtState { states, negated } => {
                 let invalid = states.contains(CtStates::INVALID) != *negated;
                 self.tracking = Some(if invalid { Tracking::Invalid } else { Tracking::New });
@@ -213,7 +215,7 @@ impl Wanted {
             // An ordinary value is none of those that are named.
             Test::Interface { negated: true, .. } | Test::Value { negated: true, .. } | Test::Unknown(_) => {}
             // Of these, the packet says nothing.
-            Test::Local(_) | Test::BoundSocket | Test::Translated => {}
+            Test::Local(_) | Test::BoundSocket => {}
         }
     }
 
@@ -250,12 +252,12 @@ impl Wanted {
                 }
             }
             Test::MidStream => add(&|wanted| wanted.tracking = None),
-            Test::CtState { .. } => {
+            Test::CtState { states, .. } if *states != CtStates::DNAT => {
                 for tracking in [Tracking::New, Tracking::Established, Tracking::Invalid] {
                     add(&|wanted| wanted.tracking = Some(tracking));
                 }
             }
-            Test::Local(_) | Test::BoundSocket | Test::Translated | Test::Unknown(_) => {}
+            Test::CtState { .. } | Test::Local(_) | Test::BoundSocket | Test::Unknown(_) => {}
         }
     }
 

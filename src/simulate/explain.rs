@@ -7,6 +7,9 @@ use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use super::Simulator;
 use super::outcome::{Outcome, Step, Verdict};
 use super::packet::{AnyPacket, Direction, IpProtocol, Packet, Socket, Tracking};
+use super::translation::{Endpoint, Known, Translation};
+use super::view::Value;
+use super::walk::Sent;
 use crate::net::{Family, FamilyName, Gid, InterfaceName, Port};
 
 /// What becomes of a connection or a query.
@@ -90,16 +93,16 @@ impl<'r> Simulator<'r> {
     where
         AnyPacket: From<Packet<F>>,
     {
-        let request = self.send(packet);
+        let Sent { outcome: request, translation } = self.send_knowing(packet, None);
         let listener = match request.verdict {
             Verdict::Redirected { port } => self.listeners.iter().find(|(at, _)| *at == port).map(|(_, name)| *name),
             _ => None,
         };
-        let reply = self.reply(packet, &request);
+        let reply = self.reply(packet, &request, translation);
         Explanation { packet: packet.clone().into(), request, reply, listener, sockets: self.sockets }
     }
 
-    fn reply<F: Family>(&self, packet: &Packet<F>, request: &Outcome<'r>) -> Option<Reply<'r>>
+    fn reply<F: Family>(&self, packet: &Packet<F>, request: &Outcome<'r>, translation: Translation) -> Option<Reply<'r>>
     where
         AnyPacket: From<Packet<F>>,
     {
@@ -112,14 +115,22 @@ impl<'r> Simulator<'r> {
             Verdict::Delivered => None,
             _ => return None,
         };
-        let mut answer = self.answer(packet, redirected);
-        let mut outcome = self.send(&answer);
+        let (from, to) = (
+            Endpoint::of::<F>(packet.source, packet.source_port),
+            Endpoint::of::<F>(packet.destination, packet.destination_port),
+        );
+        let (source, destination) = (translation.destination.unwrap_or(to), translation.source.unwrap_or(from));
+        let mut known =
+            Known { source: Some(source), destination: Some(destination), translation: translation.back(from, to) };
+        let mut answer = self.answer(packet, redirected, source, destination);
+        let mut outcome = self.send_knowing(&answer, Some(&known)).outcome;
         let found = outcome.zone == request.zone;
         if !found {
             // Connection tracking does not find the connection, and takes a query's answer for a query, and that of a connection
             // for nothing that it knows.
             answer.tracking = if packet.protocol == IpProtocol::Udp { Tracking::New } else { Tracking::Invalid };
-            outcome = self.send(&answer);
+            known.translation = Translation::NONE;
+            outcome = self.send_knowing(&answer, Some(&known)).outcome;
         }
         let lost = |reason: String| Arrival::Lost { reason };
         let arrival = match (&outcome.verdict, redirected, found) {
@@ -138,17 +149,31 @@ impl<'r> Simulator<'r> {
         Some(Reply { packet: answer.into(), outcome, arrival })
     }
 
-    /// The answer to a packet, as it is sent: where it was redirected, by the sidecar from that port.
-    fn answer<F: Family>(&self, packet: &Packet<F>, redirected: Option<Port>) -> Packet<F> {
+    /// The answer to a packet, as it is sent: where it was redirected, by the sidecar from that port. Of what is not known of its
+    /// ends, as the address of the interface by which something redirected came in, it has what the request says.
+    fn answer<F: Family>(
+        &self,
+        packet: &Packet<F>,
+        redirected: Option<Port>,
+        from: Endpoint,
+        to: Endpoint,
+    ) -> Packet<F> {
         let mut answer = Packet::outbound(packet.protocol, packet.source, packet.source_port);
-        answer.source_port = redirected.unwrap_or(packet.destination_port);
+        answer.source = packet.destination;
+        answer.source_port = packet.destination_port;
+        for (end, address, port) in [
+            (from, &mut answer.source, &mut answer.source_port),
+            (to, &mut answer.destination, &mut answer.destination_port),
+        ] {
+            if let Value::Is(bits) = end.address {
+                *address = F::from_bits(bits);
+            }
+            if let Value::Is(number) = end.port {
+                *port = u16::try_from(number).ok().and_then(Port::new).unwrap_or(*port);
+            }
+        }
         answer.tracking = Tracking::Established;
         let to_lo = packet.out_interface.as_ref() == Some(&self.loopback);
-        match (packet.direction, redirected) {
-            (Direction::Outbound, Some(_)) => answer.source = F::localhost().addr(),
-            // Of a forwarded packet, the address of the interface, which is not known; no rule of ours asks for it.
-            (Direction::Inbound | Direction::Forwarded, Some(_)) | (_, None) => answer.source = packet.destination,
-        }
         if redirected.is_some() {
             // Its group is not known; the number of the user is the usual one, and both have the same limits.
             answer.socket = Gid::new(self.sidecar.number()).map(|gid| Socket { uid: self.sidecar, gid });

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::Simulator;
 use super::native;
 use super::outcome::Place;
 use super::program::{Act, Base, Code, Line, Program, Test};
 use super::saved::Whose;
+use super::{Reading, Simulator};
 use crate::engine::Installed;
 use crate::engine::iptables::{Listing, Unread};
 use crate::error::Error;
@@ -58,7 +58,8 @@ impl<'r> Simulator<'r> {
         if listings.len() > 1 {
             // The chains of both have the same priorities; which are called first depends on which came last.
             listings.reverse();
-            simulator.or_else = Some(Box::new(in_order(&listings)?));
+            let why = "chains of iptables-nft and iptables-legacy disagree, and which are called first is not known";
+            simulator.readings.push(Reading { programs: in_order(&listings)?, why });
         }
         Ok(simulator)
     }

@@ -56,6 +56,8 @@ mod program;
 mod saved;
 mod sockets;
 mod text;
+mod translation;
+mod view;
 mod walk;
 
 pub use diff::{Change, Diff, Fate, Listed};
@@ -74,14 +76,24 @@ use crate::nftables::{Native, Table};
 use crate::save::Saved;
 use program::Program;
 use saved::Whose;
+use translation::{Known, Translation};
+use walk::Sent;
+
+/// Programs for both families that may be the right ones as well.
+#[derive(Debug, Clone)]
+struct Reading<'r> {
+    programs: [Program<'r>; 2],
+    /// What is not known.
+    why: &'static str,
+}
 
 /// Rules that packets can be sent through, as often as wanted.
 #[derive(Debug, Clone)]
 pub struct Simulator<'r> {
     v4: Program<'r>,
     v6: Program<'r>,
-    /// The programs if chains of the same priority are called in the other order, where that is not known.
-    or_else: Option<Box<[Program<'r>; 2]>>,
+    /// What else the rules may be, where it is not known.
+    readings: Vec<Reading<'r>>,
     loopback: InterfaceName,
     sidecar: Uid,
     /// Whether programs that steer sockets do what the rules say.
@@ -164,9 +176,23 @@ impl<'r> Simulator<'r> {
     }
 
     fn saved(v4: Option<&'r Saved<V4>>, v6: Option<&'r Saved<V6>>, whose: Whose) -> Result<Self, Error> {
-        let v4 = v4.map(|saved| Program::of_saved(saved, whose)).transpose()?;
-        let v6 = v6.map(|saved| Program::of_saved(saved, whose)).transpose()?;
-        Ok(Self::new(v4.unwrap_or_default(), v6))
+        let others = (
+            v4.map(|saved| Program::other_readings(saved, whose)).transpose()?.flatten(),
+            v6.map(|saved| Program::other_readings(saved, whose)).transpose()?.flatten(),
+        );
+        let v4 = v4.map(|saved| Program::of_saved(saved, whose)).transpose()?.unwrap_or_default();
+        let v6 = v6.map(|saved| Program::of_saved(saved, whose)).transpose()?.unwrap_or_default();
+        let mut simulator = Self::new(v4, Some(v6));
+        if others.0.is_some() || others.1.is_some() {
+            let others_v4 = others.0.unwrap_or_else(|| [simulator.v4.clone(), simulator.v4.clone()]);
+            let others_v6 = others.1.unwrap_or_else(|| [simulator.v6.clone(), simulator.v6.clone()]);
+            let why = "a table stands there twice, and whether the later one takes the place of the earlier one or both are in \
+                       force, as those of iptables-nft and iptables-legacy, is not known";
+            simulator
+                .readings
+                .extend(others_v4.into_iter().zip(others_v6).map(|(v4, v6)| Reading { programs: [v4, v6], why }));
+        }
+        Ok(simulator)
     }
 
     fn new(v4: Program<'r>, v6: Option<Program<'r>>) -> Self {
@@ -175,7 +201,7 @@ impl<'r> Simulator<'r> {
         Self {
             v4,
             v6,
-            or_else: None,
+            readings: Vec::new(),
             loopback: InterfaceName::lo(),
             sidecar,
             sockets: false,
@@ -215,39 +241,68 @@ impl<'r> Simulator<'r> {
 
     /// Sends a packet of one family through the rules.
     pub fn send<F: Family>(&self, packet: &Packet<F>) -> Outcome<'r> {
+        self.send_knowing(packet, None).outcome
+    }
+
+    /// The same with what is known of its connection.
+    fn send_knowing<F: Family>(&self, packet: &Packet<F>, known: Option<&Known>) -> Sent<'r> {
         let as_packet;
         let packet = match self.sockets {
             false => packet,
             true => {
                 if let Some(outcome) = sockets::untouched(packet, &self.loopback) {
-                    return outcome;
+                    return Sent { outcome, translation: Translation::NONE };
                 }
                 as_packet = sockets::as_packet(packet, &self.loopback);
                 &as_packet
             }
         };
-        let programs = |[v4, v6]: [_; 2]| match F::NAME {
-            FamilyName::V4 => v4,
-            FamilyName::V6 => v6,
-        };
-        let send = |program: &Program<'r>| walk::walk(program, packet, self.loopback.as_str());
-        let mut outcome = send(programs([&self.v4, &self.v6]));
-        if let Some([v4, v6]) = self.or_else.as_deref() {
-            let other = send(programs([v4, v6]));
-            if (&other.verdict, other.zone) != (&outcome.verdict, outcome.zone) {
-                let reason =
-                    "chains of iptables-nft and iptables-legacy disagree, and which are called first is not known";
-                outcome.verdict = Verdict::Undecided { reason: reason.to_owned() };
-                outcome.decided_by = None;
+        let mut sent = self.through(of_family::<F, _>([&self.v4, &self.v6]), packet, known);
+        for Reading { programs: [v4, v6], why } in &self.readings {
+            let other = self.through(of_family::<F, _>([v4, v6]), packet, known);
+            let same = (&other.outcome.verdict, other.outcome.zone, other.translation)
+                == (&sent.outcome.verdict, sent.outcome.zone, sent.translation);
+            if !same {
+                sent.outcome.leave_undecided(why);
             }
         }
         #[cfg(all(feature = "host", target_os = "linux"))]
         if self.programs && sockets::may_redirect(packet, &self.loopback) {
-            let reason = "programs of the engine ebpf are in force, and what they are told is not read";
-            outcome.verdict = Verdict::Undecided { reason: reason.to_owned() };
-            outcome.decided_by = None;
+            sent.outcome
+                .leave_undecided("programs of the engine ebpf are in force, and what they are told is not read");
         }
-        outcome
+        sent
+    }
+
+    fn through<F: Family>(&self, program: &Program<'r>, packet: &Packet<F>, known: Option<&Known>) -> Sent<'r> {
+        let walk = |packet: &Packet<F>, known: &Known| walk::walk(program, packet, known, self.loopback.as_str());
+        if let Some(known) = known {
+            return walk(packet, known);
+        }
+        let mut sent = walk(packet, &Known::NOTHING);
+        if packet.tracking != Tracking::Established || !program.translates() {
+            return sent;
+        }
+        // Its connection may be translated as these rules would have it, or not at all, if it is from before them.
+        let first = walk(&packet.clone().tracked(Tracking::New), &Known::NOTHING);
+        let perhaps = match first.outcome.verdict {
+            Verdict::Undecided { .. } => vec![Translation::unknown(false), Translation::unknown(true)],
+            _ => vec![first.translation],
+        };
+        if perhaps
+            .into_iter()
+            .any(|translation| walk(packet, &Known::translated(translation)).outcome.verdict != sent.outcome.verdict)
+        {
+            sent.outcome.leave_undecided("whether its connection is translated, and to what, is not known");
+        }
+        sent
+    }
+}
+
+fn of_family<F: Family, T>([v4, v6]: [T; 2]) -> T {
+    match F::NAME {
+        FamilyName::V4 => v4,
+        FamilyName::V6 => v6,
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn test(condition: &Condition) -> Test {
         Condition::MidStream => Test::MidStream,
         Condition::Local { end } => Test::Local(*end),
         Condition::BoundSocket => Test::BoundSocket,
-        Condition::Translated => Test::Translated,
+        Condition::Translated => Test::CtState { states: CtStates::DNAT, negated: false },
         Condition::CtState { state: CtState::Invalid, negated } => {
             Test::CtState { states: CtStates::INVALID, negated: *negated }
         }
@@ -80,7 +80,8 @@ fn act(action: &Action, places: &HashMap<&str, usize>) -> Act {
         Action::Return => Act::Return,
         Action::Jump { chain } => to(chain).map_or_else(|reason| Act::Unknown(reason.into()), Act::Jump),
         Action::Goto { chain } => to(chain).map_or_else(|reason| Act::Unknown(reason.into()), Act::Goto),
-        Action::Redirect { port } | Action::Translate { port, .. } => Act::Redirect(*port),
+        Action::Redirect { port } => Act::Redirect(*port),
+        Action::Translate { to, port } => Act::Translate(*to, *port),
         Action::Log { prefix, level } => Act::Log(prefix.clone(), *level),
         Action::Zone { zone } => Act::Zone(*zone),
     }

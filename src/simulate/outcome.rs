@@ -39,6 +39,12 @@ impl<'r> Outcome<'r> {
     pub fn key(&self) -> Option<Origin> {
         self.deciding()?.key()
     }
+
+    /// Takes back what was decided, for a reason that is none of the rules'.
+    pub(super) fn leave_undecided(&mut self, reason: &str) {
+        self.verdict = Verdict::Undecided { reason: reason.to_owned() };
+        self.decided_by = None;
+    }
 }
 
 /// Where a packet ends. As JSON an object: `{"end": "redirected", "port": 15001}`.

@@ -266,6 +266,11 @@ pub enum Tracking {
 }
 
 impl Tracking {
+    /// Whether nat is asked what becomes of it: connection tracking takes it for the first packet of a connection.
+    pub(super) fn is_fresh(self) -> bool {
+        matches!(self, Self::New | Self::MidStream)
+    }
+
     pub(super) const NAMES: [(Self, &'static str); 4] = [
         (Self::New, "new"),
         (Self::MidStream, "midstream"),

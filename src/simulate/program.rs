@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::outcome::Place;
+use super::view::Value;
 use crate::config::ChainPair;
 use crate::model::{BuiltinChain, LogLevel, LogPrefix};
 use crate::net::{InterfacePattern, Port, Uid};
@@ -22,7 +23,7 @@ impl<'r> Program<'r> {
     /// Adds what a hook calls.
     pub(super) fn call(&mut self, hook: BuiltinChain, base: Base<'r>) {
         let calls = &mut self.hooks[hook as usize];
-        let at = calls.partition_point(|other| other.priority <= base.priority);
+        let at = calls.partition_point(|other| other.order(hook) <= base.order(hook));
         calls.insert(at, base);
     }
 
@@ -56,6 +57,11 @@ impl<'r> Program<'r> {
         })
     }
 
+    /// Whether it may translate anything.
+    pub(super) fn translates(&self) -> bool {
+        self.hooks.iter().flatten().any(|base| base.kind == ChainType::Nat)
+    }
+
     /// What the hook calls.
     pub(super) fn calls(&self, hook: BuiltinChain) -> &[Base<'r>] {
         &self.hooks[hook as usize]
@@ -70,6 +76,30 @@ pub(super) struct Base<'r> {
     pub(super) priority: i32,
     /// Where its policy stands, if that is to drop what comes to its end.
     pub(super) policy: Option<Place<'r>>,
+}
+
+impl Base<'_> {
+    /// What it is called by in the order of its hook. All chains that translate are called at one place there, in the order of their
+    /// priorities (linux nf_nat_core.c, `nf_nat_register_fn`).
+    fn order(&self, hook: BuiltinChain) -> (i32, bool, i32) {
+        match self.kind {
+            ChainType::Filter => (self.priority, false, 0),
+            ChainType::Nat => (translation(hook), true, self.priority),
+        }
+    }
+
+    /// Whether packets come to it with what became of them where they are translated.
+    pub(super) fn is_behind_translation(&self, hook: BuiltinChain) -> bool {
+        self.kind == ChainType::Filter && self.priority > translation(hook)
+    }
+}
+
+/// The priority at which packets are translated (linux/netfilter_ipv4.h).
+fn translation(hook: BuiltinChain) -> i32 {
+    match hook {
+        BuiltinChain::Prerouting | BuiltinChain::Output => -100,
+        BuiltinChain::Input | BuiltinChain::Forward | BuiltinChain::Postrouting => 100,
+    }
 }
 
 /// A chain.
@@ -123,7 +153,6 @@ pub(super) enum Test {
     /// The address of this end is one of this host.
     Local(End),
     BoundSocket,
-    Translated,
     /// Bits of states; the packet is in one of them.
     CtState {
         states: CtStates,
@@ -183,6 +212,10 @@ pub(super) enum Act {
     Jump(usize),
     Goto(usize),
     Redirect(Port),
+    /// To a port of this host, at the address of an end of the packet.
+    Translate(End, Port),
+    /// Translates the source.
+    Source(NewSource),
     Log(LogPrefix, LogLevel),
     Zone(u16),
     /// On with this line of the same chain.
@@ -191,6 +224,14 @@ pub(super) enum Act {
     Next,
     /// What it does is not known; why not.
     Unknown(Arc<str>),
+}
+
+/// What a source is translated to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct NewSource {
+    pub(super) address: Value,
+    /// `None` where the port is kept.
+    pub(super) port: Option<Value>,
 }
 
 impl Act {

@@ -1,15 +1,16 @@
 //! From the text of iptables-save to a program.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::compile;
 use super::outcome::Place;
-use super::program::{Act, Base, Code, Line, Program, Test};
+use super::program::{Act, Base, Code, Line, NewSource, Program, Test};
+use super::view::Value;
 use crate::config::ChainPair;
 use crate::error::Error;
 use crate::model::{ChainName, Comment, TableName, Target};
-use crate::net::Family;
+use crate::net::{Family, Port};
 use crate::nftables::{ChainType, priority};
 use crate::save::{PartialMatch, PartialTarget, Saved, SavedRule, SavedTable};
 
@@ -23,13 +24,32 @@ pub(super) enum Whose {
 }
 
 impl<'r> Program<'r> {
-    /// The rules that a text has.
+    /// The rules that a text has, all of them in the order of the text.
     ///
     /// # Errors
     /// [`Error::Config`] if the text has a table that is none of iptables', or inserts a rule below rules that it does not have.
     pub(super) fn of_saved<F: Family>(saved: &'r Saved<F>, whose: Whose) -> Result<Self, Error> {
+        Self::of_tables(saved.tables.iter(), whose)
+    }
+
+    /// What else the text may mean, if a table stands there twice: that the last one of each name counts, as for iptables-restore;
+    /// or that those of iptables-nft and iptables-legacy are both in force, called in the other order.
+    ///
+    /// # Errors
+    /// As [`of_saved`](Self::of_saved).
+    pub(super) fn other_readings<F: Family>(saved: &'r Saved<F>, whose: Whose) -> Result<Option<[Self; 2]>, Error> {
+        let tables = &saved.tables;
+        let mut names = HashSet::new();
+        let last: Vec<_> = tables.iter().rev().filter(|table| names.insert(&table.name)).collect();
+        if last.len() == tables.len() {
+            return Ok(None);
+        }
+        Ok(Some([Self::of_tables(last.into_iter().rev(), whose)?, Self::of_tables(tables.iter().rev(), whose)?]))
+    }
+
+    fn of_tables<F: Family>(tables: impl Iterator<Item = &'r SavedTable<F>>, whose: Whose) -> Result<Self, Error> {
         let mut program = Self::default();
-        for table in &saved.tables {
+        for table in tables {
             let name: TableName = table
                 .name
                 .parse()
@@ -49,7 +69,7 @@ impl<'r> Program<'r> {
                 let parts = rule.parts();
                 Line {
                     tests: parts.matches.iter().flat_map(test).collect(),
-                    act: act(parts.target, &places),
+                    act: act::<F>(parts.target, &places),
                     place: Place::rule(F::NAME, name.as_str(), chain, index, rule),
                 }
             });
@@ -87,7 +107,7 @@ fn test<F: Family>(part: &PartialMatch<F>) -> Vec<Test> {
     }
 }
 
-fn act(target: PartialTarget, places: &HashMap<&str, usize>) -> Act {
+fn act<F: Family>(target: PartialTarget, places: &HashMap<&str, usize>) -> Act {
     let unknown = |reason: String| Act::Unknown(Arc::from(reason));
     let to = |chain: &str, go: fn(usize) -> Act| match places.get(chain) {
         Some(place) => go(*place),
@@ -108,12 +128,48 @@ fn act(target: PartialTarget, places: &HashMap<&str, usize>) -> Act {
         PartialTarget::Goto { chain } => to(&chain, Act::Goto),
         // Gone, although whoever sent it hears of it.
         PartialTarget::Unknown { name, .. } if name == "REJECT" => Act::Drop,
-        // These translate the source, in POSTROUTING and INPUT, where the destination has been decided on.
-        PartialTarget::Unknown { name, .. } if matches!(name.as_str(), "SNAT" | "MASQUERADE") => Act::Accept,
+        PartialTarget::Unknown { name, text } if matches!(name.as_str(), "SNAT" | "MASQUERADE") => {
+            Act::Source(new_source::<F>(&text))
+        }
         PartialTarget::Unknown { name, text } => {
             let what = [name.as_str(), text.as_str()].join(" ");
             unknown(format!("the target {} is not known", what.trim()))
         }
         PartialTarget::None => Act::Next,
     }
+}
+
+/// What SNAT or MASQUERADE with these options make of a source. Where it is one of several, it is not known; the port is kept if
+/// nothing is said of it.
+fn new_source<F: Family>(text: &str) -> NewSource {
+    let mut new = NewSource { address: Value::Unknown, port: None };
+    let mut words = text.split_ascii_whitespace();
+    while let Some(word) = words.next() {
+        match word {
+            "--to-source" => {
+                let value = words.next().unwrap_or_default();
+                let (address, ports) = split_ports(value);
+                let address = address.trim_matches(['[', ']']).parse().ok().and_then(F::from_ip);
+                new.address = address.map_or(Value::Unknown, |address| Value::Is(F::to_bits(address)));
+                new.port = ports.map(one_port);
+            }
+            "--to-ports" => new.port = words.next().map(one_port),
+            "--random" | "--random-fully" => new.port = Some(Value::Unknown),
+            "--persistent" => {}
+            _ => return NewSource { address: Value::Unknown, port: Some(Value::Unknown) },
+        }
+    }
+    new
+}
+
+/// An address, or several, and the ports behind it: `10.0.0.1:80`, `[fd00::1]:80`, but `fd00::1` has none.
+fn split_ports(value: &str) -> (&str, Option<&str>) {
+    match value.rsplit_once(':') {
+        Some((address, ports)) if address.ends_with(']') || !address.contains(':') => (address, Some(ports)),
+        _ => (value, None),
+    }
+}
+
+fn one_port(ports: &str) -> Value {
+    ports.parse::<Port>().map_or(Value::Unknown, |port| Value::Is(port.number().into()))
 }

@@ -1,12 +1,13 @@
 //! A packet's way through the hooks and their chains.
 
 use super::outcome::{Effect, LogLine, Outcome, Step, Verdict};
-use super::packet::{Direction, IpProtocol, Packet, Tracking};
+use super::packet::{Direction, Packet, Tracking};
 use super::program::{Act, Base, Line, Program, Test};
+use super::translation::{Endpoint, Known, Translation};
+use super::view::{Value, View};
 use crate::model::BuiltinChain;
-use crate::net::{Family, InterfaceName};
+use crate::net::Family;
 use crate::nftables::{ChainType, End, Field};
-use crate::save::CtStates;
 
 /// How many rules a packet may meet, how many may match, and how deep chains may call each other, before a ruleset is taken to
 /// have no end. The kernel refuses loops, but texts may have them, and chains that call others many times over.
@@ -17,8 +18,20 @@ const DEPTH: usize = 256;
 /// The priority at which connection tracking sees packets (linux/netfilter_ipv4.h).
 const CONNTRACK: i32 = -200;
 
-/// Sends a packet through a program.
-pub(super) fn walk<'r, F: Family>(program: &Program<'r>, packet: &Packet<F>, loopback: &str) -> Outcome<'r> {
+/// What became of a packet, and how it was translated.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Sent<'r> {
+    pub(super) outcome: Outcome<'r>,
+    pub(super) translation: Translation,
+}
+
+/// Sends a packet through a program. What is known of its connection has no meaning for the first packet of one.
+pub(super) fn walk<'r, F: Family>(
+    program: &Program<'r>,
+    packet: &Packet<F>,
+    known: &Known,
+    loopback: &str,
+) -> Sent<'r> {
     let outcome = Outcome {
         verdict: Verdict::Delivered,
         zone: 0,
@@ -26,134 +39,39 @@ pub(super) fn walk<'r, F: Family>(program: &Program<'r>, packet: &Packet<F>, loo
         trace: Vec::with_capacity(8),
         decided_by: None,
     };
-    let mut walk =
-        Walk { program, view: View::of(packet, loopback), outcome, zone: None, translated: [false; 2], met: 0 };
+    let view = View::of(packet, known, loopback);
+    let here = match packet.direction {
+        Direction::Outbound => Value::Is(F::to_bits(F::localhost().addr())),
+        // The first address of the interface.
+        Direction::Inbound | Direction::Forwarded => Value::Unknown,
+    };
+    let mut walk = Walk { program, view, outcome, zone: None, decided: [false; 2], here, met: 0 };
     let ended = walk.hooks::<F>(packet.direction, loopback);
     if ended.is_ok() && packet.tracking == Tracking::Established {
         walk.outcome.verdict = Verdict::Established;
     }
     walk.outcome.zone = walk.zone.unwrap_or_default();
-    walk.outcome
+    Sent { outcome: walk.outcome, translation: walk.view.translation }
 }
 
 /// The way ends here: the verdict is in the outcome.
 #[derive(Debug, Clone, Copy)]
 struct Ended;
 
-/// A field of a packet.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Value {
-    Is(u128),
-    Absent,
-    Unknown,
+/// What is translated in a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Destination,
+    Source,
 }
 
-/// A packet as the rules see it.
-struct View<'p> {
-    /// In the order of [`Field`].
-    fields: [Value; 6],
-    protocol: u8,
-    tracking: Tracking,
-    /// Whether connection tracking has seen it.
-    tracked: bool,
-    /// Whether the rules have redirected it.
-    redirected: bool,
-    input: &'p str,
-    output: &'p str,
-    loopback: &'p str,
-    /// Whether it is of this host.
-    made_here: bool,
-    /// Whether it is for this host.
-    arrives: bool,
-}
-
-impl<'p> View<'p> {
-    fn of<F: Family>(packet: &'p Packet<F>, loopback: &'p str) -> Self {
-        let has_ports = matches!(packet.protocol, IpProtocol::Tcp | IpProtocol::Udp);
-        let port = |port: crate::net::Port| if has_ports { Value::Is(port.number().into()) } else { Value::Absent };
-        let owner = |id: Option<u32>| id.map_or(Value::Absent, |id| Value::Is(id.into()));
-        Self {
-            fields: [
-                Value::Is(F::to_bits(packet.source)),
-                Value::Is(F::to_bits(packet.destination)),
-                port(packet.source_port),
-                port(packet.destination_port),
-                owner(packet.socket.map(|socket| socket.uid.number())),
-                owner(packet.socket.map(|socket| socket.gid.number())),
-            ],
-            protocol: packet.protocol.number(),
-            tracking: packet.tracking,
-            tracked: false,
-            redirected: false,
-            input: packet.in_interface.as_ref().map_or("", InterfaceName::as_str),
-            output: packet.out_interface.as_ref().map_or("", InterfaceName::as_str),
-            loopback,
-            made_here: packet.direction == Direction::Outbound,
-            arrives: packet.direction != Direction::Forwarded,
+impl Part {
+    fn of(hook: BuiltinChain) -> Option<Self> {
+        match hook {
+            BuiltinChain::Prerouting | BuiltinChain::Output => Some(Self::Destination),
+            BuiltinChain::Input | BuiltinChain::Postrouting => Some(Self::Source),
+            BuiltinChain::Forward => None,
         }
-    }
-
-    /// Whether the condition holds; `None` if that is not known.
-    fn holds(&self, test: &Test) -> Option<bool> {
-        Some(match test {
-            Test::Interface { out, pattern, negated } => {
-                pattern.matches(if *out { self.output } else { self.input }) != *negated
-            }
-            Test::Protocol { number, negated } => (self.protocol == *number) != *negated,
-            Test::Value { field, spans, negated } => match self.fields[*field as usize] {
-                Value::Is(value) => spans.contains(value) != *negated,
-                Value::Absent => *negated,
-                Value::Unknown => return None,
-            },
-            Test::MidStream => self.tracking != Tracking::New && self.protocol == IpProtocol::Tcp.number(),
-            // A packet of this host is from one of its addresses; where another is for is told by its interfaces.
-            Test::Local(End::Source) => self.made_here,
-            Test::Local(End::Destination) => match self.made_here {
-                true => self.output == self.loopback,
-                false => self.arrives,
-            },
-            Test::BoundSocket => self.tracking == Tracking::MidStream,
-            Test::Translated => self.redirected,
-            Test::CtState { states, negated } => {
-                let mut own = match self.tracking {
-                    _ if !self.tracked => CtStates::INVALID,
-                    Tracking::New | Tracking::MidStream => CtStates::NEW,
-                    Tracking::Established => CtStates::ESTABLISHED,
-                    Tracking::Invalid => CtStates::INVALID,
-                };
-                own.set(CtStates::DNAT, self.redirected);
-                match states.intersects(own) {
-                    true => !negated,
-                    // How the connection is translated besides is not known.
-                    false if states.intersects(self.unknown_states()) => return None,
-                    false => *negated,
-                }
-            }
-            Test::Unknown(_) => return None,
-        })
-    }
-
-    /// States that the packet may be in without it being known here.
-    fn unknown_states(&self) -> CtStates {
-        match self.tracking {
-            Tracking::New | Tracking::MidStream if self.tracked => CtStates::SNAT,
-            Tracking::Established if self.tracked => CtStates::SNAT | CtStates::DNAT,
-            _ => CtStates::empty(),
-        }
-    }
-
-    /// Whether all hold, except the one at `but`.
-    fn all_hold(&self, tests: &[Test], but: Option<usize>) -> Option<bool> {
-        let mut known = true;
-        for (index, test) in tests.iter().enumerate() {
-            match self.holds(test) {
-                _ if Some(index) == but => {}
-                Some(true) => {}
-                Some(false) => return Some(false),
-                None => known = false,
-            }
-        }
-        known.then_some(true)
     }
 }
 
@@ -163,7 +81,9 @@ struct Walk<'w, 'r> {
     outcome: Outcome<'r>,
     zone: Option<u16>,
     /// Whether it was decided on the translation of the destination, and of the source.
-    translated: [bool; 2],
+    decided: [bool; 2],
+    /// The address of this host that what is redirected goes to.
+    here: Value,
     met: u32,
 }
 
@@ -173,29 +93,28 @@ impl<'w, 'r> Walk<'w, 'r> {
         use BuiltinChain::{Forward, Input, Output, Postrouting, Prerouting};
         match direction {
             Direction::Outbound => {
-                if self.hook(Output)? {
-                    self.set(Field::DestinationAddress, Value::Is(F::to_bits(F::localhost().addr())));
-                    // It is routed anew.
-                    self.view.output = loopback;
+                let output = self.view.output;
+                if self.is_for_elsewhere::<F>() {
+                    // Only its translated destination tells where it goes.
+                    self.view.output = None;
                 }
+                self.hook(Output)?;
+                // It is routed anew.
+                self.view.output = if self.view.translation.to_this_host { Some(loopback) } else { output };
                 self.hook(Postrouting)?;
-                if self.view.output == loopback {
+                if self.view.output == Some(loopback) {
                     // It comes back with the connection that it has, and without its socket.
-                    (self.view.input, self.view.output) = (loopback, "");
-                    self.set(Field::User, Value::Absent);
-                    self.set(Field::Group, Value::Absent);
+                    (self.view.input, self.view.output) = (loopback, Some(""));
+                    self.view.set(Field::User, Value::Absent);
+                    self.view.set(Field::Group, Value::Absent);
                     self.hook(Prerouting)?;
                     self.hook(Input)?;
                 }
             }
             Direction::Inbound | Direction::Forwarded => {
-                let output = std::mem::take(&mut self.view.output);
-                let redirected = self.hook(Prerouting)?;
-                if redirected {
-                    // To the first address of the interface, which is not known here.
-                    self.set(Field::DestinationAddress, Value::Unknown);
-                }
-                if redirected || direction == Direction::Inbound {
+                let output = self.view.output.replace("");
+                self.hook(Prerouting)?;
+                if self.view.translation.to_this_host || direction == Direction::Inbound {
                     self.hook(Input)?;
                 } else {
                     self.view.output = output;
@@ -207,35 +126,88 @@ impl<'w, 'r> Walk<'w, 'r> {
         Ok(())
     }
 
-    fn set(&mut self, field: Field, value: Value) {
-        self.view.fields[field as usize] = value;
+    /// Whether it is an answer to a source that was translated to what may be the address of another host.
+    fn is_for_elsewhere<F: Family>(&self) -> bool {
+        let Translation { destination, to_this_host, .. } = self.view.translation;
+        let is_loopback = match self.view.get(Field::DestinationAddress) {
+            Value::Is(bits) => Into::<std::net::IpAddr>::into(F::from_bits(bits)).is_loopback(),
+            Value::Absent | Value::Unknown => false,
+        };
+        destination.is_some() && !to_this_host && !is_loopback
     }
 
-    /// Sends the packet through what a hook calls. Whether it was redirected there.
-    fn hook(&mut self, hook: BuiltinChain) -> Result<bool, Ended> {
-        let translation = usize::from(matches!(hook, BuiltinChain::Input | BuiltinChain::Postrouting));
-        let mut redirected = false;
+    /// Sends the packet through what a hook calls, and translates it where the hook does.
+    fn hook(&mut self, hook: BuiltinChain) -> Result<(), Ended> {
+        let part = Part::of(hook);
         let program = self.program;
+        let mut pending = part;
         for base in program.calls(hook) {
-            self.view.tracked |= base.priority > CONNTRACK;
-            // Only the first packet of a connection, and of the chains the first that decides (linux nf_nat_core.c).
-            let fresh = matches!(self.view.tracking, Tracking::New | Tracking::MidStream);
-            if base.kind == ChainType::Nat && (!fresh || self.translated[translation]) {
-                continue;
+            if base.is_behind_translation(hook)
+                && let Some(part) = pending.take()
+            {
+                self.translate(part);
             }
-            if self.base(base, base.kind == ChainType::Nat && translation == 0)? {
-                redirected = true;
-                self.translated[translation] = true;
+            self.view.tracked |= base.priority > CONNTRACK;
+            match (base.kind, part) {
+                (ChainType::Nat, Some(part)) => {
+                    // Only the first packet of a connection, and of the chains the first that decides (linux nf_nat_core.c).
+                    if self.view.tracking.is_fresh() && !self.decided[part as usize] {
+                        self.base(base, Some(part))?;
+                    }
+                }
+                (ChainType::Nat, None) => {}
+                (ChainType::Filter, _) => self.base(base, None)?,
             }
         }
         self.view.tracked = true;
-        self.translated[translation] = true;
-        Ok(redirected)
+        if let Some(part) = pending {
+            self.translate(part);
+        }
+        Ok(())
     }
 
-    /// Sends the packet through a chain that a hook calls, and those that it calls. `decides` is whether the chain is one that
-    /// decides where the packet goes. Whether it was redirected.
-    fn base(&mut self, base: &'w Base<'r>, decides: bool) -> Result<bool, Ended> {
+    /// What is behind the chains that translate: a packet of a known connection is translated as that is, and a new one is what
+    /// they have made of it.
+    fn translate(&mut self, part: Part) {
+        let decided = std::mem::replace(&mut self.decided[part as usize], true);
+        if self.view.tracking.is_fresh() {
+            if part == Part::Source && !decided {
+                // Another port is chosen where the answers to two connections could not be told apart.
+                self.view.translation.snat = None;
+            }
+            return;
+        }
+        // A packet that comes back by the loopback interface has been translated.
+        if decided {
+            return;
+        }
+        match (part, self.view.translation) {
+            (Part::Destination, Translation { destination: Some(end), .. }) => self.view.set_destination(end),
+            (Part::Source, Translation { source: Some(end), .. }) => self.view.set_source(end),
+            _ => {}
+        }
+    }
+
+    /// Translates the first packet of a connection.
+    fn set(&mut self, part: Part, end: Endpoint) {
+        self.decided[part as usize] = true;
+        match part {
+            Part::Destination => {
+                self.view.translation.dnat = end.differs(self.view.destination());
+                self.view.set_destination(end);
+                self.view.translation.destination = Some(end);
+            }
+            Part::Source => {
+                self.view.translation.snat = end.differs(self.view.source());
+                self.view.set_source(end);
+                self.view.translation.source = Some(end);
+            }
+        }
+    }
+
+    /// Sends the packet through a chain that a hook calls, and those that it calls. `part` is what the chain may translate.
+    fn base(&mut self, base: &'w Base<'r>, part: Option<Part>) -> Result<(), Ended> {
+        let decides = part == Some(Part::Destination);
         // Where to go on: the chain and its line. Behind a goto, the chain that went is not come back to.
         let mut calls: Vec<(usize, usize)> = Vec::new();
         let (mut chain, mut line) = (base.chain, 0);
@@ -249,11 +221,11 @@ impl<'w, 'r> Walk<'w, 'r> {
             };
             line = at + 1;
             let effect = match &found.act {
-                Act::Accept => Effect::Accepted,
+                Act::Accept | Act::Source(_) => Effect::Accepted,
                 Act::Drop => Effect::Dropped,
                 Act::Return => Effect::Returned,
                 Act::Jump(_) | Act::Goto(_) => Effect::Called,
-                Act::Redirect(_) => Effect::Redirected,
+                Act::Redirect(_) | Act::Translate(..) => Effect::Redirected,
                 Act::Log(..) => Effect::Logged,
                 Act::Zone(_) => Effect::Tracked,
                 Act::Skip(_) | Act::Next => Effect::Passed,
@@ -266,7 +238,7 @@ impl<'w, 'r> Walk<'w, 'r> {
                     if decides {
                         self.outcome.decided_by = decider;
                     }
-                    return Ok(false);
+                    return Ok(());
                 }
                 Act::Drop => return Err(self.end(Verdict::Dropped)),
                 Act::Return => {
@@ -286,14 +258,26 @@ impl<'w, 'r> Walk<'w, 'r> {
                     (chain, line) = (*to, 0);
                 }
                 Act::Goto(to) => (chain, line) = (*to, 0),
-                Act::Redirect(port) => {
-                    self.view.redirected = true;
-                    self.set(Field::DestinationPort, Value::Is(port.number().into()));
+                Act::Redirect(port) | Act::Translate(_, port) => {
+                    let address = match &found.act {
+                        Act::Translate(End::Source, _) => self.view.get(Field::SourceAddress),
+                        Act::Translate(End::Destination, _) => self.view.get(Field::DestinationAddress),
+                        _ => self.here,
+                    };
+                    self.set(Part::Destination, Endpoint { address, port: Value::Is(port.number().into()) });
+                    self.view.translation.to_this_host = true;
                     self.outcome.verdict = Verdict::Redirected { port: *port };
                     // Where a chain has but one rule, the choice was made by the one that called it.
                     let only = self.program.chains[chain].lines.len() == 1 && chain != base.chain;
                     self.outcome.decided_by = decider.map(|at| at.saturating_sub(usize::from(only)));
-                    return Ok(true);
+                    return Ok(());
+                }
+                Act::Source(end) => {
+                    if part == Some(Part::Source) {
+                        let port = end.port.unwrap_or(self.view.get(Field::SourcePort));
+                        self.set(Part::Source, Endpoint { address: end.address, port });
+                    }
+                    return Ok(());
                 }
                 Act::Log(prefix, level) => self.outcome.log.push(LogLine { prefix: prefix.clone(), level: *level }),
                 Act::Zone(zone) => {
@@ -324,7 +308,7 @@ impl<'w, 'r> Walk<'w, 'r> {
             }
             if let Some(run) = code.run(at) {
                 let common = self.view.all_hold(&rule.tests, Some(run.varies));
-                match (common, self.view.fields[run.field() as usize]) {
+                match (common, self.view.get(run.field())) {
                     (Some(false), _) | (_, Value::Absent) => {
                         at = run.end;
                         continue;
@@ -362,9 +346,9 @@ impl<'w, 'r> Walk<'w, 'r> {
     }
 
     /// The end of a chain that a hook calls.
-    fn policy(&mut self, base: &Base<'r>) -> Result<bool, Ended> {
+    fn policy(&mut self, base: &Base<'r>) -> Result<(), Ended> {
         match &base.policy {
-            None => Ok(false),
+            None => Ok(()),
             Some(place) => {
                 self.outcome.trace.push(Step { place: *place, effect: Effect::Dropped });
                 Err(self.end(Verdict::Dropped))
