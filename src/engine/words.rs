@@ -70,6 +70,26 @@ pub(crate) fn denied(what: &str, restore: &Path, message: &str) -> Error {
     }
 }
 
+/// That iptables-legacy programs cannot make the file of their lock, in their words.
+pub(crate) fn no_lock_file(restore: &Path, message: &str) -> Error {
+    Error::Unsupported {
+        what: format!("{} without its lock file ({message})", restore.display()),
+        remedy:
+            "name a file that can be written with the environment variable XTABLES_LOCKFILE, or use the netlink engine"
+                .to_owned(),
+    }
+}
+
+/// That the kernel refused rules among which some name a user.
+pub(crate) fn owner_refused(error: &Error) -> Error {
+    Error::Unsupported {
+        what: format!("iptables rules that name a user ({error})"),
+        remedy: "the kernel refuses them in a network namespace that belongs to another user namespace, and users without a \
+                 number in that user namespace; use the netlink engine, which has no such limit"
+            .to_owned(),
+    }
+}
+
 /// That an installation is where netlink does not reach.
 pub(crate) fn legacy(family: FamilyName) -> String {
     format!("an older installation has {family} rules in tables of iptables-legacy")

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::engine::words;
 use crate::error::Error;
 use crate::facts::{Abilities, HostAbilities, Remark};
+use crate::model::TableName;
 use crate::net::{Family, FamilyName, V4, V6};
 use crate::save::{self, Saved};
 
@@ -90,8 +91,8 @@ impl<'a> Host<'a> {
             return Ok((tools, Vec::new()));
         }
         let [nft, legacy] = Mode::ALL.map(|mode| self.toolset(FamilyName::V4, mode));
-        let nft_rules = nft.map(|tools| self.rules(tools)).unwrap_or_default();
-        let legacy_rules = legacy.map(|tools| self.rules(tools)).unwrap_or_default();
+        let nft_rules = nft.map(|tools| self.rules(tools, false)).unwrap_or_default();
+        let legacy_rules = legacy.map(|tools| self.rules(tools, false)).unwrap_or_default();
         let (first, conflict) = match (nft_rules.any, legacy_rules.any) {
             (true, true) if legacy_rules.docker_output && !nft_rules.docker_output => (Mode::Legacy, false),
             (true, true) => (Mode::Nft, nft_rules.docker_output == legacy_rules.docker_output),
@@ -148,7 +149,7 @@ impl<'a> Host<'a> {
         let dns = &self.config.redirect.dns;
         let mut abilities = Abilities {
             comments: self.config.comments.disabled || self.has_match(tools, "comment"),
-            docker_output: self.rules(tools).docker_output,
+            docker_output: self.rules(tools, !self.config.dry_run).docker_output,
             ..Abilities::default()
         };
         if dns.enabled && !dns.skip_conntrack_zone_split {
@@ -169,23 +170,33 @@ impl<'a> Host<'a> {
         Ok(self.look_whole(tools)?.map(|looked| looked.saved))
     }
 
-    /// The same, and what is hidden from the programs.
+    /// The same for programs that are going to change rules. Where the kernel does not say which legacy tables are in use, each
+    /// table of an installation is asked for, which makes it if it is not there.
+    pub(super) fn look_to_change<F: Family>(&self, tools: &Toolset) -> Result<Option<Saved<F>>, Error> {
+        if !tools.is_hidden() {
+            return self.look(tools);
+        }
+        let mut saved = Saved { tables: Vec::new() };
+        for table in TableName::OURS {
+            let output = self.runner.run(&tools.save, &["-t", table.as_str()], "", SAVE_LIMIT)?;
+            if !output.no_table() {
+                saved.tables.extend(read::<F>(tools, &output)?.tables);
+            }
+        }
+        Ok(Some(saved))
+    }
+
+    /// The same as [`look`](Self::look), and what is hidden from the programs.
     pub(super) fn look_whole<F: Family>(&self, tools: &Toolset) -> Result<Option<Looked<F>>, Error> {
-        if tools.mode == Mode::Legacy && LegacyTables::of(tools.family).none() {
-            return Ok(None);
+        if tools.mode == Mode::Legacy {
+            match LegacyTables::of(tools.family) {
+                LegacyTables::Known(names) if names.is_empty() => return Ok(None),
+                LegacyTables::Known(_) => {}
+                LegacyTables::Unknown => return Err(tools.hidden()),
+            }
         }
         let output = self.runner.run::<&str>(&tools.save, &[], "", SAVE_LIMIT)?;
-        if output.denied() {
-            return Err(denied("read the rules", tools, &output));
-        }
-        if !output.success() {
-            return Err(output.error());
-        }
-        let saved = save::parse(&output.stdout).map_err(|error| Error::Program {
-            program: tools.save.display().to_string(),
-            status: "its output cannot be read".into(),
-            message: error.to_string(),
-        })?;
+        let saved = read(tools, &output)?;
         // "# Table `nat' is incompatible, use 'nft' tool." (iptables/xtables-save.c)
         let table = |line: &str| Some(line.strip_prefix("# Table `")?.split_once('\'')?.0.to_owned());
         Ok(Some(Looked { saved, hidden: output.stdout.lines().filter_map(table).collect() }))
@@ -207,7 +218,7 @@ impl<'a> Host<'a> {
 
     /// Whether there are rules or chains in the tables that matter, by kumactl's measure: more lines
     /// than the table has built-in chains.
-    fn rules(&self, tools: &Toolset) -> Rules {
+    fn rules(&self, tools: &Toolset, to_change: bool) -> Rules {
         let summary = |saved: &[(String, usize, bool)]| Rules {
             any: saved.iter().any(|(table, lines, _)| match table.as_str() {
                 "nat" => *lines > 4,
@@ -224,9 +235,11 @@ impl<'a> Host<'a> {
                 .collect()
         }
         // Programs that cannot be used have no rules that matter; that they cannot is found elsewhere.
-        let found = match tools.family {
-            FamilyName::V4 => self.look::<V4>(tools).map(lines),
-            FamilyName::V6 => self.look::<V6>(tools).map(lines),
+        let found = match (tools.family, to_change) {
+            (FamilyName::V4, false) => self.look::<V4>(tools).map(lines),
+            (FamilyName::V6, false) => self.look::<V6>(tools).map(lines),
+            (FamilyName::V4, true) => self.look_to_change::<V4>(tools).map(lines),
+            (FamilyName::V6, true) => self.look_to_change::<V6>(tools).map(lines),
         };
         found.map(|found| summary(&found)).unwrap_or_default()
     }
@@ -281,6 +294,36 @@ impl<'a> Host<'a> {
 struct Rules {
     any: bool,
     docker_output: bool,
+}
+
+/// What a program printed.
+fn read<F: Family>(tools: &Toolset, output: &Output) -> Result<Saved<F>, Error> {
+    if output.denied() {
+        return Err(denied("read the rules", tools, output));
+    }
+    if !output.success() {
+        return Err(output.error());
+    }
+    save::parse(&output.stdout).map_err(|error| Error::Program {
+        program: tools.save.display().to_string(),
+        status: "its output cannot be read".into(),
+        message: error.to_string(),
+    })
+}
+
+impl Toolset {
+    /// Whether the kernel does not say which of the tables of these programs are in use.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.mode == Mode::Legacy && matches!(LegacyTables::of(self.family), LegacyTables::Unknown)
+    }
+
+    /// That it does not.
+    pub(super) fn hidden(&self) -> Error {
+        Error::Permission {
+            action: format!("see which {} tables of iptables-legacy are in use", self.family),
+            needed: "root of the first user namespace".to_owned(),
+        }
+    }
 }
 
 pub(super) fn denied(what: &str, tools: &Toolset, output: &Output) -> Error {

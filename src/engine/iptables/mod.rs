@@ -150,7 +150,7 @@ impl Iptables {
             memory.write(&mut report);
         })?;
 
-        let mut leftovers = Removal::new(&host, &plan.config, &before);
+        let mut leftovers = Removal::new(&host, &plan.config, &before, false);
         for tools in host.all() {
             if !used.iter().any(|used| (used.family, used.mode) == (tools.family, tools.mode)) {
                 leftovers.look(&tools, &mut report);
@@ -181,7 +181,7 @@ impl Iptables {
             host.choose()?;
         }
         let mut memory = Memory::recall(&mut report);
-        let mut removal = Removal::new(&host, config, &memory.record);
+        let mut removal = Removal::new(&host, config, &memory.record, !config.dry_run);
         for tools in &all {
             removal.look(tools, &mut report);
         }
@@ -277,15 +277,25 @@ struct Removal<'a> {
     /// Why programs could not look, and whether any could.
     blind: Option<Error>,
     looked: bool,
+    /// Whether to look by means that may make legacy tables, where there are no others.
+    thorough: bool,
 }
 
 impl<'a> Removal<'a> {
-    fn new(host: &'a Host<'a>, config: &'a Config, record: &Record) -> Self {
-        Self { host, config, record: record.clone(), found: Vec::new(), problem: None, blind: None, looked: false }
+    fn new(host: &'a Host<'a>, config: &'a Config, record: &Record, thorough: bool) -> Self {
+        let (record, found) = (record.clone(), Vec::new());
+        Self { host, config, record, found, problem: None, blind: None, looked: false, thorough }
     }
 
     /// Finds what is ours there.
     fn look(&mut self, tools: &locate::Toolset, report: &mut Report) {
+        if !self.thorough && tools.is_hidden() {
+            let error = tools.hidden();
+            let text = format!("{error}; rules of an older installation in them would stay in force");
+            report.notes.push(Note::warning("iptables", text));
+            self.blind.get_or_insert(error);
+            return;
+        }
         let found = match tools.family {
             FamilyName::V4 => self.find::<V4>(tools),
             FamilyName::V6 => self.find::<V6>(tools),
@@ -313,7 +323,10 @@ impl<'a> Removal<'a> {
     }
 
     fn find<F: Family>(&self, tools: &locate::Toolset) -> Result<Ours, Error> {
-        let saved = self.host.look::<F>(tools)?;
+        let saved = match self.thorough {
+            true => self.host.look_to_change::<F>(tools)?,
+            false => self.host.look::<F>(tools)?,
+        };
         Ok(saved.map(|saved| Ours::find(&saved, &self.record.of(tools.family, tools.mode))).unwrap_or_default())
     }
 

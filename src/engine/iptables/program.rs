@@ -71,6 +71,27 @@ impl Output {
         self.stderr.lines().filter_map(number).any(|number| number.parse::<u32>().is_ok())
     }
 
+    /// Whether the failure says that the kernel has no such legacy table.
+    pub(super) fn no_table(&self) -> bool {
+        !self.success() && self.stderr.contains("Table does not exist")
+    }
+
+    /// Whether the failure is that legacy programs cannot make the file of their lock.
+    pub(super) fn no_lock_file(&self) -> bool {
+        !self.success() && self.stderr.contains("can't open lock file")
+    }
+
+    /// Whether a rule of this text that names a user or group may be what the kernel refused. Legacy programs do not say why
+    /// they failed, nft programs do.
+    pub(super) fn owner_refused(&self, text: &str) -> bool {
+        let of_line = |line: &str| -> Option<usize> { line.strip_prefix("line ")?.split_once(": ")?.0.parse().ok() };
+        let names_owner =
+            |number: usize| text.lines().nth(number.wrapping_sub(1)).is_some_and(|rule| rule.contains("-m owner "));
+        let invalid = self.stderr.lines().filter(|line| line.contains("(Invalid argument)"));
+        let refused = invalid.filter_map(of_line).any(names_owner);
+        !self.success() && (refused || self.names_a_line_only() && text.contains("-m owner "))
+    }
+
     /// Whether the failure is for want of a privilege.
     pub(super) fn denied(&self) -> bool {
         !self.success()
@@ -286,5 +307,18 @@ mod tests {
         assert!(!invalid.may_pass() && !invalid.outdated());
         assert!(sh("echo 'iptables-restore: line 7 failed' >&2; exit 1", "", LIMIT).unwrap().outdated());
         assert!(!sh("echo 'iptables-restore: line 7 failed: why' >&2; exit 1", "", LIMIT).unwrap().outdated());
+    }
+
+    #[test]
+    fn a_refused_owner_is_told_from_other_refusals() {
+        let said = |text: &str| sh(&format!("echo '{text}' >&2; exit 4"), "", LIMIT).unwrap();
+        let rules = "*nat\n-A OUTPUT -p tcp -m owner --uid-owner 5678 -j RETURN\n-A OUTPUT -p tcp -j X\nCOMMIT\n";
+        let of_line =
+            |line: u32| said(&format!("line {line}: RULE_APPEND failed (Invalid argument): rule in chain OUTPUT"));
+        assert!(
+            of_line(2).owner_refused(rules) && !of_line(3).owner_refused(rules) && !of_line(0).owner_refused(rules)
+        );
+        let line_only = said("iptables-restore: line 4 failed");
+        assert!(line_only.owner_refused(rules) && !line_only.owner_refused("*nat\nCOMMIT\n"));
     }
 }

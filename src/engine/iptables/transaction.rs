@@ -91,7 +91,7 @@ impl Transaction<'_> {
         (tools, wanted): (&'a Toolset, &'a Ruleset<F>),
         unmarked: &mut [Recorded],
     ) -> Result<Step<'a, F>, Error> {
-        let saved = self.host.look::<F>(tools)?.unwrap_or(Saved { tables: Vec::new() });
+        let saved = self.host.look_to_change::<F>(tools)?.unwrap_or(Saved { tables: Vec::new() });
         let before = Ours::find(&saved, &self.old.of(tools.family, tools.mode));
         let rules = unmarked.iter_mut().filter(|rule| rule.family == F::NAME);
         uncommented::place(&saved, &before, rules);
@@ -187,7 +187,7 @@ pub(super) fn remove(
 }
 
 fn find<F: Family>(host: &Host<'_>, record: &Record, tools: &Toolset) -> Result<Ours, Error> {
-    let saved = host.look::<F>(tools)?;
+    let saved = host.look_to_change::<F>(tools)?;
     Ok(saved.map(|saved| Ours::find(&saved, &record.of(tools.family, tools.mode))).unwrap_or_default())
 }
 
@@ -241,10 +241,17 @@ fn load(host: &Host<'_>, config: &Config, tools: &Toolset, text: &str, load: Loa
             thread::sleep(config.retry.sleep);
             continue;
         }
+        if output.no_lock_file() {
+            return Err(words::no_lock_file(&tools.restore, &output.message()).into());
+        }
         if output.denied() {
             return Err(denied("change the rules", tools, &output).into());
         }
         let outdated = output.outdated();
-        return Err(Failure { error: output.error(), outdated });
+        let error = match output.owner_refused(text) {
+            true => words::owner_refused(&output.error()),
+            false => output.error(),
+        };
+        return Err(Failure { error, outdated });
     }
 }
