@@ -191,6 +191,15 @@ fn mistakes_in_pods_name_file_and_field() {
         "kind: Deployment\nspec: {template: {}}",
         &["-: kind", "'Deployment'", "spec.template"],
     );
+    let dataplane = "{type: Dataplane, mesh: default, name: web, networking: {address: 192.0.2.1}}";
+    for (document, words) in [(dataplane, ["-: type", "'Dataplane'"]), ("a: 1", ["-: pod", "kind, metadata and spec"])]
+    {
+        refused(2, &["config", "from-pod", "-"], document, &words);
+        refused(2, &["install", "--dry-run", "--pod=-"], document, &words);
+    }
+    let near = "{kind: Pod, metadata: {annotation: {traffic.kuma.io/exclude-inbound-ports: '22'}}, spec: {}}";
+    let warned = text(&kumatp(&["config", "from-pod", "-"], near).stderr);
+    assert!(warned.contains("metadata.annotation: ") && warned.contains("`metadata.annotations`"), "{warned}");
     refused(2, &["config", "from-pod", "-", "--cp-env=-"], "", &["'-'", "once"]);
     refused(2, &["config", "from-pod", "-", "--profile=kuma-1"], "", &["kuma-1", "kuma-2.9"]);
     refused(2, &["config", "from-pod", "-", "--annotation", "--explain"], "", &["--annotation", "--explain"]);

@@ -11,7 +11,7 @@
 //! - a file that somebody else provides, `podFile`: a Pod or its annotations, in YAML or JSON.
 //!
 //! As with Kuma's plugin, a pod is redirected if its annotation `kuma.io/sidecar-injected` is `true`, unless its namespace
-//! is excluded, or the file says that it uses the host's network, has the container `kuma-init`, or has no container
+//! is excluded, or the file says that it uses the host's network, has the init container `kuma-init`, or has no container
 //! `kuma-sidecar` ([`Decision::about`]). The configuration is that of the annotation
 //! `traffic.kuma.io/transparent-proxy-config`, and over it that of the ConfigMap that
 //! `traffic.kuma.io/transparent-proxy-configmap-name` names, which Kuma's plugin ignores. What a tenant may not

@@ -175,6 +175,7 @@ fn wanted(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<Option<C
     };
     // What the runtime says comes first: the file may have been written for any namespace.
     pod.namespace = namespace.cloned().or(pod.namespace);
+    remarks.extend(pod.notes.drain(..).map(|note| note.to_string()));
     match Decision::about(&pod, excluded).map_err(about)? {
         Decision::LeaveAlone { reason } => {
             remarks.push(format!("the pod is left alone: {reason}"));

@@ -7,7 +7,7 @@ use crate::error::{Error, InvalidValue};
 /// Says whether a pod has a sidecar. Kuma's injector writes `true`.
 const INJECTED: &str = "kuma.io/sidecar-injected";
 
-/// The container that redirects a pod's traffic where no plugin does.
+/// The init container that redirects a pod's traffic where no plugin does.
 const INIT: &str = "kuma-init";
 
 /// The container of the sidecar.
@@ -48,12 +48,13 @@ impl Decision {
             return alone(format!("the namespace {namespace} is excluded"));
         }
         let known = !pod.containers.is_empty();
-        let has = |name: &str| pod.containers.iter().chain(&pod.init_containers).any(|one| one.name == name);
+        let starts_with = |name: &str| pod.init_containers.iter().any(|one| one.name == name);
+        let runs = |name: &str| pod.containers.iter().any(|one| one.name == name);
         if pod.host_network {
             return alone("it uses the network of the host".into());
-        } else if has(INIT) {
-            return alone(format!("its container {INIT} redirects its traffic"));
-        } else if known && !has(SIDECAR) {
+        } else if starts_with(INIT) {
+            return alone(format!("its init container {INIT} redirects its traffic"));
+        } else if known && !runs(SIDECAR) && !starts_with(SIDECAR) {
             return alone(format!("it has no container {SIDECAR}"));
         }
         match pod.annotations.get(INJECTED).map(String::as_str) {
@@ -65,7 +66,12 @@ impl Decision {
     }
 }
 
+/// Keys of which one at least is in every document that is more than a mapping of annotations.
+const DOCUMENT: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
+
 /// Reads a Pod, or only its annotations as a mapping of names to texts; both in YAML or JSON.
+///
+/// A Pod with keys that were probably meant for others is refused: by what they say, it may have to be redirected.
 pub(super) fn read(text: &str) -> Result<Pod, Error> {
     const EXPECTED: &str = "a Pod, or a mapping of annotations to their texts";
     let value: Value = yaml_serde::from_str(text)
@@ -73,8 +79,11 @@ pub(super) fn read(text: &str) -> Result<Pod, Error> {
     let Value::Object(map) = value else {
         return Err(InvalidValue::new(value.to_string(), EXPECTED).at("document").into());
     };
-    if map.contains_key("kind") || map.contains_key("metadata") {
-        return Pod::parse(text, Format::Yaml);
+    if DOCUMENT.iter().any(|key| map.contains_key(*key)) {
+        return Pod::parse_strictly(text, Format::Yaml);
+    }
+    if let (Some(kind), true) = (map.get("type"), map.contains_key("mesh")) {
+        return Err(InvalidValue::new(kind.to_string(), EXPECTED).at("type").into());
     }
     let (mut annotations, mut problems) = (Vec::new(), Vec::new());
     for (name, value) in map {
@@ -121,7 +130,10 @@ mod tests {
             (pod(YES, "containers: [{name: web}]"), &[], "it has no container kuma-sidecar"),
             // A sidecar as Kubernetes itself knows them.
             (pod(YES, "initContainers: [{name: kuma-sidecar}], containers: [{name: web}]"), &[], "redirect"),
-            (pod(YES, &format!("initContainers: [{{name: kuma-init}}], {BOTH}")), &[], "its container kuma-init"),
+            (pod(YES, &format!("initContainers: [{{name: kuma-init}}], {BOTH}")), &[], "its init container kuma-init"),
+            // An ordinary container of that name redirects nothing.
+            (pod(YES, "containers: [{name: web}, {name: kuma-sidecar}, {name: kuma-init}]"), &[], "redirect"),
+            (pod(YES, "containers: [{name: kuma-init}]"), &[], "it has no container kuma-sidecar"),
             (pod(YES, &format!("hostNetwork: true, {BOTH}")), &[], "it uses the network of the host"),
         ] {
             let said = decision(&text, excluded);
@@ -137,6 +149,13 @@ mod tests {
             ("a: true", "a"),
             ("metadata: {annotations: {a: true}}", "a"),
             ("{kind: Pod, spec: {hostNetwork: 1}}", "spec.hostNetwork"),
+            ("{type: Dataplane, mesh: default, name: web}", "type"),
+            ("{apiVersion: kuma.io/v1alpha1, kind: Dataplane, spec: {}}", "kind"),
+            ("{apiVersion: v1, data: {}}", "pod"),
+            ("{kind: Pod, metadata: {annotation: {a: b}}, spec: {}}", "metadata.annotation"),
+            ("{kind: Pod, metdata: {annotations: {}}, spec: {}}", "metdata"),
+            ("{kind: Pod, metadata: {}, spec: {initContainer: []}}", "spec.initContainer"),
+            ("{kind: Pod, metadata: {}, spec: {annotations: {}}}", "spec.annotations"),
             ("[1]", "document"),
             ("", "document"),
             ("{", "document"),

@@ -230,6 +230,12 @@ fn files_that_others_provide() {
     assert!(reply.success && reply.stderr.contains("kuma-init"), "{reply:?}");
     assert_eq!(tables(&netns), "");
 
+    // An ordinary container redirects nothing, whatever its name.
+    write("7d1c", &whole(&config, "", "{name: web}, {name: kuma-sidecar}, {name: kuma-init}"));
+    add("{uid}").done();
+    assert!(tables(&netns).contains("22222"));
+    clear();
+
     // Annotations alone, and a ConfigMap over them.
     let more = "traffic.kuma.io/transparent-proxy-configmap-name: more";
     let text = format!(
@@ -250,6 +256,8 @@ fn files_that_others_provide() {
     for (name, text, word) in [
         ("kind.yaml", "kind: Deployment", "Deployment"),
         ("typo.yaml", "metdata: {annotations: {}}", "metdata"),
+        ("near.yaml", "{kind: Pod, metadata: {annotation: {}}, spec: {}}", "`metadata.annotations`"),
+        ("dataplane.yaml", "{type: Dataplane, mesh: default, name: web}", "Dataplane"),
         ("broken.yaml", "{", "broken.yaml"),
         ("empty.yaml", "", "empty.yaml"),
         ("switch.yaml", "kuma.io/sidecar-injected: true", "quotes"),

@@ -47,7 +47,8 @@ pub(super) struct Resolver {
 
 impl Resolver {
     pub(super) fn new(sources: Sources) -> Self {
-        let Sources { profile, pod, control_plane, config_map, custom, mut problems, mut notes } = sources;
+        let Sources { profile, mut pod, control_plane, config_map, custom, mut problems } = sources;
+        let mut notes = std::mem::take(&mut pod.notes);
         let annotations = Annotations::read(&pod.annotations, profile, &mut problems);
         annotations::remarks(&pod.annotations, profile, &mut notes);
 

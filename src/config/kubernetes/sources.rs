@@ -23,7 +23,6 @@ pub struct Sources {
     pub(super) custom: Option<ConfigMap>,
     /// Of the pod's document.
     pub(super) problems: Vec<Problem>,
-    pub(super) notes: Vec<Note>,
 }
 
 /// What comes of [`Sources`].
@@ -125,14 +124,12 @@ impl Sources {
     pub fn pod(&mut self, pod: Pod) {
         self.pod = pod;
         self.problems.clear();
-        self.notes.clear();
     }
 
     /// The pod, as a `Pod` document.
     pub fn pod_document(&mut self, text: &str, format: Format) {
         self.problems.clear();
-        self.notes.clear();
-        self.pod = Pod::read(text, format, &mut self.problems, &mut self.notes);
+        self.pod = Pod::read(text, format, &mut self.problems);
     }
 
     /// Whether the pod, which is given before, is a zone proxy and nothing else: [`Pod::zone_proxy_only`].

@@ -201,6 +201,8 @@ fn wrong_sources_are_named_all_at_once() {
         (json!({"controlPlane": "A=1\n\nB"}), "controlPlane: line 3"),
         (json!({"pod": 3}), "pod"),
         (json!({"pod": {"kind": "Deployment"}}), "kind"),
+        (json!({"pod": {"type": "Dataplane", "mesh": "default", "name": "web"}}), "type"),
+        (json!({"pod": {"networking": {}}}), "pod"),
         (json!({"pod": "{"}), "pod: line 2 column 1"),
         (json!({"configMap": "["}), "system ConfigMap: line 2 column 1"),
         (

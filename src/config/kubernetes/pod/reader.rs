@@ -1,123 +1,44 @@
-//! What the transparent proxy has to know of a pod.
+//! Reading a `Pod` document.
 
 use std::collections::BTreeMap;
 
+use super::{Container, Pod, keys};
 use crate::config::Format;
-use crate::config::wire::{Node, parse_node, syntax_problem, visible, within};
-use crate::error::{Error, InvalidValue, Problem};
+use crate::config::wire::{Node, parse_node, syntax_problem, visible};
+use crate::error::{InvalidValue, Problem};
 use crate::model::Note;
 use crate::net::{Port, Uid};
 
-/// The container that the injector adds: the sidecar.
-pub(super) const SIDECAR: &str = "kuma-sidecar";
-
-/// The containers that it can add.
-pub(super) const INJECTED: [&str; 3] = [SIDECAR, "kuma-init", "kuma-validation"];
-
-/// A pod, as far as the transparent proxy depends on it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Pod {
-    /// `metadata.name`.
-    pub name: Option<String>,
-    /// `metadata.namespace`.
-    pub namespace: Option<String>,
-    /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
-    /// `metadata.annotations`.
-    pub annotations: BTreeMap<String, String>,
-    /// `spec.containers`.
-    pub containers: Vec<Container>,
-    /// `spec.initContainers`.
-    pub init_containers: Vec<Container>,
-    /// Whether the pod is a zone proxy and nothing else, according to the Services that select it. That is not in its
-    /// document; without a word about it, Kuma 3 lets such a pod reach no backend.
-    pub zone_proxy_only: bool,
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    pub(super) problems: Vec<Problem>,
+    pub(super) notes: Vec<Note>,
+    /// Whether keys that were probably meant for others are problems, not notes.
+    pub(super) strict: bool,
 }
 
-/// A container of a [`Pod`].
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Container {
-    /// `name`.
-    pub name: String,
-    /// The user that it surely runs as: its own `securityContext.runAsUser`, or else the pod's.
-    pub run_as_user: Option<Uid>,
-    /// The ports that its probes go to, in the order readiness, liveness, startup. Names are resolved by `ports`.
-    pub probe_ports: Vec<Port>,
-    /// Whether it keeps running beside the others: an init container with `restartPolicy: Always`.
-    pub restarts: bool,
-}
-
-impl Pod {
-    /// A pod of which only the annotations are known.
-    pub fn with_annotations<I>(annotations: I) -> Self
-    where
-        I: IntoIterator<Item = (String, String)>,
-    {
-        Self { annotations: annotations.into_iter().collect(), ..Self::default() }
-    }
-
-    /// Reads a `Pod` document. What it has besides is passed over.
-    ///
-    /// ```
-    /// use kumatp::config::{Format, kubernetes::Pod};
-    ///
-    /// let pod = Pod::parse(r#"{"kind": "Pod", "metadata": {"annotations": {"kuma.io/gateway": "enabled"}}}"#, Format::Json)?;
-    /// assert_eq!(pod.annotations["kuma.io/gateway"], "enabled");
-    /// # Ok::<(), kumatp::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Config`] with every field of the wrong type, and if the document is something else than a pod.
-    pub fn parse(text: &str, format: Format) -> Result<Self, Error> {
-        let mut problems = Vec::new();
-        let pod = Self::read(text, format, &mut problems, &mut Vec::new());
-        if problems.is_empty() { Ok(pod) } else { Err(Error::Config(problems)) }
-    }
-
-    pub(super) fn read(text: &str, format: Format, problems: &mut Vec<Problem>, notes: &mut Vec<Note>) -> Self {
-        let mut reader = Reader { problems, notes };
+impl Reader {
+    pub(super) fn document(&mut self, text: &str, format: Format) -> Pod {
         match parse_node(text, format) {
-            Ok(node @ Node::Map(_)) => reader.pod(&node),
-            Ok(node) => {
-                reader.refuse("pod", &node, "a Pod");
-                Self::default()
-            }
-            Err(error) => {
-                reader.problems.push(syntax_problem("pod", text, error));
-                Self::default()
-            }
+            Ok(node @ Node::Map(_)) => match keys::not_a_pod(&node) {
+                Some(problem) => self.problems.push(problem),
+                None => {
+                    let pod = self.pod(&node);
+                    return Pod { notes: std::mem::take(&mut self.notes), ..pod };
+                }
+            },
+            Ok(node) => self.refuse("pod", &node, "a Pod"),
+            Err(error) => self.problems.push(syntax_problem("pod", text, error)),
         }
+        Pod::default()
     }
-}
 
-struct Reader<'a> {
-    problems: &'a mut Vec<Problem>,
-    notes: &'a mut Vec<Note>,
-}
-
-impl Reader<'_> {
-    fn refuse(&mut self, path: &str, node: &Node, expected: impl Into<String>) {
+    pub(super) fn refuse(&mut self, path: &str, node: &Node, expected: impl Into<String>) {
         self.problems.push(InvalidValue::new(node.quoted(), expected.into()).at(visible(path)));
     }
 
     fn pod(&mut self, node: &Node) -> Pod {
-        if let Some(kind) = node.at(&["kind"]).filter(|kind| kind.scalar() != Some("Pod")) {
-            let expected = match node.at(&["spec", "template"]) {
-                Some(_) => "the kind Pod; the pod of a workload is its spec.template, with `kind: Pod`",
-                None => "the kind Pod",
-            };
-            self.refuse("kind", kind, expected);
-            return Pod::default();
-        }
-        if let Node::Map(entries) = node {
-            for (key, _) in entries {
-                if let Some(near) = within(key, ["metadata", "spec"], 2).filter(|near| near != key) {
-                    self.notes.push(Note::warning(visible(key), format!("unknown key; did you mean `{near}`?")));
-                }
-            }
-        }
+        self.parts(node);
         let pod_user = self.user(node, "spec");
         Pod {
             name: self.text(node, &["metadata", "name"]),
@@ -126,7 +47,19 @@ impl Reader<'_> {
             annotations: self.texts(node, &["metadata", "annotations"]),
             containers: self.containers(node, "containers", pod_user),
             init_containers: self.containers(node, "initContainers", pod_user),
-            zone_proxy_only: false,
+            host_network: self.host_network(node),
+            ..Pod::default()
+        }
+    }
+
+    fn host_network(&mut self, node: &Node) -> bool {
+        match node.at(&["spec", "hostNetwork"]) {
+            None | Some(Node::Null) => false,
+            Some(Node::Bool(on)) => *on,
+            Some(other) => {
+                self.refuse("spec.hostNetwork", other, "true or false");
+                true
+            }
         }
     }
 
@@ -199,13 +132,14 @@ impl Reader<'_> {
     }
 
     fn container(&mut self, node: &Node, path: &str, pod_user: Option<Uid>) -> Option<Container> {
-        let Node::Map(_) = node else {
-            self.refuse(path, node, "a container");
+        if !self.keys(path, node, keys::CONTAINER) {
             return None;
-        };
+        }
+        self.security_keys(path, node);
         let name = node.at(&["name"]).and_then(Node::scalar).unwrap_or_default().to_owned();
         let mut probe_ports = Vec::new();
         for probe in ["readinessProbe", "livenessProbe", "startupProbe"] {
+            self.probe_keys(&format!("{path}.{probe}"), node.at(&[probe]));
             for handler in ["httpGet", "tcpSocket", "grpc"] {
                 let Some(port) = node.at(&[probe, handler, "port"]).filter(|port| **port != Node::Null) else {
                     continue;
@@ -260,9 +194,9 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> (Pod, Vec<Problem>, Vec<Note>) {
-        let (mut problems, mut notes) = (Vec::new(), Vec::new());
-        let pod = Pod::read(text, Format::Json, &mut problems, &mut notes);
-        (pod, problems, notes)
+        let mut reader = Reader::default();
+        let pod = reader.document(text, Format::Json);
+        (pod.clone(), reader.problems, pod.notes)
     }
 
     #[test]
@@ -298,7 +232,7 @@ mod tests {
     fn every_wrong_field_is_named() {
         let (_, problems, _) = read(
             r#"{"metadata": {"name": 7, "annotations": {"kuma.io/gateway": true, "a": ["b"]}, "labels": []},
-                "spec": {"securityContext": {"runAsUser": "root"}, "initContainers": {},
+                "spec": {"securityContext": {"runAsUser": "root"}, "initContainers": {}, "hostNetwork": "no",
                          "containers": ["x", {"livenessProbe": {"httpGet": {"port": 70000}}}]}}"#,
         );
         let paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
@@ -312,7 +246,8 @@ mod tests {
                 "a",
                 "spec.containers[0]",
                 "spec.containers[1].livenessProbe.httpGet.port",
-                "spec.initContainers"
+                "spec.initContainers",
+                "spec.hostNetwork"
             ]
         );
         assert!(problems[3].to_string().contains("'true' is not valid: expected text; put the value in quotes"));
@@ -331,7 +266,5 @@ mod tests {
             assert_eq!(problems.len(), 1, "{text}");
             assert_eq!(problems[0].path, path);
         }
-        let (_, _, notes) = read(r#"{"metdata": {}}"#);
-        assert!(notes[0].text.contains("`metadata`"));
     }
 }
