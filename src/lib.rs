@@ -65,6 +65,8 @@ pub mod error;
 pub mod facts;
 #[cfg(feature = "capi")]
 pub mod ffi;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod files;
 #[cfg(feature = "firewalld")]
 pub mod firewalld;
 pub mod guide;

@@ -1,12 +1,11 @@
 //! What the plugin does on the host.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::ifaddrs::getifaddrs;
-use nix::libc::{EINVAL, ENOENT, ENOTDIR, ESRCH, O_NONBLOCK};
+use nix::libc::{EINVAL, ENOENT, ENOTDIR, ESRCH};
 use nix::net::if_::InterfaceFlags;
 use nix::sched::{CloneFlags, unshare};
 
@@ -14,7 +13,8 @@ use super::Failure;
 use super::failure::Code;
 use super::request::Attachment;
 use crate::error::Error;
-use crate::netlink::Namespace;
+use crate::files;
+use crate::netlink::{Namespace, worker};
 
 /// The network namespace of the calling thread.
 const OWN: &str = "/proc/thread-self/ns/net";
@@ -43,7 +43,6 @@ pub(super) fn namespace(attachment: &Attachment) -> Result<Option<Namespace>, Fa
         let problem = "is the network namespace of the plugin itself: expected that of a pod, or CNI_NETNS_OVERRIDE=1";
         return Err(refused(problem.into()));
     }
-    // Anything else that is no namespace is opened without waiting for it, if it is opened at all.
     if !there.is_file() {
         return Err(refused("is no network namespace".into()));
     }
@@ -69,10 +68,7 @@ pub(super) fn fresh_namespace() -> Result<Namespace, Error> {
         unshare(CloneFlags::CLONE_NEWNET)?;
         std::fs::File::open(OWN)
     };
-    let made = std::thread::Builder::new()
-        .spawn(make)
-        .and_then(|thread| thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread ended early"))));
-    match made {
+    match worker("make a network namespace", make)? {
         Ok(file) => Ok(Namespace::from_fd(file.into())),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             Err(Error::Permission { action: "make a network namespace".into(), needed: "CAP_SYS_ADMIN".into() })
@@ -86,21 +82,8 @@ pub(super) fn read(key: &str, path: &Path) -> Result<String, Failure> {
     let refused = |code: Code, problem: String| {
         Failure::new(code, format!("cannot read the file of {key}"), format!("{key}: {}: {problem}", path.display()))
     };
-    // A pipe is not waited for.
-    let file = match OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(refused(Code::TryAgain, "it is not there, or not yet".into()));
-        }
-        Err(error) => return Err(refused(Code::Pod, error.to_string())),
-    };
-    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
-        return Err(refused(Code::Pod, "it is no ordinary file".into()));
-    }
-    let mut text = String::new();
-    match file.take(LIMIT + 1).read_to_string(&mut text) {
-        Ok(length) if length as u64 <= LIMIT => Ok(text),
-        Ok(_) => Err(refused(Code::Pod, format!("it has more than {LIMIT} bytes"))),
-        Err(error) => Err(refused(Code::Pod, error.to_string())),
-    }
+    files::read_text(path, 0, LIMIT).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => refused(Code::TryAgain, "it is not there, or not yet".into()),
+        _ => refused(Code::Pod, error.to_string()),
+    })
 }

@@ -2,15 +2,16 @@
 //! no cookies, with `state` for what all generations share and `gen-<number>` for each of them.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::libc::O_DIRECTORY;
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::geteuid;
@@ -151,7 +152,8 @@ impl Place {
             return Ok(false);
         }
         // Two mounts, one over the other, would be two places. Who comes later waits, and then sees the first one.
-        let below = File::open(&self.bpffs).map_err(|error| Error::io(format!("open {path}"), &error))?;
+        let below = OpenOptions::new().read(true).custom_flags(O_DIRECTORY).open(&self.bpffs);
+        let below = below.map_err(|error| Error::io(format!("open {path}"), &error))?;
         let _alone = Flock::lock(below, FlockArg::LockExclusive)
             .map_err(|(_, errno)| Error::io(format!("lock {path}"), &errno.into()))?;
         if self.is_bpffs()? {

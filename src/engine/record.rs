@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::iptables::Mode;
 use crate::error::Error;
+use crate::files;
 use crate::model::TableName;
 use crate::net::FamilyName;
 
@@ -115,7 +116,7 @@ impl Place {
         if !self.dir_is_ours(&self.dir).map_err(|error| cannot(&error))? {
             return Ok(Record::default());
         }
-        let file = match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW).open(self.path()) {
+        let file = match files::open(&self.path(), O_NOFOLLOW) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Record::default()),
             Err(error) => return Err(cannot(&error)),

@@ -10,6 +10,7 @@ use nix::libc::O_NOFOLLOW;
 use super::Report;
 use super::record::replace_file;
 use crate::error::Error;
+use crate::files;
 use crate::model::Note;
 
 /// The longest file that is put back, in bytes.
@@ -67,7 +68,7 @@ pub fn restore(etc: &Path, report: &mut Report) -> Result<(), Error> {
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(O_NOFOLLOW).open(path)
+    files::open(path, O_NOFOLLOW)
 }
 
 fn overwrite(path: &Path, content: &[u8]) -> std::io::Result<()> {

@@ -8,6 +8,7 @@ use nix::unistd::User;
 
 use super::{Facts, HostAbilities, Ipv6, Remark, Request, Resolvers, ipv6};
 use crate::error::Error;
+use crate::files;
 use crate::net::{InterfacePattern, Uid};
 use crate::netlink::Namespace;
 
@@ -90,7 +91,7 @@ pub fn loopback() -> Result<(InterfacePattern, u32), Error> {
 }
 
 fn resolvers(path: &Path) -> Result<Resolvers, Error> {
-    let bytes = std::fs::read(path)
+    let bytes = files::read(path, 0, files::LONGEST)
         .map_err(|error| Error::io(format!("read the name servers from {}", path.display()), &error))?;
     Ok(Resolvers::parse(path, &String::from_utf8_lossy(&bytes)))
 }

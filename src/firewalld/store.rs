@@ -1,12 +1,13 @@
 //! The file.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use super::{merge, remove};
 use crate::error::Error;
+use crate::files;
 use crate::model::Plan;
 
 /// Where firewalld keeps its direct configuration.
@@ -62,17 +63,11 @@ impl Target {
 
     fn read(&self) -> Result<Option<String>, Error> {
         let failed = |error: &io::Error| Error::io(self.action("read"), error);
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(&error)),
-        };
-        if !file.metadata().map_err(|error| failed(&error))?.is_file() {
-            return Err(failed(&io::Error::other("not a regular file")));
+        match files::read_text(&self.path, 0, files::LONGEST) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(&error)),
         }
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(|error| failed(&error))?;
-        Ok(Some(text))
     }
 
     fn replace(&self, existing: &str, text: &str) -> Result<bool, Error> {

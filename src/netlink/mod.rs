@@ -48,6 +48,8 @@ pub(crate) use leftovers::Leftovers;
 pub(crate) use legacy::{legacy_chain_exists, legacy_installation};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use namespace::Namespace;
+#[cfg(all(feature = "cni", target_os = "linux"))]
+pub(crate) use namespace::worker;
 pub use reply::{Failure, Outcome};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use socket::{OtherTable, OwnTables, Socket, Stop};

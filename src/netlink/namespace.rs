@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use crate::error::Error;
+use crate::files;
 
 /// A network namespace that is not the caller's.
 #[derive(Debug)]
@@ -19,10 +20,13 @@ impl Namespace {
     /// The namespace behind a path: `/var/run/netns/pod`, `/proc/123/ns/net`.
     ///
     /// # Errors
-    /// [`Error::Os`] if it cannot be opened.
+    /// [`Error::Os`] if it cannot be opened, or is surely no namespace: a folder, a pipe, a device.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let name = path.as_ref().display().to_string();
-        let file = std::fs::File::open(path).map_err(|error| Error::io(format!("open {name}"), &error))?;
+        let file = files::open(path.as_ref(), 0).map_err(|error| match error.raw_os_error() {
+            None => not_a_namespace(&name),
+            Some(_) => Error::io(format!("open {name}"), &error),
+        })?;
         Ok(Self { fd: file.into(), name })
     }
 
@@ -46,16 +50,10 @@ impl Namespace {
     /// [`Error::Permission`] if the caller may not enter, [`Error::Os`] if it is no network namespace
     /// or no thread can be made.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
-        std::thread::scope(|scope| {
-            let inside = || {
-                setns(self.fd.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| self.refused(errno))?;
-                Ok(work())
-            };
-            let thread = std::thread::Builder::new()
-                .spawn_scoped(scope, inside)
-                .map_err(|error| Error::io("start a thread for the network namespace", &error))?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        worker("start a thread for the network namespace", || {
+            setns(self.fd.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| self.refused(errno))?;
+            Ok(work())
+        })?
     }
 
     fn refused(&self, errno: Errno) -> Error {
@@ -65,10 +63,25 @@ impl Namespace {
                 action,
                 needed: "CAP_SYS_ADMIN, here and in the user namespace that owns it,".to_owned(),
             },
-            Errno::EINVAL => {
-                Error::Os { action, message: "it is no network namespace".to_owned(), errno: Some(errno as i32) }
-            }
+            Errno::EINVAL => not_a_namespace(&self.name),
             _ => Error::io(action, &errno.into()),
         }
     }
+}
+
+fn not_a_namespace(name: &str) -> Error {
+    let action = format!("enter the network namespace {name}");
+    Error::Os { action, message: "it is no network namespace".to_owned(), errno: Some(Errno::EINVAL as i32) }
+}
+
+/// The stack of a thread of ours. It is not what the embedder or `RUST_MIN_STACK` has for other threads, which may be little.
+const STACK: usize = 2 << 20;
+
+/// Does something on a thread of its own, and waits for it. A panic there goes on here.
+pub(crate) fn worker<T: Send>(action: &str, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| Error::io(action, &error))?;
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }

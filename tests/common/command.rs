@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 #[path = "skip.rs"]
-mod skip;
+pub(crate) mod skip;
 
 /// Runs the command without this process's `KUMA_*` variables.
 pub(crate) fn kumatp(args: &[&str], stdin: &str) -> Output {

@@ -3,6 +3,7 @@
 //! Every family gets one text for `iptables-restore --noflush`: it takes our older rules away and
 //! puts the new ones in, so each table changes in one step. Rules of others are never written.
 
+mod child;
 mod compare;
 mod host;
 mod listing;

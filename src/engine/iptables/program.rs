@@ -2,18 +2,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 
+use super::child::{Call, Ended, Running};
 use crate::error::Error;
 
 /// How much of what a program prints is read: far above the rules of the largest hosts.
@@ -150,92 +151,111 @@ impl Runner {
     ) -> Result<Output, Error> {
         let command_line = describe(program, args);
         let cannot = |error: &std::io::Error| Error::io(format!("run {command_line}"), error);
-        let stdin = match input {
-            "" => Stdio::null(),
-            text => file_of(text).map_err(|error| cannot(&error))?.into(),
+        let input = match input {
+            "" => File::open("/dev/null"),
+            text => file_of(text),
         };
-        let mut child = self
-            .command(program, args)
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| cannot(&error))?;
-        let deadline = self.deadline.min(Instant::now() + limit);
-        match collect(&mut child, deadline) {
+        let call = Call {
+            program,
+            args: args.iter().map(|arg| arg.as_ref().to_owned()).collect(),
+            environment: self.environment(),
+            input: input.map_err(|error| cannot(&error))?,
+        };
+        let mut running = Running::start(call).map_err(|error| cannot(&error))?;
+        let failed = |status: &str, message: String| Error::Program {
+            program: command_line.clone(),
+            status: status.into(),
+            message,
+        };
+        match collect(&mut running, self.deadline.min(Instant::now() + limit)) {
             Ok((status, stdout, stderr)) => Ok(Output {
-                command: command_line,
                 status,
                 stdout: String::from_utf8_lossy(&stdout).into_owned(),
                 stderr: shortened(&String::from_utf8_lossy(&stderr)),
+                command: command_line,
             }),
-            Err(Unfinished) => {
-                kill(&mut child);
-                Err(Error::Program {
-                    program: command_line,
-                    status: "stopped".into(),
-                    message: format!("it did not end within {} s, or printed too much", limit.as_secs()),
+            Err(why) => {
+                running.stop();
+                Err(match why {
+                    Unfinished::Late => failed("stopped", format!("it did not end within {} s", limit.as_secs())),
+                    Unfinished::TooMuch => failed("stopped", format!("it printed more than {OUTPUT_LIMIT} bytes")),
+                    Unfinished::Unknown => failed("unknown status", STATUS_TAKEN.into()),
+                    Unfinished::System(error) => cannot(&error),
                 })
             }
         }
     }
 
-    fn command<S: AsRef<OsStr>>(&self, program: &Path, args: &[S]) -> Command {
-        let mut command = Command::new(program);
-        command.args(args).env_clear().env("PATH", &self.path).env("LC_ALL", "C");
+    fn environment(&self) -> Vec<(OsString, OsString)> {
         // Where iptables keeps its lock and its extensions.
-        for name in ["XTABLES_LOCKFILE", "XTABLES_LIBDIR", "IPTABLES_LIB_DIR", "IP6TABLES_LIB_DIR"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
+        let kept = ["XTABLES_LOCKFILE", "XTABLES_LIBDIR", "IPTABLES_LIB_DIR", "IP6TABLES_LIB_DIR"];
+        let kept = kept.into_iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
+        [("PATH".into(), self.path.clone()), ("LC_ALL".into(), "C".into())].into_iter().chain(kept).collect()
+    }
+}
+
+const STATUS_TAKEN: &str = "how it ended was told to another part of this process: while the iptables engine runs, a program must \
+                            not wait for children that are not its own, nor begin to ignore SIGCHLD";
+
+/// Why there is no result of a program.
+enum Unfinished {
+    Late,
+    TooMuch,
+    Unknown,
+    System(io::Error),
+}
+
+impl From<Errno> for Unfinished {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno.into())
+    }
+}
+
+/// Reads what a program prints until it ends, on this thread: another one may not be had.
+fn collect(running: &mut Running, deadline: Instant) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), Unfinished> {
+    let left = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match left.is_zero() {
+            true => Err(Unfinished::Late),
+            // Not shorter than it is, which would be a busy loop.
+            false => Ok(PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)),
+        }
+    };
+    let mut outputs = [running.stdout.take(), running.stderr.take()].map(|output| output.map(File::from));
+    let mut texts = [Vec::new(), Vec::new()];
+    let mut buffer = vec![0; 64 << 10];
+    while outputs.iter().any(Option::is_some) {
+        let mut wanted: Vec<_> =
+            outputs.iter().flatten().map(|output| PollFd::new(output.as_fd(), PollFlags::POLLIN)).collect();
+        match poll(&mut wanted, left()?) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut ready = wanted.iter().map(|one| one.any().unwrap_or_default()).collect::<Vec<_>>().into_iter();
+        for (output, text) in outputs.iter_mut().zip(&mut texts) {
+            let Some(file) = output.as_mut().filter(|_| ready.next() == Some(true)) else { continue };
+            match file.read(&mut buffer) {
+                Ok(0) => *output = None,
+                Ok(length) => text.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // What was read before an error is as good as it gets.
+                Err(_) => *output = None,
+            }
+            if text.len() as u64 > OUTPUT_LIMIT {
+                return Err(Unfinished::TooMuch);
             }
         }
-        // A group of its own, so that what the program starts can be stopped with it.
-        command.process_group(0);
-        command
     }
-}
-
-struct Unfinished;
-
-fn collect(child: &mut Child, deadline: Instant) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), Unfinished> {
-    let stdout = reader(child.stdout.take());
-    let stderr = reader(child.stderr.take());
-    let left = || deadline.saturating_duration_since(Instant::now());
-    let stdout = stdout.recv_timeout(left()).map_err(|_| Unfinished)?;
-    let stderr = stderr.recv_timeout(left()).map_err(|_| Unfinished)?;
-    if stdout.len() as u64 > OUTPUT_LIMIT {
-        return Err(Unfinished);
-    }
+    let [stdout, stderr] = texts;
     loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok((status, stdout, stderr)),
-            Ok(None) if left().is_zero() => return Err(Unfinished),
+        match running.ended(left()?) {
+            Some(Ended::With(status)) => return Ok((status, stdout, stderr)),
+            Some(Ended::NotStarted(error)) => return Err(Unfinished::System(error)),
+            Some(Ended::Unknown) => return Err(Unfinished::Unknown),
             // Both outputs are closed, so it is about to end.
-            Ok(None) => thread::sleep(Duration::from_micros(200)),
-            Err(_) => return Err(Unfinished),
+            None => thread::sleep(Duration::from_micros(200)),
         }
     }
-}
-
-fn reader(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(pipe) = pipe {
-            // What was read before an error is as good as it gets.
-            let _ = pipe.take(OUTPUT_LIMIT + 1).read_to_end(&mut bytes);
-        }
-        let _ = sender.send(bytes);
-    });
-    receiver
-}
-
-fn kill(child: &mut Child) {
-    if let Ok(pid) = i32::try_from(child.id()) {
-        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-    }
-    let _ = child.kill();
-    let _ = child.wait();
 }
 
 fn file_of(text: &str) -> std::io::Result<File> {
