@@ -123,7 +123,7 @@ fn drift_is_seen_and_repaired() {
         for (change, said) in [
             ("delete table ip6 kuma-mesh", "the table ip6 kuma-mesh is missing"),
             ("flush chain ip kuma-mesh KUMA_MESH_OUTBOUND", "the chain KUMA_MESH_OUTBOUND has 0 rules instead of 6"),
-            ("insert rule ip kuma-mesh nat_output_last accept", "the chain nat_output_last has 6 rules instead of 5"),
+            ("insert rule ip kuma-mesh nat_output_last accept", "the chain nat_output_last has 5 rules instead of 4"),
             ("add chain ip kuma-mesh foreign", "the chain foreign was added"),
             ("add set ip kuma-mesh foreign { type mark; }", "the set foreign was added"),
             ("add table ip kuma-mesh { flags dormant; }", "the table has the flags 1 instead of 0"),

@@ -87,7 +87,7 @@ impl Content {
     /// Adds a chain for each of what a plan's guards ask of the kernel and can do without.
     #[cfg(all(feature = "host", target_os = "linux"))]
     pub(crate) fn add_guards(&mut self, family: FamilyName) {
-        let local = Condition::Local { end: End::Destination };
+        let local = Condition::Local { end: End::Destination, negated: false };
         for (name, condition) in [(Self::ADDRESS_TYPES, local), (Self::SOCKETS, Condition::BoundSocket)] {
             let rule = Rule { conditions: vec![condition], action: Action::Accept, comment: None, sources: Vec::new() };
             let base = Base { kind: ChainType::Nat, hook: BuiltinChain::Prerouting, priority: -98 };

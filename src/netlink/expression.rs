@@ -78,12 +78,12 @@ impl Expression {
                         Self::equal(vec![SYN], true),
                     ]);
                 }
-                Condition::Local { end } => {
+                Condition::Local { end, negated } => {
                     let flag = match end {
                         End::Source => NFTA_FIB_F_SADDR,
                         End::Destination => NFTA_FIB_F_DADDR,
                     };
-                    list.extend([Self::AddressType(flag), Self::equal(RTN_LOCAL.to_ne_bytes().to_vec(), false)]);
+                    list.extend([Self::AddressType(flag), Self::equal(RTN_LOCAL.to_ne_bytes().to_vec(), *negated)]);
                 }
                 Condition::BoundSocket => list.extend([Self::Wildcard, Self::equal(vec![0], false)]),
                 Condition::Translated => list.extend([

@@ -182,11 +182,13 @@ fn lift_condition(rest: &mut &[Expression], sets: &[Set], family: FamilyName) ->
         [Expression::CtStatus, Expression::Mask(_), Expression::Compare { .. }, after @ ..] => {
             (Condition::Translated, after)
         }
-        [Expression::AddressType(NFTA_FIB_F_SADDR), Expression::Compare { .. }, after @ ..] => {
-            (Condition::Local { end: End::Source }, after)
-        }
-        [Expression::AddressType(NFTA_FIB_F_DADDR), Expression::Compare { .. }, after @ ..] => {
-            (Condition::Local { end: End::Destination }, after)
+        [Expression::AddressType(flag), Expression::Compare { operation, .. }, after @ ..] => {
+            let end = match *flag {
+                NFTA_FIB_F_SADDR => End::Source,
+                NFTA_FIB_F_DADDR => End::Destination,
+                _ => return None,
+            };
+            (Condition::Local { end, negated: negated(*operation) }, after)
         }
         [Expression::Wildcard, Expression::Compare { .. }, after @ ..] => (Condition::BoundSocket, after),
         [load, after @ ..] => {

@@ -34,7 +34,7 @@ impl Guarding {
     pub(super) fn keep_local(&self, draft: &mut Draft) {
         let passes = matches!(draft.rule.action, Action::Accept | Action::Return);
         if passes && self.can.address_types && draft.rule.conditions.contains(&self.by_loopback(false)) {
-            draft.rule.conditions.push(Condition::Local { end: End::Destination });
+            draft.rule.conditions.push(Condition::Local { end: End::Destination, negated: false });
             draft.rule.conditions.sort_by_key(Condition::rank);
         }
     }
@@ -52,8 +52,8 @@ impl Guarding {
         let mut better = draft.clone();
         let to = match hooks.contains(Hooks::PREROUTING) {
             true => {
-                let interface = self.loopback.clone();
-                better.rule.conditions.push(Condition::InInterface { interface, negated: true });
+                // What this host sends to itself goes to the loopback address, where a listener may be alone.
+                better.rule.conditions.push(Condition::Local { end: End::Source, negated: true });
                 End::Destination
             }
             false => {
@@ -65,10 +65,12 @@ impl Guarding {
                     // A socket that is connected to such an address is bound to its interface.
                     better.rule.conditions.push(Condition::BoundSocket);
                 }
+                // What leaves by loopback reaches the loopback address.
+                better.rule.conditions.push(self.by_loopback(true));
                 End::Source
             }
         };
-        better.rule.conditions.push(Condition::Local { end: to });
+        better.rule.conditions.push(Condition::Local { end: to, negated: false });
         better.rule.conditions.sort_by_key(Condition::rank);
         better.rule.action = Action::Translate { to, port };
         Some(better)
@@ -273,7 +275,7 @@ impl Copies {
 fn already_there(draft: &Draft, port: Port, can: Guards) -> Draft {
     let at = u128::from(port.number());
     let mut more = vec![value(Field::DestinationPort, vec![Span { first: at, last: at }], false)];
-    more.extend(can.address_types.then_some(Condition::Local { end: End::Destination }));
+    more.extend(can.address_types.then_some(Condition::Local { end: End::Destination, negated: false }));
     let mut pass = draft.clone();
     pass.rule.conditions = owner::with(&draft.rule.conditions, more);
     pass.rule.action = Action::Accept;

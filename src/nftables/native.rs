@@ -208,6 +208,8 @@ pub enum Condition {
     Local {
         /// Which address.
         end: End,
+        /// Whether it must not.
+        negated: bool,
     },
     /// A socket of this host that is bound to an address has the connection (`socket wildcard 0`): in PREROUTING the socket
     /// that the packet is for, in OUTPUT the one that it is from.

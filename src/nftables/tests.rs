@@ -63,12 +63,15 @@ fn the_default_rules() {
     );
     assert_eq!(
         rules(table, "KUMA_MESH_OUTBOUND_REDIRECT"),
-        ["meta l4proto tcp fib saddr type local dnat to ip saddr : 15001", "meta l4proto tcp redirect to :15001"]
+        [
+            "oifname != \"lo\" meta l4proto tcp fib saddr type local dnat to ip saddr : 15001",
+            "meta l4proto tcp redirect to :15001"
+        ]
     );
     assert_eq!(
         rules(table, "KUMA_MESH_INBOUND_REDIRECT"),
         [
-            "iifname != \"lo\" meta l4proto tcp fib daddr type local dnat to :15006",
+            "meta l4proto tcp fib saddr type != local fib daddr type local dnat to :15006",
             "meta l4proto tcp redirect to :15006"
         ]
     );
@@ -101,7 +104,7 @@ fn dns_comes_before_the_nat_of_others_and_the_rest_after() {
         [
             "meta l4proto != udp accept",
             "udp dport 53 meta skuid 5678 accept",
-            "udp dport 53 fib saddr type local dnat to ip saddr : 15053",
+            "oifname != \"lo\" udp dport 53 fib saddr type local dnat to ip saddr : 15053",
             "udp dport 53 redirect to :15053",
         ]
     );

@@ -210,7 +210,7 @@ impl fmt::Display for RuleText<'_> {
                     }
                     write!(f, "{}{} ", not(*negated), ValuesText { values, field: *field, family: self.family })?;
                 }
-                Condition::Local { end } => write!(f, "fib {} type local ", address(*end))?,
+                Condition::Local { end, negated } => write!(f, "fib {} type {}local ", address(*end), not(*negated))?,
                 Condition::BoundSocket => f.write_str("socket wildcard 0 ")?,
                 Condition::Translated => f.write_str("ct status dnat ")?,
                 Condition::MidStream => f.write_str("tcp flags & (fin | syn | rst | ack) != syn ")?,

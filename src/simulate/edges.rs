@@ -84,7 +84,7 @@ fn kinds(lines: &[&Line<'_>]) -> Vec<Wanted> {
             Test::Interface { out, pattern, negated } => format!("{out}{pattern}{negated}"),
             Test::Protocol { number, negated } => format!("{number}{negated}"),
             Test::Value { field, negated, .. } => format!("{field:?}{negated}"),
-            Test::MidStream | Test::Local(_) | Test::BoundSocket => format!("{test:?}"),
+            Test::MidStream | Test::Local { .. } | Test::BoundSocket => format!("{test:?}"),
             Test::CtState { states, negated } => format!("{states:?}{negated}"),
             Test::Unknown(text) => text.to_string(),
         });
@@ -215,7 +215,7 @@ impl Wanted {
             // An ordinary value is none of those that are named.
             Test::Interface { negated: true, .. } | Test::Value { negated: true, .. } | Test::Unknown(_) => {}
             // Of these, the packet says nothing.
-            Test::Local(_) | Test::BoundSocket => {}
+            Test::Local { .. } | Test::BoundSocket => {}
         }
     }
 
@@ -257,7 +257,7 @@ impl Wanted {
                     add(&|wanted| wanted.tracking = Some(tracking));
                 }
             }
-            Test::CtState { .. } | Test::Local(_) | Test::BoundSocket | Test::Unknown(_) => {}
+            Test::CtState { .. } | Test::Local { .. } | Test::BoundSocket | Test::Unknown(_) => {}
         }
     }
 

@@ -61,7 +61,7 @@ pub(super) fn test(condition: &Condition) -> Test {
             Test::Value { field: *field, spans, negated: *negated }
         }
         Condition::MidStream => Test::MidStream,
-        Condition::Local { end } => Test::Local(*end),
+        Condition::Local { end, negated } => Test::Local { end: *end, negated: *negated },
         Condition::BoundSocket => Test::BoundSocket,
         Condition::Translated => Test::CtState { states: CtStates::DNAT, negated: false },
         Condition::CtState { state: CtState::Invalid, negated } => {

@@ -151,7 +151,10 @@ pub(super) enum Test {
     },
     MidStream,
     /// The address of this end is one of this host.
-    Local(End),
+    Local {
+        end: End,
+        negated: bool,
+    },
     BoundSocket,
     /// Bits of states; the packet is in one of them.
     CtState {

@@ -108,7 +108,7 @@ impl<'p> View<'p> {
                 Value::Unknown => return None,
             },
             Test::MidStream => self.tracking != Tracking::New && self.protocol == IpProtocol::Tcp.number(),
-            Test::Local(end) => return self.is_local(*end),
+            Test::Local { end, negated } => return self.is_local(*end).map(|local| local != *negated),
             Test::BoundSocket => self.tracking == Tracking::MidStream,
             Test::CtState { states, negated } => {
                 let (own, perhaps) = self.states();

@@ -240,11 +240,19 @@ impl Check {
             _ => return Some("it should be answered".into()),
         };
         let answer = &reached.answer;
-        // Redirection of what was made here goes to the loopback address, of what arrived to one of the interface.
+        // Redirection of what was made here goes to the loopback address, of what arrived to one of the interface; with native
+        // rules, to the address that the client is from, or that it asked for.
         let local_client = !matches!(self.who, Who::Remote | Who::Vm);
         let listener = |who: &str, port: u16| {
             let local = answer.local;
             let there = match (backend.is_programs(), local_client) {
+                (false, true) if backend.is_native() && expect != Expect::Inbound => {
+                    let loopback = expect == Expect::Dns && local.ip().is_loopback();
+                    local.port() == port && (local.ip() == reached.local.ip() || loopback)
+                }
+                (false, false) if backend.is_native() && self.who == Who::Remote && expect == Expect::Inbound => {
+                    local == SocketAddr::new(wanted.ip(), port)
+                }
                 (false, _) => local.port() == port && local.ip().is_loopback() == local_client,
                 // What arrives is not translated.
                 (true, false) => local == wanted,
