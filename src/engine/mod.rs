@@ -29,6 +29,10 @@ mod state;
 mod turn;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod uninstall;
+#[cfg_attr(
+    not(all(feature = "host", target_os = "linux")),
+    expect(dead_code, reason = "some are for what is found on a host")
+)]
 mod words;
 
 use std::fmt;

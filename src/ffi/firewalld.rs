@@ -34,10 +34,10 @@ pub(super) mod documents {
     }
 }
 
-#[cfg(all(feature = "firewalld", feature = "host"))]
+#[cfg(all(feature = "firewalld", feature = "host", target_os = "linux"))]
 use crate::firewalld as files;
 /// Stands in for the same where there is no host either.
-#[cfg(not(all(feature = "firewalld", feature = "host")))]
+#[cfg(not(all(feature = "firewalld", feature = "host", target_os = "linux")))]
 mod files {
     use std::path::Path;
 

@@ -4,11 +4,11 @@
 //! firewalld flushes what it does not know when it starts, so rules that are to outlive it have to
 //! be in its own configuration.
 
-#[cfg(feature = "host")]
+#[cfg(all(feature = "host", target_os = "linux"))]
 mod store;
 mod words;
 
-#[cfg(feature = "host")]
+#[cfg(all(feature = "host", target_os = "linux"))]
 pub use store::{DIRECT_XML, store, unstore};
 
 use std::ops::Range;

@@ -1,18 +1,24 @@
-//! What the command needs of the host: an engine in a network namespace, and facts.
+//! What the command needs of the host: an engine in a network namespace, and facts. Only Linux has the first.
 
 use std::path::PathBuf;
 
 use clap::ArgMatches;
 use kumatp::config::Config;
-use kumatp::engine::ebpf::Ebpf;
-use kumatp::engine::iptables::Iptables;
-use kumatp::engine::netlink::Netlink;
-use kumatp::engine::{Engine, EngineName};
+use kumatp::engine::EngineName;
 use kumatp::net::Uid;
-use kumatp::netlink::Namespace;
-use kumatp::{Error, Facts, facts, policy};
+use kumatp::{Error, Facts, policy};
 
 use crate::{Failure, input};
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
+mod linux;
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) use self::elsewhere::{Live, needs_linux, preview};
+#[cfg(target_os = "linux")]
+pub(crate) use self::linux::{Live, preview};
 
 /// What changes the rules, and where.
 pub(crate) struct Target {
@@ -54,75 +60,25 @@ impl Target {
         Self { engine, asked: false, namespace, facts }
     }
 
-    pub(crate) fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
-        match self.engine {
-            EngineName::Iptables => Ok(Box::new(self.iptables()?)),
-            EngineName::Ebpf => Ok(Box::new(self.ebpf()?)),
-            _ => Ok(Box::new(self.netlink()?)),
-        }
-    }
-
-    pub(crate) fn netlink(&self) -> Result<Netlink, Error> {
-        Ok(match self.namespace()? {
-            Some(namespace) => Netlink::in_namespace(namespace),
-            None => Netlink::default(),
-        })
-    }
-
-    pub(crate) fn iptables(&self) -> Result<Iptables, Error> {
-        Ok(match self.namespace()? {
-            Some(namespace) => Iptables::default().in_namespace(namespace),
-            None => Iptables::default(),
-        })
-    }
-
-    pub(crate) fn ebpf(&self) -> Result<Ebpf, Error> {
-        Ok(match self.namespace()? {
-            Some(namespace) => Ebpf::default().in_namespace(namespace),
-            None => Ebpf::default(),
-        })
-    }
-
-    /// Whether another namespace was asked for.
-    pub(crate) fn elsewhere(&self) -> bool {
-        self.namespace.is_some()
-    }
-
-    /// The namespace that was asked for.
-    pub(crate) fn namespace(&self) -> Result<Option<Namespace>, Error> {
-        self.namespace.as_ref().map(Namespace::open).transpose()
-    }
-
     /// The facts that a plan for this configuration needs: those that were given, or what is found.
-    pub(crate) fn facts(&self, config: &Config, engine: &dyn Engine) -> Result<Facts, Failure> {
-        if let Some(path) = &self.facts {
-            let text = input::read(path)?;
-            return serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("--facts {path}: {error}")));
-        }
-        Ok(self.probe(&policy::facts_needed(config), engine.abilities(config)?)?)
+    pub(crate) fn facts(&self, config: &Config) -> Result<Facts, Failure> {
+        let Some(path) = &self.facts else { return self.look(config) };
+        let text = input::read(path)?;
+        serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("--facts {path}: {error}")))
     }
 
     /// The facts for a question, which nothing is installed for: where no user was named and none of the usual ones is there, the
     /// sidecar is taken to be 5678.
     pub(crate) fn facts_for_a_question(&self, config: &Config) -> Result<Facts, Failure> {
-        let engine = self.engine()?;
-        match self.facts(config, &*engine) {
+        match self.facts(config) {
             Err(Failure::Library(Error::Facts { fact, .. }))
                 if fact == "kumaDPUser" && config.kuma_dp_user.is_none() =>
             {
                 let mut config = config.clone();
                 config.kuma_dp_user = Some(Uid::SIDECAR.to_string());
-                self.facts(&config, &*engine)
+                self.facts(&config)
             }
             facts => facts,
-        }
-    }
-
-    /// Looks at the host.
-    pub(crate) fn probe(&self, request: &facts::Request, abilities: facts::HostAbilities) -> Result<Facts, Error> {
-        match self.namespace()? {
-            Some(namespace) => facts::probe_in(&namespace, request, abilities),
-            None => facts::probe(request, abilities),
         }
     }
 
@@ -138,14 +94,5 @@ impl Target {
             || (policy::facts_needed(a) == policy::facts_needed(b) && a.iptables_executables == b.iptables_executables);
         let second = if same { first.clone() } else { self.facts_for_a_question(b)? };
         Ok((first, second))
-    }
-
-    /// # Errors
-    /// If the programs of iptables are to be run, which want root, and it is not root who runs this.
-    pub(crate) fn must_be_allowed(&self, action: &str) -> Result<(), Error> {
-        match self.engine == EngineName::Iptables && !nix::unistd::geteuid().is_root() {
-            true => Err(Error::Permission { action: action.into(), needed: "root".into() }),
-            false => Ok(()),
-        }
     }
 }

@@ -3,6 +3,7 @@
 
 // These end the program where a stream cannot be written: output and streams do not.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "some is for what only Linux can do"))]
 
 mod commands;
 mod flags;

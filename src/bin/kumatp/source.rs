@@ -2,14 +2,14 @@
 
 use clap::ArgMatches;
 use kumatp::config::Config;
-use kumatp::engine::{EngineName, Installed, installed};
+use kumatp::engine::EngineName;
 use kumatp::model::Note;
 use kumatp::net::FamilyName;
 use kumatp::save::SavedFamilies;
 use kumatp::simulate::{AnyPacket, Planned, Simulator};
 use kumatp::{Facts, Plan, policy};
 
-use crate::host::Target;
+use crate::host::{Live, Target};
 use crate::output::{self, warn};
 use crate::{Failure, flags, input};
 
@@ -25,9 +25,9 @@ pub(crate) enum Source {
     /// Text of iptables-save.
     Saved(SavedFamilies),
     /// What is installed, everybody's.
-    Live(Box<Installed>),
+    Live(Box<Live>),
     /// What is installed, without the rules of others.
-    LiveOurs(Box<Installed>),
+    LiveOurs(Box<Live>),
 }
 
 impl Source {
@@ -85,9 +85,8 @@ impl Source {
     fn live_and_planned(matches: &ArgMatches, mut target: Target, file: &str) -> Result<(Self, Self), Failure> {
         let mut said = Vec::new();
         let config = config(matches, Some(file), &mut said)?;
-        let namespace = target.namespace()?;
-        let live = installed(namespace.as_ref())?;
-        warn(&live.notes, config.verbose);
+        let live = target.live()?;
+        warn(live.notes(), config.verbose);
         if config.ebpf.enabled {
             target.engine = EngineName::Ebpf;
         } else if !target.asked {
@@ -100,8 +99,7 @@ impl Source {
 
     /// What is installed, everybody's.
     fn live(target: &Target) -> Result<Self, Failure> {
-        let namespace = target.namespace()?;
-        let live = installed(namespace.as_ref())?;
+        let live = target.live()?;
         warn(&live.unknown(), false);
         Ok(Self::Live(Box::new(live)))
     }
@@ -131,8 +129,8 @@ impl Source {
             Self::Plan(plan, engine) => Simulator::of(plan, *engine),
             Self::Planned(planned) => planned.simulator(),
             Self::Saved(saved) => Simulator::of_saved(saved.v4.as_ref(), saved.v6.as_ref())?,
-            Self::Live(live) => Simulator::of_installed(live)?,
-            Self::LiveOurs(live) => Simulator::of_installed_ours(live)?,
+            Self::Live(live) => live.simulator()?,
+            Self::LiveOurs(live) => live.simulator_of_ours()?,
         })
     }
 }

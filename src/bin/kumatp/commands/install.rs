@@ -8,9 +8,12 @@ use kumatp::engine::{EngineName, Report, Status, ebpf, replace_all, resolv_backu
 use kumatp::model::{Note, Plan};
 use kumatp::{Error, firewalld, policy, render};
 
-use super::{DIRECT_XML, direct_xml, print, tell, warn};
+use super::{print, warn};
 use crate::host::Target;
 use crate::{Failure, flags, input, output, pod};
+
+/// Where firewalld keeps its direct rules.
+const DIRECT_XML: &str = "/etc/firewalld/direct.xml";
 
 pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
     let (config, notes) = input::config(matches)?;
@@ -20,7 +23,7 @@ pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
         target.must_be_allowed("install the rules")?;
     }
     let engine = target.engine()?;
-    let plan = policy::plan(&config, &target.facts(&config, &*engine)?)?;
+    let plan = policy::plan(&config, &target.facts(&config)?)?;
     warn(&plan.notes, config.verbose);
     if config.dry_run {
         return dry_run(&target, &plan);
@@ -168,4 +171,17 @@ pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
         (_, true) => "no transparent proxy is installed",
     };
     tell(&reports, config.verbose || config.dry_run, summary)
+}
+
+/// What was done, on standard output.
+fn tell<'a>(reports: impl IntoIterator<Item = &'a Report>, steps: bool, summary: &str) -> Result<(), Failure> {
+    let mut text = String::new();
+    if steps {
+        text.extend(reports.into_iter().flat_map(|report| &report.steps).map(|step| format!("{step}\n")));
+    }
+    output::report(&text, summary)
+}
+
+fn direct_xml() -> &'static Path {
+    Path::new(DIRECT_XML)
 }

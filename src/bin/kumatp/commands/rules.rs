@@ -1,11 +1,11 @@
 //! Rules as text, and text as other text.
 
 use clap::ArgMatches;
-use kumatp::engine::{EngineName, ebpf};
+use kumatp::engine::EngineName;
 use kumatp::{firewalld, policy, render, save};
 
 use super::{print, warn};
-use crate::host::Target;
+use crate::host::{self, Target};
 use crate::{Failure, input};
 
 pub(crate) fn render(matches: &ArgMatches) -> Result<(), Failure> {
@@ -16,7 +16,7 @@ pub(crate) fn render(matches: &ArgMatches) -> Result<(), Failure> {
     let usual = if format == "nft" { EngineName::Netlink } else { EngineName::Iptables };
     let usual = if format == "ebpf" { EngineName::Ebpf } else { usual };
     let target = Target::with(usual, matches);
-    let facts = target.facts(&config, &*target.engine()?)?;
+    let facts = target.facts(&config)?;
     let plan = policy::plan(&config, &facts)?;
     warn(&plan.notes, config.verbose);
     print(&match format {
@@ -25,7 +25,7 @@ pub(crate) fn render(matches: &ArgMatches) -> Result<(), Failure> {
         "firewalld" => render::firewalld::plan(&plan),
         "mermaid" => render::mermaid::plan(&plan),
         "dot" => render::dot::plan(&plan),
-        "ebpf" => ebpf::preview(&plan)?,
+        "ebpf" => host::preview(&plan)?,
         _ => render::iptables::plan(&plan),
     })
 }

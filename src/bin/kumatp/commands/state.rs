@@ -30,7 +30,7 @@ pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
             let there =
                 state_with(&config, None, target.namespace()?.as_ref())?.installations.first().map(|one| one.engine);
             target = Target::for_config(matches, &config, there.unwrap_or(EngineName::Netlink))?;
-            let plan = policy::plan(&config, &target.facts(&config, &*target.engine()?)?)?;
+            let plan = policy::plan(&config, &target.facts(&config)?)?;
             warn(&plan.notes, config.verbose);
             Some(plan)
         }

@@ -1,0 +1,113 @@
+//! Engines, and looking at a host.
+
+use kumatp::config::Config;
+use kumatp::engine::ebpf::{self, Ebpf};
+use kumatp::engine::iptables::Iptables;
+use kumatp::engine::netlink::Netlink;
+use kumatp::engine::{Engine, EngineName, Installed, installed};
+use kumatp::model::Note;
+use kumatp::netlink::Namespace;
+use kumatp::simulate::Simulator;
+use kumatp::{Error, Facts, Plan, facts, policy};
+
+use super::Target;
+use crate::Failure;
+
+impl Target {
+    pub(crate) fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
+        match self.engine {
+            EngineName::Iptables => Ok(Box::new(self.iptables()?)),
+            EngineName::Ebpf => Ok(Box::new(self.ebpf()?)),
+            _ => Ok(Box::new(self.netlink()?)),
+        }
+    }
+
+    pub(crate) fn netlink(&self) -> Result<Netlink, Error> {
+        Ok(match self.namespace()? {
+            Some(namespace) => Netlink::in_namespace(namespace),
+            None => Netlink::default(),
+        })
+    }
+
+    pub(crate) fn iptables(&self) -> Result<Iptables, Error> {
+        Ok(match self.namespace()? {
+            Some(namespace) => Iptables::default().in_namespace(namespace),
+            None => Iptables::default(),
+        })
+    }
+
+    pub(crate) fn ebpf(&self) -> Result<Ebpf, Error> {
+        Ok(match self.namespace()? {
+            Some(namespace) => Ebpf::default().in_namespace(namespace),
+            None => Ebpf::default(),
+        })
+    }
+
+    /// Whether another namespace was asked for.
+    pub(crate) fn elsewhere(&self) -> bool {
+        self.namespace.is_some()
+    }
+
+    /// The namespace that was asked for.
+    pub(crate) fn namespace(&self) -> Result<Option<Namespace>, Error> {
+        self.namespace.as_ref().map(Namespace::open).transpose()
+    }
+
+    /// Looks at the host for the facts that a plan for this configuration needs.
+    pub(super) fn look(&self, config: &Config) -> Result<Facts, Failure> {
+        Ok(self.probe(&policy::facts_needed(config), self.engine()?.abilities(config)?)?)
+    }
+
+    fn probe(&self, request: &facts::Request, abilities: facts::HostAbilities) -> Result<Facts, Error> {
+        match self.namespace()? {
+            Some(namespace) => facts::probe_in(&namespace, request, abilities),
+            None => facts::probe(request, abilities),
+        }
+    }
+
+    /// What is installed.
+    pub(crate) fn live(&self) -> Result<Live, Failure> {
+        Ok(Live(installed(self.namespace()?.as_ref())?))
+    }
+
+    /// # Errors
+    /// If the programs of iptables are to be run, which want root, and it is not root who runs this.
+    pub(crate) fn must_be_allowed(&self, action: &str) -> Result<(), Error> {
+        match self.engine == EngineName::Iptables && !nix::unistd::geteuid().is_root() {
+            true => Err(Error::Permission { action: action.into(), needed: "root".into() }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What is installed, by whomever.
+pub(crate) struct Live(Installed);
+
+impl Live {
+    pub(crate) fn notes(&self) -> &[Note] {
+        &self.0.notes
+    }
+
+    /// What is not known of it.
+    pub(crate) fn unknown(&self) -> Vec<Note> {
+        self.0.unknown()
+    }
+
+    pub(crate) fn engine(&self) -> Option<EngineName> {
+        self.0.engine()
+    }
+
+    pub(crate) fn simulator(&self) -> Result<Simulator<'_>, Error> {
+        Simulator::of_installed(&self.0)
+    }
+
+    /// Without the rules of others.
+    pub(crate) fn simulator_of_ours(&self) -> Result<Simulator<'_>, Error> {
+        Simulator::of_installed_ours(&self.0)
+    }
+}
+
+/// What eBPF programs would be told.
+pub(crate) fn preview(plan: &Plan) -> Result<String, Failure> {
+    Ok(ebpf::preview(plan)?)
+}
