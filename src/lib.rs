@@ -76,6 +76,7 @@ pub mod netlink;
 pub mod nftables;
 pub mod policy;
 pub mod render;
+mod room;
 pub mod save;
 pub mod simulate;
 

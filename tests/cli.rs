@@ -157,6 +157,40 @@ fn flags_of_older_versions() {
 }
 
 #[test]
+fn files_without_end_are_refused_and_pipes_not_waited_for() {
+    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli-endless");
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = |name: &str| dir.join(name).display().to_string();
+    std::fs::File::create(path("holes")).unwrap().set_len(5 << 30).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    let install = ["install", "--dry-run", "--kuma-dp-user=0", "--ip-family-mode=ipv4"];
+    for (file, word, of_the_library) in [
+        ("/dev/zero", "64 MiB", "regular file"),
+        (&path("holes"), "64 MiB", "67108864 bytes"),
+        (&path("pipe"), "named pipe", "regular file"),
+    ] {
+        refused(2, &["validate", file], "", &[file, word]);
+        refused(2, &[&install[..], &["--config", file]].concat(), "", &[file, word]);
+        refused(2, &[&install[..], &["--facts", file]].concat(), "", &[file, word]);
+        refused(2, &["explain", "tcp", "10.0.0.1:1", "--rules", file], "", &[file, word]);
+        refused(2, &["install", "--pod", file], "", &[file, word]);
+        refused(2, &["dataplane", "validate", file], "", &[file, word]);
+        let variable = ("KUMA_TRANSPARENT_PROXY_REDIRECT_DNS_RESOLV_CONFIG_PATH", file);
+        let output = with_variables(&[&install[..], &["--redirect-dns"]].concat(), "", &[variable]);
+        let stderr = text(&output.stderr);
+        assert!(
+            output.status.code() == Some(1) && stderr.contains(file) && stderr.contains(of_the_library),
+            "{stderr}"
+        );
+    }
+    // What the shell puts in place of <(command) has no name.
+    let script = format!("{} validate <(echo wait: 3)", env!("CARGO_BIN_EXE_kumatp"));
+    let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
 fn unknown_keys_are_warned_of() {
     let output = kumatp(
         &["install", "--dry-run", "--ip-family-mode=ipv4", "--kuma-dp-user=0", "--config=-"],

@@ -11,6 +11,7 @@ use super::host;
 use super::text::kumatp_text;
 use crate::facts::{Facts, Resolvers};
 use crate::net::Uid;
+use crate::room::with_room;
 
 /// What is known of a host: all that rules depend on besides the configuration. Never changed; free it with
 /// kumatp_facts_free().
@@ -111,7 +112,7 @@ pub unsafe extern "C" fn kumatp_facts_parse(
     let (json, out, err) = unsafe { (Text::new("json", json, len), Out::new("out", out), ErrorSlot::new(err)) };
     guard(err, || {
         let (out, json) = (out.check()?, json.utf8()?);
-        let facts = serde_json::from_str(json)
+        let facts = with_room(json, || serde_json::from_str(json))
             .map_err(|error| kumatp_error::new(KUMATP_E_FACTS, None, &format!("facts: {error}")))?;
         out.give(kumatp_facts { facts });
         Ok(())

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::packet::AnyPacket;
 use super::text::Parts;
 use crate::error::{Error, InvalidValue, Problem};
+use crate::room::with_room;
 
 /// How many problems of a document are told; the rest are no news.
 const ENOUGH: usize = 100;
@@ -114,8 +115,10 @@ impl FromStr for Packets {
             let packet = document.parse().map_err(|error: InvalidValue| error.at(ONE))?;
             return Ok(Self::One(packet));
         }
-        let mut deserializer = serde_json::Deserializer::from_str(document);
-        let found = Found::deserialize(&mut deserializer).and_then(|found| deserializer.end().map(|()| found));
+        let found = with_room(document, || {
+            let mut deserializer = serde_json::Deserializer::from_str(document);
+            Found::deserialize(&mut deserializer).and_then(|found| deserializer.end().map(|()| found))
+        });
         match found.map_err(|error| syntax(document, &error))? {
             Found { packets, problems } if problems.is_empty() => Ok(packets),
             Found { problems, .. } => Err(Error::Config(problems)),

@@ -1,6 +1,5 @@
 //! Reading what the user gives: configuration layers, standard input, stray words.
 
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +9,7 @@ use kumatp::error::InvalidValue;
 use kumatp::model::Note;
 use kumatp::{Error, policy};
 
-use crate::{Failure, flags, pod};
+use crate::{Failure, files, flags, pod};
 
 /// The configuration from files or a pod, environment and flags, and what to say about it.
 pub(crate) fn config(matches: &ArgMatches) -> Result<(Config, Vec<Note>), Failure> {
@@ -114,10 +113,9 @@ pub(crate) fn read(path: &str) -> Result<String, Failure> {
     if path == "-" && STDIN_IS_READ.swap(true, Ordering::Relaxed) {
         return Err(Failure::Usage("'-' is given twice, and standard input can be read once: give a file".into()));
     }
-    let mut bytes = Vec::new();
-    match path {
-        "-" => std::io::stdin().lock().read_to_end(&mut bytes),
-        _ => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
+    let bytes = match path {
+        "-" => files::bounded(std::io::stdin().lock()),
+        _ => files::read(Path::new(path)),
     }
     .map_err(|error| wrong(&Error::io(&action, &error)))?;
     String::from_utf8(bytes).map_err(|error| wrong(&format!("cannot {action}: {error}")))

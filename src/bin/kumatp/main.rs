@@ -6,6 +6,7 @@
 #![cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "some is for what only Linux can do"))]
 
 mod commands;
+mod files;
 mod flags;
 mod host;
 mod input;

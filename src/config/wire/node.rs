@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::Format;
+use crate::room::with_room;
 
 /// A value of a document. Numbers are kept as text, so that a message can quote any of them.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,21 +126,21 @@ pub(in crate::config) struct SyntaxError {
 /// Time and memory stay in proportion to the length of the text, whatever it is.
 pub(in crate::config) fn parse(text: &str, format: Format) -> Result<Node, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    match format {
+    with_room(text, || match format {
         Format::Json => json(text),
         #[cfg(feature = "yaml")]
         Format::Yaml => yaml(text),
-    }
+    })
 }
 
 /// Reads a text of several documents, as YAML separates them by `---`; those that are empty are left out.
 pub(in crate::config) fn parse_all(text: &str, format: Format) -> Result<Vec<Node>, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut nodes = match format {
-        Format::Json => vec![json(text)?],
+    let mut nodes = with_room(text, || match format {
+        Format::Json => json(text).map(|node| vec![node]),
         #[cfg(feature = "yaml")]
-        Format::Yaml => yaml_all(text)?,
-    };
+        Format::Yaml => yaml_all(text),
+    })?;
     nodes.retain(|node| *node != Node::Null);
     Ok(nodes)
 }
