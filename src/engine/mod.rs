@@ -18,6 +18,8 @@ pub mod loopback;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod netlink;
 #[cfg(all(feature = "host", target_os = "linux"))]
+mod open_connections;
+#[cfg(all(feature = "host", target_os = "linux"))]
 mod record;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod replace;

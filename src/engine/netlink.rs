@@ -116,13 +116,13 @@ impl Netlink {
         })
     }
 
-    /// Rules that netlink cannot remove are a conflict, unless the caller will remove them.
-    fn check_legacy(&self, report: &mut Report) -> Result<(), Error> {
+    /// Rules that netlink cannot remove are a conflict, unless the caller will remove them. Whether there are any.
+    fn check_legacy(&self, report: &mut Report) -> Result<bool, Error> {
         let families = legacy_families(&mut report.notes);
-        let Some(problem) = legacy_problem(&families) else { return Ok(()) };
+        let Some(problem) = legacy_problem(&families) else { return Ok(false) };
         if self.legacy_leftovers_allowed {
             report.notes.push(Note::info("iptables", problem));
-            return Ok(());
+            return Ok(true);
         }
         Err(legacy_conflict(problem))
     }
@@ -158,12 +158,12 @@ impl Engine for Netlink {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
             let mut address = self.address(&mut report);
-            self.check_legacy(&mut report)?;
+            let redirected = self.check_legacy(&mut report)?;
             let native = Native::of(plan);
             let mut socket = Socket::open()?;
             // The rules send connections to ::6, so it has to be there before they are.
             let added = native.v6.is_some() && address.add(plan.config.ip_family_mode, &mut report)?;
-            if let Err(error) = install(&mut socket, &native, &mut report) {
+            if let Err(error) = install(&mut socket, &native, redirected, &mut report) {
                 if added {
                     let _ = address.remove(&mut report);
                 }

@@ -1,5 +1,5 @@
 //! Numbers of the kernel's interface, named as in its headers: linux/netlink.h,
-//! linux/netfilter/nfnetlink.h and linux/netfilter/nf_tables.h.
+//! linux/netfilter/nfnetlink.h and linux/netfilter/nf_tables.h; those of conntrack and sock_diag are in their modules.
 
 pub(crate) const NLMSG_ERROR: u16 = 2;
 pub(crate) const NLMSG_DONE: u16 = 3;
@@ -11,6 +11,7 @@ pub(crate) const NLM_F_ACK: u16 = 0x4;
 pub(crate) const NLM_F_DUMP_INTR: u16 = 0x10;
 pub(crate) const NLM_F_CAPPED: u16 = 0x100;
 pub(crate) const NLM_F_ACK_TLVS: u16 = 0x200;
+pub(crate) const NLM_F_EXCL: u16 = 0x200;
 pub(crate) const NLM_F_DUMP: u16 = 0x300;
 pub(crate) const NLM_F_CREATE: u16 = 0x400;
 pub(crate) const NLM_F_APPEND: u16 = 0x800;

@@ -12,6 +12,8 @@
 //! `host`.
 
 mod batch;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod conntrack;
 #[cfg_attr(
     not(all(feature = "host", target_os = "linux")),
     expect(dead_code, reason = "some are only for reading from a socket")
@@ -34,10 +36,16 @@ mod namespace;
 mod options;
 mod reply;
 #[cfg(all(feature = "host", target_os = "linux"))]
+mod sock_diag;
+#[cfg(all(feature = "host", target_os = "linux"))]
 mod socket;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) mod tracking;
 mod wire;
 
 pub use batch::{Batch, Finished, Object};
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use conntrack::Tuple;
 pub use content::Content;
 pub use decode::{Dump, InvalidDump};
 #[cfg(all(feature = "host", target_os = "linux"))]

@@ -82,7 +82,12 @@ pub(crate) enum Stop {
 
 impl Socket {
     pub(crate) fn open() -> Result<Self, Stop> {
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter);
+        Self::open_for(SockProtocol::NetlinkNetFilter)
+    }
+
+    /// The same to another part of the kernel.
+    pub(super) fn open_for(protocol: SockProtocol) -> Result<Self, Stop> {
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol);
         let fd = match fd {
             Err(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT) => return Err(Stop::Missing),
             other => other.map_err(|errno| Stop::System("open a netlink socket", errno))?,
@@ -115,7 +120,7 @@ impl Socket {
 
     /// Reads all that waits to be read, and says whether something was lost. Once something was, the
     /// kernel throws away all further answers until everything has been read.
-    fn read_all(&mut self, mut datagram: impl FnMut(&[u8])) -> Result<bool, Stop> {
+    pub(super) fn read_all(&mut self, mut datagram: impl FnMut(&[u8])) -> Result<bool, Stop> {
         let mut lost = false;
         for _ in 0..QUEUE {
             match self.receive(MsgFlags::MSG_DONTWAIT) {
@@ -352,18 +357,39 @@ impl Socket {
     }
 
     fn ask(&mut self, head: Head, body: impl Fn(&mut Writer)) -> Result<Answer, Stop> {
-        self.sequence = self.sequence.wrapping_add(1) | 0x8000_0000;
-        let (sequence, dump) = (self.sequence, head.flags & NLM_F_DUMP != 0);
+        let sequence = self.next_sequence();
         let mut writer = Writer::default();
         writer.message(Head { flags: head.flags | NLM_F_REQUEST, sequence, ..head }, body);
-        self.send_bytes(&writer.finish())?;
-        let mut answer = Answer::default();
+        let mut bytes = Vec::new();
+        let interrupted = self.exchange(&writer.finish(), sequence, head.flags & NLM_F_DUMP != 0, |datagram| {
+            bytes.extend(datagram);
+        })?;
+        Ok(Answer { bytes, interrupted })
+    }
+
+    /// A number for a request that no other has.
+    pub(super) fn next_sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1) | 0x8000_0000;
+        self.sequence
+    }
+
+    /// Sends a request of this number and hands over the datagrams of the whole answer: one message, or those of a dump. Says
+    /// whether what is dumped changed meanwhile.
+    pub(super) fn exchange(
+        &mut self,
+        request: &[u8],
+        sequence: u32,
+        dump: bool,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<bool, Stop> {
+        self.send_bytes(request)?;
+        let mut interrupted = false;
         loop {
             let length = self.receive(MsgFlags::empty())?;
             let datagram = &self.buffer[..length];
             let mut done = !dump;
             for message in Messages(datagram).filter(|message| message.sequence == sequence) {
-                answer.interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
+                interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
                 // Both begin with a number: an error, or how the dump went.
                 let code = array(message.body, 0).map_or(0, i32::from_ne_bytes);
                 match message.kind {
@@ -376,12 +402,12 @@ impl Socket {
             }
             // What is no answer to this request is passed over when it is read.
             if Messages(datagram).any(|message| message.sequence == sequence) {
-                answer.bytes.extend(datagram);
+                each(datagram);
             } else {
                 done = false;
             }
             if done {
-                return Ok(answer);
+                return Ok(interrupted);
             }
         }
     }
@@ -400,7 +426,7 @@ impl Socket {
         }
     }
 
-    fn send_bytes(&self, bytes: &[u8]) -> Result<(), Stop> {
+    pub(super) fn send_bytes(&self, bytes: &[u8]) -> Result<(), Stop> {
         loop {
             return match sendto(self.fd.as_raw_fd(), bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty()) {
                 Ok(_) => Ok(()),

@@ -23,15 +23,22 @@ impl Writer {
 
     /// A message of nfnetlink with what `body` writes.
     pub(crate) fn message(&mut self, head: Head, body: impl FnOnce(&mut Self)) {
+        self.headed(head.kind, head.flags, head.sequence, |w| {
+            w.bytes.extend([head.family, 0]);
+            w.bytes.extend(head.resource.to_be_bytes());
+            body(w);
+        });
+    }
+
+    /// A message of netlink with what `body` writes behind the header.
+    pub(crate) fn headed(&mut self, kind: u16, flags: u16, sequence: u32, body: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
         self.bytes.extend([0; 4]);
-        self.bytes.extend(head.kind.to_ne_bytes());
-        self.bytes.extend(head.flags.to_ne_bytes());
-        self.bytes.extend(head.sequence.to_ne_bytes());
+        self.bytes.extend(kind.to_ne_bytes());
+        self.bytes.extend(flags.to_ne_bytes());
+        self.bytes.extend(sequence.to_ne_bytes());
         // The sender's port: the kernel knows it.
         self.bytes.extend([0; 4]);
-        self.bytes.extend([head.family, 0]);
-        self.bytes.extend(head.resource.to_be_bytes());
         body(self);
         let length = u32::try_from(self.bytes.len() - start).expect("a message of less than 4 GiB");
         self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
@@ -72,7 +79,6 @@ impl Writer {
     }
 
     /// Bytes as they are.
-    #[cfg(test)]
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
     }

@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use super::problem::{self, Attempt};
 use crate::engine::Report;
 use crate::engine::compare::{Wanted, differences};
+use crate::engine::open_connections::OpenConnections;
 use crate::engine::words::{not_ours, tables};
 use crate::error::Error;
 use crate::model::Note;
@@ -16,12 +17,19 @@ use crate::nftables::Native;
 const ATTEMPTS: usize = 8;
 
 /// Puts the rules in force, in the place of all that any older installation has in nf_tables.
-pub(super) fn install(socket: &mut Socket, native: &Native, report: &mut Report) -> Result<(), Error> {
+/// `redirected` says whether rules that netlink does not see redirect already.
+pub(super) fn install(
+    socket: &mut Socket,
+    native: &Native,
+    redirected: bool,
+    report: &mut Report,
+) -> Result<(), Error> {
     let wanted = Wanted::of(native);
     // The first time, the tables that are not there need not be removed, if nobody makes them
     // meanwhile: the generation sees to that. Closing a socket after a removal takes 10 ms.
     let mut trusting = true;
     let mut stop = problem::restless();
+    let mut open = None;
     for _ in 0..ATTEMPTS {
         let (found, leftovers, generation) = socket.look()?;
         let taken: Vec<_> = found.taken.iter().copied().filter(|family| wanted.of_family(*family).is_some()).collect();
@@ -52,6 +60,11 @@ pub(super) fn install(socket: &mut Socket, native: &Native, report: &mut Report)
             }
         }
         batch.remove_leftovers(&leftovers);
+        if open.is_none() && !redirected && leftovers.is_empty() {
+            let begins = |family: &FamilyName| wanted.of_family(*family).is_some() && found.of(*family).is_none();
+            let families: Vec<_> = FamilyName::ALL.into_iter().filter(begins).collect();
+            open = (!families.is_empty()).then(|| OpenConnections::keep(families));
+        }
         match problem::send(socket, &batch.commit(), Some(native))? {
             Attempt::Done => {}
             Attempt::Changed => {
@@ -67,6 +80,9 @@ pub(super) fn install(socket: &mut Socket, native: &Native, report: &mut Report)
                     continue;
                 }
             }
+        }
+        if let Some(open) = open {
+            open.look_again(report);
         }
         if !made.is_empty() {
             let verb = if found == Dump::default() { "installed" } else { "replaced" };
