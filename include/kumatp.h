@@ -968,8 +968,10 @@ void kumatp_plan_free(struct kumatp_plan *plan);
  *
  * As text, a packet is "outbound" (which may be left out), "inbound" or "forwarded"; the protocol; the destination, an
  * address with a port; and as wanted, in any order: "from" and the source, with or without a port; "uid N"; "gid N"; "no-socket"
- * (made by the kernel itself); "in" and "out", each with an interface; "new" (by default), "midstream", "established" or
- * "invalid", its state in connection tracking. Such as "tcp 10.1.2.3:443 uid 1000", and "inbound tcp [fd00::5]:8080".
+ * (made by the kernel itself); "in" and "out", each with an interface; "new" (by default), "midstream" (begins in the middle),
+ * "lost" and "lostanswer" (of a connection whose entry was lost, from who opened it or to them), "reused" (an older entry has its
+ * addresses and ports, and is not translated), "established" or "invalid", its state in connection tracking. Such as
+ * "tcp 10.1.2.3:443 uid 1000", and "inbound tcp [fd00::5]:8080".
  *
  * As an object, its members are "direction", "protocol", "destination", "destinationPort", "source", "sourcePort", "uid",
  * "gid", "noSocket", "inInterface", "outInterface" and "tracking", with the same words: ports and ids are numbers, "noSocket" is

@@ -92,10 +92,16 @@ fn the_configuration_is_the_one_that_install_takes() {
 
 #[test]
 fn the_engines_differ_where_they_should() {
-    let packet = "tcp 10.1.2.3:443 midstream";
-    explained(&[packet, "--expect=delivered"]);
-    explained(&[packet, "--engine=netlink", "--expect=delivered"]);
-    explained(&[packet, "--engine=iptables", "--expect=redirected:15001"]);
+    let packet = "tcp 10.1.2.3:443 reused";
+    explained(&[packet, "--expect=dropped"]);
+    let said = explained(&[packet, "--engine=netlink", "--expect=dropped"]);
+    assert!(said.contains("drop what should have been redirected and was not"), "{said}");
+    explained(&[packet, "--engine=iptables", "--expect=delivered"]);
+    for (state, end) in
+        [("lost", "redirected:15001"), ("lostanswer", "redirected:15001"), ("midstream", "redirected:15001")]
+    {
+        explained(&["tcp 10.1.2.3:443", "--tracking", state, "--expect", end]);
+    }
 }
 
 #[test]

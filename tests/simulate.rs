@@ -37,7 +37,7 @@ fn often(times: u32, sizes: Range<u32>, mut property: impl FnMut(&mut Unstructur
 #[test]
 fn the_native_form_does_what_the_plan_says() {
     let (mut plans, mut packets) = (0, 0);
-    often(40, 2_000..20_000, |u| {
+    often(24, 2_000..20_000, |u| {
         let (config, facts) = (generate::config(u)?, generate::facts(u)?);
         let Ok(plan) = policy::plan(&config, &facts) else { return Ok(()) };
         let native = Native::of(&plan);
@@ -59,7 +59,7 @@ fn the_native_form_does_what_the_plan_says() {
 #[test]
 fn saved_text_does_what_the_plan_says() {
     let mut packets = 0;
-    often(40, 2_000..20_000, |u| {
+    often(24, 2_000..20_000, |u| {
         let (config, facts) = (generate::config(u)?, generate::facts(u)?);
         let Ok(plan) = policy::plan(&config, &facts) else { return Ok(()) };
         let texts = save::families(&render::iptables::plan(&plan));
@@ -133,7 +133,7 @@ fn any_rules_and_any_packet_give_an_answer() {
         "--zone",
     ];
     let (mut read, mut answered) = (0, 0);
-    often(400, 300..3_000, |u| {
+    often(200, 300..3_000, |u| {
         let mut text = "*nat\n:OUTPUT DROP [0:0]\n:PREROUTING ACCEPT [0:0]\n:A -\n:B -\n:C -\n".to_owned();
         for _ in 0..u.int_in_range(0..=12)? {
             let chain = u.choose(&["OUTPUT", "PREROUTING", "A", "B", "C"])?;

@@ -159,7 +159,7 @@ type Packet struct {
 	NoSocket        bool       `json:"noSocket"` // made by the kernel itself
 	InInterface     string     `json:"inInterface"`
 	OutInterface    string     `json:"outInterface"`
-	Tracking        string     `json:"tracking"` // "new", "midstream", "established" or "invalid"
+	Tracking        string     `json:"tracking"` // "new", "midstream", "lost", "lostanswer", "reused", "established" or "invalid"
 }
 
 // String returns the packet as [Plan.Simulate] takes it.

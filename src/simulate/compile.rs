@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
+use super::guards::Guarding;
 use super::outcome::Place;
 use super::program::{Act, Base, Code, Line, Program, Spans, Test};
 use crate::engine::EngineName;
 use crate::model::{
-    BuiltinChain, Chain, ChainName, CtState, Match, Owner, Placement, PortMatch, Rule, Ruleset, Table, TableName,
-    Target, Transport,
+    Chain, ChainName, CtState, Match, Owner, PortMatch, Rule, Ruleset, Table, TableName, Target, Transport,
 };
 use crate::net::{Cidr, Family};
 use crate::nftables::{ChainType, Field, Span, priority};
@@ -15,17 +15,20 @@ use crate::save::CtStates;
 
 impl<'r> Program<'r> {
     /// The rules of a plan, as an engine makes them work.
-    pub(super) fn of<F: Family>(ruleset: &'r Ruleset<F>, engine: EngineName) -> Self {
+    pub(super) fn of<F: Family>(ruleset: &'r Ruleset<F>, engine: EngineName, guarding: &Guarding) -> Self {
         let mut program = Self::default();
         // Programs that steer sockets have neither packets to drop or to track.
         let counts = |table: &&Table<F>| engine != EngineName::Ebpf || table.name == TableName::Nat;
         for table in ruleset.tables.iter().filter(counts) {
-            program.add(ruleset, table, engine);
+            program.add(table, engine, guarding);
+        }
+        if engine == EngineName::Netlink {
+            program.guard(ruleset, guarding);
         }
         program
     }
 
-    fn add<F: Family>(&mut self, ruleset: &'r Ruleset<F>, table: &'r Table<F>, engine: EngineName) {
+    fn add<F: Family>(&mut self, table: &'r Table<F>, engine: EngineName, guarding: &Guarding) {
         let first = self.chains.len();
         let mut places: HashMap<&ChainName, usize> = HashMap::new();
         for (index, chain) in table.chains.iter().enumerate() {
@@ -34,14 +37,9 @@ impl<'r> Program<'r> {
         }
         for chain in &table.chains {
             let compile = |rule| act(rule, &places, engine);
-            let code = match (engine, chain.name.builtin()) {
-                (EngineName::Netlink, Some(_)) if table.name == TableName::Nat => guarded(table.name, chain, compile),
-                (EngineName::Netlink, Some(BuiltinChain::Prerouting)) if table.name == TableName::Raw => {
-                    let mut all = zones_of_answers(ruleset);
-                    all.extend(lines(table.name, chain, compile));
-                    all
-                }
-                (EngineName::Ebpf, _) => {
+            let code = match engine {
+                EngineName::Netlink if table.name == TableName::Nat => guarding.translating(table, chain, compile),
+                EngineName::Ebpf => {
                     let mut all = lines(table.name, chain, compile);
                     // What the engine refuses to install.
                     all.retain(|line| {
@@ -68,7 +66,13 @@ fn lines<'r, F: Family>(table: TableName, chain: &'r Chain<F>, act: impl Fn(&'r 
     chain.in_effect().enumerate().map(|(index, rule)| line(table, &chain.name, index, rule, act(rule))).collect()
 }
 
-fn line<'r, F: Family>(table: TableName, chain: &'r ChainName, index: usize, rule: &'r Rule<F>, act: Act) -> Line<'r> {
+pub(super) fn line<'r, F: Family>(
+    table: TableName,
+    chain: &'r ChainName,
+    index: usize,
+    rule: &'r Rule<F>,
+    act: Act,
+) -> Line<'r> {
     Line { tests: tests(&rule.matches), act, place: Place::rule(F::NAME, table.as_str(), chain.as_str(), index, rule) }
 }
 
@@ -91,61 +95,7 @@ fn act<F: Family>(rule: &Rule<F>, places: &HashMap<&ChainName, usize>, engine: E
     }
 }
 
-/// A built-in chain with translation as the netlink engine has it: TCP that does not open a connection is let pass, behind the
-/// rules that log, both where rules are inserted and where they are appended.
-fn guarded<'r, F: Family>(table: TableName, chain: &'r Chain<F>, act: impl Fn(&'r Rule<F>) -> Act) -> Vec<Line<'r>> {
-    let guard = |act| Line {
-        tests: vec![Test::MidStream],
-        act,
-        place: Place::added(F::NAME, table.as_str(), chain.name.as_str(), "let connections from before live on"),
-    };
-    let inserted = chain.in_effect().take_while(|rule| rule.placement == Placement::Insert).count();
-    let mut all = lines(table, chain, act);
-    let mut appended = all.split_off(inserted);
-    let logs = |lines: &[Line<'_>]| lines.iter().take_while(|line| matches!(line.act, Act::Log(..))).count();
-    if !all.is_empty() {
-        let end = all.len() + 1;
-        all.insert(logs(&all), guard(Act::Skip(end)));
-    }
-    if !appended.is_empty() {
-        appended.insert(logs(&appended), guard(Act::Accept));
-    }
-    all.append(&mut appended);
-    all
-}
-
-/// What the netlink engine adds before raw PREROUTING: packets that nat PREROUTING redirects to a port whose answers raw
-/// OUTPUT tracks in a zone are tracked there as well.
-fn zones_of_answers<'r, F: Family>(ruleset: &'r Ruleset<F>) -> Vec<Line<'r>> {
-    let chain = |table, hook: BuiltinChain| ruleset.table(table).and_then(|table| table.chain(&hook.into()));
-    let (Some(redirecting), Some(answering)) =
-        (chain(TableName::Nat, BuiltinChain::Prerouting), chain(TableName::Raw, BuiltinChain::Output))
-    else {
-        return Vec::new();
-    };
-    let zone_of = |rule: &Rule<F>| {
-        let Target::Redirect { port } = rule.target else { return None };
-        let protocol = transport(rule)?.protocol;
-        answering.in_effect().find_map(|answer| {
-            let transport = transport(answer).filter(|transport| transport.protocol == protocol)?;
-            let from = transport.source.as_ref().filter(|ports| !ports.negated() && ports.ports().contains(port));
-            match answer.target {
-                Target::Zone { zone } if from.is_some() => Some(zone),
-                _ => None,
-            }
-        })
-    };
-    let line = |rule: &'r Rule<F>| {
-        Some(Line {
-            tests: tests(&rule.matches),
-            act: Act::Zone(zone_of(rule)?),
-            place: Place::added(F::NAME, "raw", "PREROUTING", "track what is redirected in the zone of its answers"),
-        })
-    };
-    redirecting.in_effect().filter_map(line).collect()
-}
-
-fn transport<F: Family>(rule: &Rule<F>) -> Option<&Transport> {
+pub(super) fn transport<F: Family>(rule: &Rule<F>) -> Option<&Transport> {
     rule.matches.iter().find_map(|condition| match condition {
         Match::Transport(transport) => Some(transport),
         _ => None,
@@ -194,7 +144,7 @@ fn prefix<F: Family>(field: Field, net: &Cidr<F>, negated: bool) -> Test {
     Test::Value { field, spans: Spans::One(span), negated }
 }
 
-fn port(field: Field, ports: &PortMatch) -> Test {
+pub(super) fn port(field: Field, ports: &PortMatch) -> Test {
     let span = |range: &crate::net::PortRange| Span {
         first: range.first().number().into(),
         last: range.last().number().into(),

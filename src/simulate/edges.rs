@@ -39,11 +39,15 @@ fn of_program<F: Family>(
     closer: &dyn Fn(&Line<'_>) -> bool,
 ) -> Vec<Packet<F>> {
     let ordinary = Ordinary::of::<F>(program);
-    let mut wanted = vec![Wanted::default(); 4];
+    let mut wanted = vec![Wanted::default(); 7];
     wanted[1].protocol = Some(Protocol::Udp.number());
     wanted[2].protocol = Some(icmp::<F>());
     wanted[3].user = Some(simulator.sidecar.number().into());
-    let lines: Vec<&Line<'_>> = program.chains.iter().flat_map(|chain| &chain.lines).collect();
+    for (wanted, tracking) in wanted[4..].iter_mut().zip([Tracking::Lost, Tracking::LostAnswer, Tracking::Reused]) {
+        wanted.tracking = Some(tracking);
+    }
+    let lines: Vec<&Line<'_>> =
+        program.chains.iter().filter(|chain| !chain.quiet).flat_map(|chain| &chain.lines).collect();
     let kinds = kinds(&lines);
     let mut left = KINDS;
     for line in lines {
@@ -72,6 +76,8 @@ fn of_program<F: Family>(
             packets.push(packet);
         }
     }
+    // Last, so that a first packet is the example of a class where it can be.
+    packets.sort_by_key(|packet| packet.tracking.is_of_tcp());
     packets
 }
 
@@ -214,8 +220,9 @@ impl Wanted {
             }
             // An ordinary value is none of those that are named.
             Test::Interface { negated: true, .. } | Test::Value { negated: true, .. } | Test::Unknown(_) => {}
-            // Of these, the packet says nothing.
-            Test::Local { .. } | Test::BoundSocket => {}
+            Test::BoundSocket => self.tracking = Some(Tracking::LostAnswer),
+            // Of this, the packet says nothing.
+            Test::Local { .. } => {}
         }
     }
 
@@ -257,7 +264,13 @@ impl Wanted {
                     add(&|wanted| wanted.tracking = Some(tracking));
                 }
             }
-            Test::CtState { .. } | Test::Local { .. } | Test::BoundSocket | Test::Unknown(_) => {}
+            Test::CtState { .. } => add(&|wanted| wanted.tracking = Some(Tracking::Reused)),
+            Test::BoundSocket => {
+                for tracking in [Tracking::MidStream, Tracking::Lost] {
+                    add(&|wanted| wanted.tracking = Some(tracking));
+                }
+            }
+            Test::Local { .. } | Test::Unknown(_) => {}
         }
     }
 
@@ -336,7 +349,7 @@ impl Wanted {
             packet.source_port = port(from)?;
         }
         packet.tracking = match self.tracking {
-            Some(Tracking::MidStream) if protocol != IpProtocol::Tcp => return None,
+            Some(tracking) if tracking.is_of_tcp() && protocol != IpProtocol::Tcp => return None,
             Some(tracking) => tracking,
             None => Tracking::New,
         };

@@ -261,14 +261,25 @@ fn write_subject<F: Family>(packet: &Packet<F>, f: &mut fmt::Formatter<'_>) -> f
     match (packet.protocol, packet.tracking) {
         (IpProtocol::Tcp, Tracking::New) => f.write_str("A TCP connection")?,
         (IpProtocol::Tcp, Tracking::MidStream) => {
-            f.write_str("A TCP connection that is older than connection tracking, and")?;
+            f.write_str("A TCP packet from the middle of a connection that is not known, and")?;
+        }
+        (IpProtocol::Tcp, Tracking::Lost) => {
+            f.write_str("A TCP packet of a connection that is open, but no longer known, and")?;
+        }
+        (IpProtocol::Tcp, Tracking::LostAnswer) => {
+            f.write_str("A TCP packet that answers on a connection that is open, but no longer known, and")?;
+        }
+        (IpProtocol::Tcp, Tracking::Reused) => {
+            f.write_str("A TCP connection whose addresses and ports an older one has that is not translated, and")?;
         }
         (_, Tracking::New) if dns => f.write_str("A DNS query")?,
-        (IpProtocol::Tcp, tracking) => write!(f, "A TCP packet ({})", name(tracking))?,
+        (IpProtocol::Tcp, tracking) => write!(f, "A TCP packet ({})", tracking.name())?,
         (IpProtocol::Udp, Tracking::New) => f.write_str("A UDP packet")?,
-        (IpProtocol::Udp, tracking) => write!(f, "A UDP packet ({})", name(tracking))?,
+        (IpProtocol::Udp, tracking) => write!(f, "A UDP packet ({})", tracking.name())?,
         (IpProtocol::Other(_), Tracking::New) => write!(f, "A packet of protocol {}", packet.protocol)?,
-        (IpProtocol::Other(_), tracking) => write!(f, "A packet of protocol {} ({})", packet.protocol, name(tracking))?,
+        (IpProtocol::Other(_), tracking) => {
+            write!(f, "A packet of protocol {} ({})", packet.protocol, tracking.name())?
+        }
     }
     let end = |addr, port, f: &mut fmt::Formatter<'_>| write_end::<F>(packet.protocol, addr, port, f);
     let by = |f: &mut fmt::Formatter<'_>, words: &str, interface: &Option<InterfaceName>| match interface {
@@ -277,7 +288,7 @@ fn write_subject<F: Family>(packet: &Packet<F>, f: &mut fmt::Formatter<'_>) -> f
     };
     match packet.direction {
         Direction::Outbound => {
-            let opens = packet.protocol == IpProtocol::Tcp && packet.tracking == Tracking::New;
+            let opens = packet.protocol == IpProtocol::Tcp && packet.tracking.opens();
             let verb = if opens { "opens" } else { "sends" };
             match packet.socket {
                 Some(Socket { uid, gid }) if uid.number() == gid.number() => write!(f, " that uid {uid} {verb} to ")?,
@@ -301,10 +312,6 @@ fn write_subject<F: Family>(packet: &Packet<F>, f: &mut fmt::Formatter<'_>) -> f
         }
     }
     Ok(())
-}
-
-fn name(tracking: Tracking) -> &'static str {
-    Tracking::NAMES.into_iter().find(|(other, _)| *other == tracking).map_or("", |(_, name)| name)
 }
 
 fn write_end<F: Family>(protocol: IpProtocol, addr: F::Addr, port: Port, f: &mut fmt::Formatter<'_>) -> fmt::Result {

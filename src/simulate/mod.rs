@@ -46,6 +46,7 @@ mod document;
 mod edges;
 mod expect;
 mod explain;
+mod guards;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod live;
 mod native;
@@ -74,6 +75,7 @@ use crate::model::{Plan, Ruleset};
 use crate::net::{Family, FamilyName, InterfaceName, Port, Uid, V4, V6};
 use crate::nftables::{Native, Table};
 use crate::save::Saved;
+use guards::Guarding;
 use program::Program;
 use saved::Whose;
 use translation::{Known, Translation};
@@ -111,8 +113,9 @@ impl<'r> Simulator<'r> {
     /// The engine ebpf has no rules, but its programs ask the same questions in the same order; steps of the trace are the rules that
     /// iptables would have. Of a plan that this engine refuses, what it refuses is left out.
     pub fn of(plan: &'r Plan, engine: EngineName) -> Self {
-        let mut simulator =
-            Self::new(Program::of(&plan.v4, engine), plan.v6.as_ref().map(|v6| Program::of(v6, engine))).knowing(plan);
+        let guarding = Guarding { can: plan.guards, loopback: plan.loopback.clone() };
+        let v6 = plan.v6.as_ref().map(|v6| Program::of(v6, engine, &guarding));
+        let mut simulator = Self::new(Program::of(&plan.v4, engine, &guarding), v6).knowing(plan);
         simulator.sockets = engine == EngineName::Ebpf;
         simulator
     }
@@ -132,7 +135,10 @@ impl<'r> Simulator<'r> {
 
     /// The rules of one family, as this engine makes them work. The other family has none.
     pub fn of_ruleset<F: Family>(ruleset: &'r Ruleset<F>, engine: EngineName) -> Self {
-        Self { sockets: engine == EngineName::Ebpf, ..Self::one(F::NAME, Program::of(ruleset, engine)) }
+        Self {
+            sockets: engine == EngineName::Ebpf,
+            ..Self::one(F::NAME, Program::of(ruleset, engine, &Guarding::default()))
+        }
     }
 
     /// The rules of a native form: what the netlink engine installs. Steps of the trace are native rules.
@@ -279,12 +285,18 @@ impl<'r> Simulator<'r> {
         if let Some(known) = known {
             return walk(packet, known);
         }
-        let mut sent = walk(packet, &Known::NOTHING);
-        if packet.tracking != Tracking::Established || !program.translates() {
-            return sent;
+        let has_past = matches!(packet.tracking, Tracking::Established | Tracking::Lost) && program.translates();
+        if !has_past {
+            return walk(packet, &Known::NOTHING);
         }
-        // Its connection may be translated as these rules would have it, or not at all, if it is from before them.
         let first = walk(&packet.clone().tracked(Tracking::New), &Known::NOTHING);
+        if packet.tracking == Tracking::Lost {
+            let unknown = matches!(first.outcome.verdict, Verdict::Undecided { .. });
+            let translation = if unknown { Translation::unknown(true) } else { first.translation };
+            return walk(packet, &Known::translated(translation));
+        }
+        let mut sent = walk(packet, &Known::NOTHING);
+        // Its connection may be translated as these rules would have it, or not at all, if it is from before them.
         let perhaps = match first.outcome.verdict {
             Verdict::Undecided { .. } => vec![Translation::unknown(false), Translation::unknown(true)],
             _ => vec![first.translation],

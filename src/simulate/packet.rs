@@ -257,33 +257,68 @@ pub struct Socket {
 pub enum Tracking {
     /// It opens a connection, or is the first that is seen of a query. Of TCP, a SYN.
     New,
-    /// TCP of a connection that is older than connection tracking, which takes it for new.
+    /// TCP that begins in the middle: it opens no connection, and none is known that it belongs to, so connection tracking takes it
+    /// for new. No socket of this host has its connection.
     MidStream,
+    /// TCP of a connection that is open, but whose entry in connection tracking was lost, which takes it for new. Who opened the
+    /// connection speaks first; and what became of that was decided by these rules.
+    Lost,
+    /// The same where who was asked speaks first. A packet that arrives here is for a socket of this host.
+    LostAnswer,
+    /// TCP that opens a connection, from and to where an entry of connection tracking says that one is which is not translated:
+    /// an older one than the rules, or one that another socket has left. Nat is not asked again.
+    Reused,
     /// It belongs to a connection that is known, and is translated as that was.
     Established,
-    /// It fits no connection. Of TCP, for example, a SYN with a RST.
+    /// It fits no connection. Of TCP, for example, a SYN with a RST, and never just a SYN.
     Invalid,
 }
 
 impl Tracking {
     /// Whether nat is asked what becomes of it: connection tracking takes it for the first packet of a connection.
     pub(super) fn is_fresh(self) -> bool {
-        matches!(self, Self::New | Self::MidStream)
+        matches!(self, Self::New | Self::MidStream | Self::Lost | Self::LostAnswer)
     }
 
-    pub(super) const NAMES: [(Self, &'static str); 4] = [
+    /// Whether it opens a connection: of TCP, whether it is just a SYN.
+    pub(super) fn opens(self) -> bool {
+        matches!(self, Self::New | Self::Reused)
+    }
+
+    /// Whether only TCP can be so: no other protocol has a beginning to miss, or to repeat.
+    pub(super) fn is_of_tcp(self) -> bool {
+        matches!(self, Self::MidStream | Self::Lost | Self::LostAnswer | Self::Reused)
+    }
+
+    pub(super) const NAMES: [(Self, &'static str); 7] = [
         (Self::New, "new"),
         (Self::MidStream, "midstream"),
+        (Self::Lost, "lost"),
+        (Self::LostAnswer, "lostanswer"),
+        (Self::Reused, "reused"),
         (Self::Established, "established"),
         (Self::Invalid, "invalid"),
     ];
+
+    /// Its word.
+    pub(super) fn name(self) -> &'static str {
+        Self::NAMES.into_iter().find(|(other, _)| *other == self).map_or("", |(_, name)| name)
+    }
+
+    /// All names, as a sentence lists them.
+    pub(super) fn names() -> String {
+        let names = Self::NAMES.map(|(_, name)| name);
+        let (last, others) = names.split_last().expect("there are some");
+        format!("{} or {last}", others.join(", "))
+    }
 }
 
 /// A packet of either family, which text can be parsed to.
 ///
 /// ```text
 /// [outbound|inbound|forwarded] PROTOCOL DESTINATION [from SOURCE] [uid N] [gid N] [no-socket]
-///                              [in INTERFACE] [out INTERFACE] [new|midstream|established|invalid]
+///                              [in INTERFACE] [out INTERFACE]
+///                              [new|midstream|lost|lostanswer|reused|established|invalid]
 /// ```
 ///
 /// `DESTINATION` is an address with a port, `10.1.2.3:443` or `[fd00::1]:443`; `SOURCE` may do without the port, and so may both

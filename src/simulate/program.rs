@@ -107,13 +107,25 @@ fn translation(hook: BuiltinChain) -> i32 {
 pub(super) struct Code<'r> {
     pub(super) lines: Vec<Line<'r>>,
     runs: Vec<Run>,
+    /// Whether it is worth a word only where it drops a packet: it repeats what other chains say.
+    pub(super) quiet: bool,
 }
 
 impl<'r> Code<'r> {
     /// A chain of these lines.
     pub(super) fn new(lines: Vec<Line<'r>>) -> Self {
         let runs = Run::all(&lines);
-        Self { lines, runs }
+        Self { lines, runs, quiet: false }
+    }
+
+    /// A chain that repeats what other chains say.
+    pub(super) fn quiet(lines: Vec<Line<'r>>) -> Self {
+        Self { quiet: true, ..Self::new(lines) }
+    }
+
+    /// Whether a packet that comes here is redirected to this port, whatever else is asked.
+    pub(super) fn only_redirects(&self, port: Port) -> bool {
+        self.lines.iter().all(|line| matches!(line.act, Act::Redirect(to) | Act::Translate(_, to) if to == port))
     }
 
     /// The run that begins at this line.

@@ -21,7 +21,7 @@ fn exempt<F: Family>(packet: &Packet<F>, loopback: &InterfaceName) -> Option<(&'
     let at = if packet.direction == Direction::Outbound { connect } else { "sk_lookup" };
     let why = match (packet.direction, packet.tracking) {
         (Direction::Forwarded, _) => "what is forwarded meets no socket of this host",
-        (_, Tracking::MidStream) => "connections from before stay as they are",
+        (_, Tracking::MidStream | Tracking::Lost | Tracking::LostAnswer) => "connections from before stay as they are",
         (_, Tracking::Invalid) => "only sockets are looked at, and no packets",
         (Direction::Outbound, _) if packet.socket.is_none() => "no socket of a process sends this",
         (Direction::Inbound, _) if packet.protocol == IpProtocol::Tcp && is_own(packet, loopback) => {
@@ -77,5 +77,5 @@ pub(super) fn may_redirect<F: Family>(packet: &Packet<F>, loopback: &InterfaceNa
         IpProtocol::Udp => packet.direction == Direction::Outbound && packet.destination_port == crate::net::Port::DNS,
         IpProtocol::Other(_) => false,
     };
-    concerned && packet.tracking == Tracking::New && exempt(packet, loopback).is_none()
+    concerned && packet.tracking.opens() && exempt(packet, loopback).is_none()
 }

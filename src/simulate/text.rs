@@ -145,8 +145,11 @@ impl Parts {
         self.set_owner(&mut packet)?;
         self.set_interfaces(&mut packet)?;
         if let Some(tracking) = self.tracking {
-            if tracking == Tracking::MidStream && !self.protocol.is(Protocol::Tcp) {
-                return Err(InvalidValue::new("midstream", "tcp, since no other protocol has a beginning to miss"));
+            if tracking.is_of_tcp() && !self.protocol.is(Protocol::Tcp) {
+                return Err(InvalidValue::new(
+                    tracking.name(),
+                    "tcp, since no other protocol has a beginning to miss or to repeat",
+                ));
             }
             packet.tracking = tracking;
         }
@@ -275,7 +278,7 @@ impl FromStr for AnyPacket {
                     None => {
                         return Err(InvalidValue::new(
                             word,
-                            "from, uid, gid, no-socket, in, out, new, midstream, established or invalid",
+                            format!("from, uid, gid, no-socket, in, out, {}", Tracking::names()),
                         ));
                     }
                 },
@@ -431,6 +434,9 @@ mod tests {
             "outbound udp [fd00::1]:53 from [fd00::2]:53 no-socket out eth1 invalid",
             "inbound 47 10.0.0.5 from 10.0.0.6 in eth0 established",
             "forwarded sctp fd00::1 from fd00::2 in docker0 out wlan0",
+            "inbound tcp 10.0.0.5:80 from 10.0.0.6:1 in eth0 lost",
+            "inbound tcp 10.0.0.5:80 from 10.0.0.6:1 in eth0 lostanswer",
+            "forwarded tcp [fd00::1]:80 from [fd00::2]:1 in eth0 out br0 reused",
         ] {
             let packet: AnyPacket = text.parse().unwrap();
             assert_eq!(packet.to_string(), text);
@@ -457,6 +463,9 @@ mod tests {
             ("inbound tcp 10.0.0.1:80 out eth0", "eth0"),
             ("forwarded tcp 10.0.0.1:80", "forwarded"),
             ("udp 10.0.0.1:80 midstream", "midstream"),
+            ("udp 10.0.0.1:80 lost", "lost"),
+            ("inbound icmp 10.0.0.1 lostanswer", "lostanswer"),
+            ("udp 10.0.0.1:80 reused", "reused"),
             ("tcp 10.0.0.1:80 out eth+", "eth+"),
             ("tcp 10.0.0.1:80 sideways", "sideways"),
         ] {

@@ -31,6 +31,8 @@ pub(super) struct View<'p> {
     pub(super) output: Option<&'p str>,
     direction: Direction,
     loopback: &'p str,
+    /// Whether the first packet of its connection was translated; `None` if that is not known.
+    translated_before: Option<bool>,
 }
 
 impl<'p> View<'p> {
@@ -58,6 +60,7 @@ impl<'p> View<'p> {
             output: Some(packet.out_interface.as_ref().map_or("", InterfaceName::as_str)),
             direction: packet.direction,
             loopback,
+            translated_before: known.translation.dnat,
         }
     }
 
@@ -107,9 +110,9 @@ impl<'p> View<'p> {
                 Value::Absent => *negated,
                 Value::Unknown => return None,
             },
-            Test::MidStream => self.tracking != Tracking::New && self.protocol == IpProtocol::Tcp.number(),
+            Test::MidStream => !self.tracking.opens() && self.protocol == IpProtocol::Tcp.number(),
             Test::Local { end, negated } => return self.is_local(*end).map(|local| local != *negated),
-            Test::BoundSocket => self.tracking == Tracking::MidStream,
+            Test::BoundSocket => return self.has_socket(),
             Test::CtState { states, negated } => {
                 let (own, perhaps) = self.states();
                 match states.intersects(own) {
@@ -136,15 +139,30 @@ impl<'p> View<'p> {
         }
     }
 
+    /// Whether a socket of this host has the connection.
+    fn has_socket(&self) -> Option<bool> {
+        match (self.direction, self.tracking) {
+            (Direction::Outbound, _) => Some(self.get(Field::User) != Value::Absent),
+            (Direction::Inbound, Tracking::Lost) => self.translated_before.map(|translated| !translated),
+            (Direction::Inbound, Tracking::LostAnswer | Tracking::Established) => Some(true),
+            _ => Some(false),
+        }
+    }
+
     /// The states that the packet is in, and those that it may be in besides.
     fn states(&self) -> (CtStates, CtStates) {
         let mut own = match self.tracking {
             _ if !self.tracked => CtStates::INVALID,
-            Tracking::New | Tracking::MidStream => CtStates::NEW,
+            Tracking::New | Tracking::MidStream | Tracking::Lost | Tracking::LostAnswer => CtStates::NEW,
             Tracking::Established => CtStates::ESTABLISHED,
+            Tracking::Reused => CtStates::empty(),
             Tracking::Invalid => CtStates::INVALID,
         };
         let mut perhaps = CtStates::empty();
+        if own.is_empty() {
+            // It depends on whether the older connection was answered.
+            perhaps = CtStates::NEW | CtStates::ESTABLISHED;
+        }
         if own != CtStates::INVALID {
             let translated = [(self.translation.snat, CtStates::SNAT), (self.translation.dnat, CtStates::DNAT)];
             for (is_translated, state) in translated {

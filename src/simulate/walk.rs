@@ -231,8 +231,10 @@ impl<'w, 'r> Walk<'w, 'r> {
                 Act::Skip(_) | Act::Next => Effect::Passed,
                 Act::Unknown(_) => Effect::Unknown,
             };
-            self.outcome.trace.push(Step { place: found.place, effect });
-            let decider = Some(self.outcome.trace.len() - 1);
+            if !self.program.chains[chain].quiet || matches!(effect, Effect::Dropped | Effect::Unknown) {
+                self.outcome.trace.push(Step { place: found.place, effect });
+            }
+            let decider = self.outcome.trace.len().checked_sub(1);
             match &found.act {
                 Act::Accept => {
                     if decides {
@@ -267,8 +269,8 @@ impl<'w, 'r> Walk<'w, 'r> {
                     self.set(Part::Destination, Endpoint { address, port: Value::Is(port.number().into()) });
                     self.view.translation.to_this_host = true;
                     self.outcome.verdict = Verdict::Redirected { port: *port };
-                    // Where a chain has but one rule, the choice was made by the one that called it.
-                    let only = self.program.chains[chain].lines.len() == 1 && chain != base.chain;
+                    // Where a chain does nothing else, the choice was made by the rule that called it.
+                    let only = self.program.chains[chain].only_redirects(*port) && chain != base.chain;
                     self.outcome.decided_by = decider.map(|at| at.saturating_sub(usize::from(only)));
                     return Ok(());
                 }

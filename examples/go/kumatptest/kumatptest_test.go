@@ -39,8 +39,9 @@ func TestWhatHolds(t *testing.T) {
 	rules.Expect(t, "udp 10.1.2.3:53").RedirectedTo(15053).InZone(2).Answered()
 	rules.Expect(t, "inbound tcp 10.0.0.5:80 invalid").Dropped().Because("dropInvalidPackets")
 	rules.Expect(t, "tcp 10.1.2.3:443 established").Ends(kumatp.Verdict{End: kumatp.Established})
-	rules.Expect(t, "tcp 10.1.2.3:443 midstream").Delivered().Logged(1)
-	Of(rules.Plan, kumatp.Iptables).Expect(t, "tcp 10.1.2.3:443 midstream").RedirectedTo(15001)
+	rules.Expect(t, "tcp 10.1.2.3:443 midstream").RedirectedTo(15001).Logged(1)
+	rules.Expect(t, "tcp 10.1.2.3:443 reused").Dropped()
+	Of(rules.Plan, kumatp.Iptables).Expect(t, "tcp 10.1.2.3:443 reused").Delivered()
 	summary := rules.Expect(t, "tcp [fd00::1]:443 uid 7").RedirectedTo(15001).Explanation().Summary
 	if !strings.HasPrefix(summary, "A TCP connection that uid 7 opens to [fd00::1]:443 is redirected to port 15001") {
 		t.Error(summary)
@@ -63,7 +64,7 @@ func TestWhatDoesNotHoldShowsTheTrace(t *testing.T) {
 		}, []string{"expected: a rule from redirect.outbound.excludePorts[1]"}},
 		"none":  {func(f *failing) { rules.Expect(f, "icmp 10.1.2.3").Delivered().Because("") }, []string{"expected: a rule from "}},
 		"zone":  {func(f *failing) { rules.Expect(f, "udp 10.1.2.3:53").RedirectedTo(15053).InZone(1) }, []string{"expected: zone 1", "tracked in zone 2"}},
-		"log":   {func(f *failing) { rules.Expect(f, "tcp 10.1.2.3:443 midstream").Delivered().Logged(0) }, []string{"logged with"}},
+		"log":   {func(f *failing) { rules.Expect(f, "tcp 10.1.2.3:443 midstream").RedirectedTo(15001).Logged(0) }, []string{"logged with"}},
 		"reply": {func(f *failing) { rules.Expect(f, "tcp 10.1.2.3:443").RedirectedTo(15001).Unanswered() }, []string{"an answer that does not arrive"}},
 		"drop":  {func(f *failing) { rules.Expect(f, "tcp 10.1.2.3:443").Dropped().Answered() }, []string{"expected: dropped"}},
 	} {

@@ -40,7 +40,7 @@ const FLAGS: &[Flag] = &[
 const NO_SOCKET: &str = "no-socket";
 const TRACKING: &str = "tracking";
 /// What connection tracking may know of a packet.
-const STATES: [&str; 4] = ["new", "midstream", "established", "invalid"];
+const STATES: [&str; 7] = ["new", "midstream", "lost", "lostanswer", "reused", "established", "invalid"];
 const HEADING: &str = "The packet";
 
 /// Adds the words and flags that make a packet.
@@ -54,7 +54,8 @@ pub(crate) fn define(command: Command) -> Command {
                 .help_heading(HEADING)
                 .help(
                     "[outbound|inbound|forwarded] PROTOCOL ADDRESS:PORT, and perhaps words that say what the flags say: \
-                     from ADDRESS[:PORT], uid N, gid N, no-socket, in NAME, out NAME, new, midstream, established, invalid",
+                     from ADDRESS[:PORT], uid N, gid N, no-socket, in NAME, out NAME, new, midstream, lost, \
+                     lostanswer, reused, established, invalid",
                 ),
         )
         .args(FLAGS.iter().map(|flag| valued(flag).allow_hyphen_values(true).help_heading(HEADING)))
@@ -70,7 +71,10 @@ pub(crate) fn define(command: Command) -> Command {
                 .long(TRACKING)
                 .value_name("STATE")
                 .value_parser(STATES)
-                .help("What connection tracking knows of it [default: new]")
+                .help(
+                    "What connection tracking knows of it: midstream begins in the middle, the entry of lost and lostanswer is \
+                     gone, and reused has an older one that is not translated [default: new]",
+                )
                 .help_heading(HEADING),
         )
 }
