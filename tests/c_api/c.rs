@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::library::{Library, STATIC, WARNINGS, apart, has, root, succeed, tool};
+use crate::library::{Library, STATIC, WARNINGS, apart, has, root, succeed, tool, tree};
 use crate::netns;
 
 /// How long the longest documents are, in bytes: as is asked for, and where every step costs.
@@ -257,4 +257,23 @@ fn expectations_of_the_examples_show_the_trace() {
         }
         assert_eq!(said.matches(": expected").count(), 1, "{name}: {said}");
     }
+}
+
+#[test]
+fn programs_find_the_library_of_the_tree_by_its_soname() {
+    let Some(compiler) = tool("cc", "--version") else { return };
+    let soname = format!("libkumatp.so.{}", kumatp::ffi::KUMATP_ABI_VERSION);
+    // What `cargo rustc --lib --crate-type cdylib` leaves in target/debug: the library, and the link that build.rs makes.
+    let link = std::fs::read_link(tree().join(&soname)).unwrap();
+    let library = Library::new("tree");
+    std::fs::remove_file(library.dir.join(&soname)).unwrap();
+    std::os::unix::fs::symlink(link, library.dir.join(&soname)).unwrap();
+    let main = library.dir.join("main.c");
+    std::fs::write(
+        &main,
+        "#include <kumatp.h>\nint main(void) { return kumatp_abi_version() != KUMATP_ABI_VERSION; }\n",
+    )
+    .unwrap();
+    let program = library.compile(compiler, "main", &[&main], &[]);
+    succeed(&mut Command::new(program));
 }

@@ -119,3 +119,18 @@ fn the_agent_of_the_examples() {
         assert!(String::from_utf8_lossy(&refused.stderr).contains("redirect.inbound.port: \"70000\" is not valid"));
     });
 }
+
+#[test]
+fn without_cgo_one_line_says_what_is_needed() {
+    let Some(program) = program() else { return netns::skipped("go is not installed") };
+    let library = Library::new("go-without-cgo");
+    let go = Go { program, library: &library };
+    for arguments in [&["build", "./..."][..], &["vet", "./..."], &["build", "./cmd/agent"]] {
+        let output = go.command(&module()).args(arguments).env("CGO_ENABLED", "0").output().unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let lines: Vec<_> = said.lines().filter(|line| !line.starts_with("# ")).collect();
+        let [line] = lines[..] else { panic!("{arguments:?}: {said}") };
+        assert!(line.contains("set_CGO_ENABLED_to_1") && line.contains("C_compiler"), "{line}");
+    }
+}

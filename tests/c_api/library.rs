@@ -17,6 +17,12 @@ fn built(file: &str) -> PathBuf {
     path
 }
 
+/// The directory in which cargo puts the libraries for others.
+pub(crate) fn tree() -> PathBuf {
+    let beside = built("libkumatp.so");
+    beside.ancestors().nth(2).unwrap().to_owned()
+}
+
 /// A directory of a test's own with the libraries in it, as they are when installed.
 pub(crate) struct Library {
     pub(crate) dir: PathBuf,
