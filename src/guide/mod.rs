@@ -1,5 +1,9 @@
-//! Guides: what the rules are for, redirection by eBPF, what is read on Kubernetes, how names of the mesh are resolved, every configuration key,
-//! and how rules are tested.
+//! Guides: what the rules are for, ways past the sidecar that were closed, redirection by eBPF, what is read on Kubernetes, how names of
+//! the mesh are resolved, every configuration key, and how rules are tested.
+
+pub mod advisories {
+    #![doc = include_str!("advisories.md")]
+}
 
 pub mod configuration {
     #![doc = include_str!("configuration.md")]
