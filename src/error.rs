@@ -117,6 +117,10 @@ pub enum Error {
         /// What it wrote to standard error, shortened.
         message: String,
     },
+
+    /// Several parts of an operation failed, each for itself; what could be done has been. One line each.
+    #[error("{}", Joined(.0))]
+    Several(Vec<Error>),
 }
 
 impl Error {
@@ -142,6 +146,7 @@ impl Error {
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Os { errno, .. } => *errno,
+            Self::Several(errors) => errors.iter().find_map(Self::errno),
             _ => None,
         }
     }
@@ -166,9 +171,9 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-struct Joined<'a>(&'a [Problem]);
+struct Joined<'a, T>(&'a [T]);
 
-impl fmt::Display for Joined<'_> {
+impl<T: fmt::Display> fmt::Display for Joined<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
             if index > 0 {

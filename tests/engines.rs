@@ -294,11 +294,16 @@ fn engines_take_each_others_place() {
         assert_eq!(netlink.uninstall(&dry()), Ok(false));
         // One does not remove the other's tables, but what both need.
         assert_eq!(iptables.uninstall(&Config::default()), Ok(true));
-        assert_eq!(netlink.status(&everything), Status::Current);
+        lacks_only_the_address(&netlink.status(&everything));
         netlink.leave_behind(Tables::IptablesNft, &plain);
         assert_eq!(netlink.uninstall(&Config::default()), Ok(true));
         assert_eq!(iptables.status(&plain), Status::Absent);
     });
+}
+
+fn lacks_only_the_address(status: &Status) {
+    let Status::Drifted { differences } = status else { panic!("{status:?}") };
+    assert!(matches!(&differences[..], [only] if only.starts_with("::6/128 is missing")), "{differences:?}");
 }
 
 #[test]
@@ -322,7 +327,8 @@ fn rules_of_others_are_in_the_way_of_both() {
         conflict(netlink.apply("plain", &plain));
         conflict(netlink.uninstall(&Config::default()));
         assert_eq!(netlink.uninstall(&dry()), Ok(false));
-        assert_eq!(iptables.status(&plain), Status::Current);
+        // What could be removed has been.
+        lacks_only_the_address(&iptables.status(&plain));
 
         others_jump(false);
         iptables.fake.remove_others_jumps();

@@ -232,7 +232,11 @@ fn rules_by_iptables_are_read_back_with_those_of_others() {
             let restore = |family, text: &str| drop(run(&program(family, mode, "-restore"), &["--noflush"], text));
             restore(FamilyName::V4, &iptables::ruleset(&plan.v4, Style::Short));
             restore(FamilyName::V6, &iptables::ruleset(v6, Style::Short));
+            // The address that belongs to them is no rule.
+            assert!(now().missing[0].contains("::6"));
+            run("ip", &["addr", "add", "::6/128", "dev", "lo"], "");
             let read = now();
+            run("ip", &["addr", "del", "::6/128", "dev", "lo"], "");
             let listing = read.iptables.iter().find(|listing| listing.mode == mode).unwrap();
             assert_eq!(listing.v4.ruleset().unwrap().canonical(), plan.v4.canonical());
             assert_eq!(listing.v6.ruleset().unwrap().canonical(), v6.canonical());
@@ -257,7 +261,11 @@ fn rules_by_iptables_are_read_back_with_those_of_others() {
                  -A FORWARD -p icmp -m conntrack --ctstate RELATED,ESTABLISHED -g FORWARD_2\n\
                  COMMIT\n",
             );
+            // The address that belongs to them is no rule.
+            assert!(now().missing[0].contains("::6"));
+            run("ip", &["addr", "add", "::6/128", "dev", "lo"], "");
             let read = now();
+            run("ip", &["addr", "del", "::6/128", "dev", "lo"], "");
             let listing = read.iptables.iter().find(|listing| listing.mode == mode).unwrap();
             let nat = listing.v4.table("nat").unwrap().in_effect().unwrap();
             let docker = nat["OUTPUT"][0].parts();

@@ -200,8 +200,7 @@ fn another_namespace_is_reached_without_going_there() {
         other.kill().unwrap();
         other.wait().unwrap();
         // Something that is no namespace.
-        let engine = Netlink::in_namespace(Namespace::open("/dev/null").unwrap());
-        let error = engine.apply(&default_plan()).unwrap_err().to_string();
+        let error = Namespace::open("/dev/null").unwrap_err().to_string();
         assert!(error.contains("/dev/null") && error.contains("no network namespace"), "{error}");
     });
 }
@@ -301,5 +300,135 @@ fn long_lists_are_taken_or_refused_with_a_remedy() {
                 assert_eq!(engine.status(&plan).unwrap(), Status::Absent);
             }
         }
+    });
+}
+
+// ---- ::6 on the loopback interface ----
+
+const NO_ADDRESS: &str = "::6/128 is missing from the loopback interface";
+
+fn six() -> Option<String> {
+    let addresses = run("ip", &["-6", "addr", "show", "dev", "lo"], "");
+    addresses.lines().find(|line| line.contains("::6/128")).map(str::to_owned)
+}
+
+#[test]
+fn an_address_that_is_gone_is_a_difference_and_comes_back() {
+    isolated(|| {
+        let (engine, plan) = (Netlink::default(), default_plan());
+        engine.apply(&plan).unwrap();
+        run("ip", &["link", "set", "lo", "down"], "");
+        run("ip", &["link", "set", "lo", "up"], "");
+        run("ip", &["addr", "flush", "dev", "lo", "to", "::6/128"], "");
+        assert_eq!(six(), None);
+        let named = |status: Status| match status {
+            Status::Drifted { differences } => differences.iter().any(|one| one.starts_with(NO_ADDRESS)),
+            _ => false,
+        };
+        assert!(named(engine.status(&plan).unwrap()));
+        assert!(named(kumatp::engine::state(Some(&plan), None).unwrap().status));
+        assert!(named(kumatp::engine::state(None, None).unwrap().status));
+        let installed = kumatp::engine::installed(None).unwrap();
+        assert!(installed.missing[0].starts_with(NO_ADDRESS) && installed.notes[0].text.starts_with(NO_ADDRESS));
+        assert_eq!(engine.apply(&plan).unwrap().steps, ["added ::6/128 to the loopback interface"]);
+        assert_eq!(engine.status(&plan).unwrap(), Status::Current);
+        assert_eq!(kumatp::engine::state(None, None).unwrap().status, Status::Current);
+        // Without rules for IPv6, it is not needed.
+        engine.apply(&of("IPv4 only")).unwrap();
+        assert_eq!((six(), engine.status(&of("IPv4 only")).unwrap()), (None, Status::Current));
+    });
+}
+
+#[test]
+fn nothing_is_noted_in_files() {
+    isolated(|| {
+        run("mount", &["-o", "remount,ro", "/run"], "");
+        let (engine, plan) = (Netlink::default(), default_plan());
+        let report = engine.apply(&plan).unwrap();
+        assert!(report.notes.iter().all(|note| note.about != "record"), "{report:?}");
+        assert!(six().is_some() && !std::path::Path::new("/run/kumatp").exists());
+        // What is known of the address outlives the rules.
+        nft_command("flush ruleset");
+        engine.apply(&plan).unwrap();
+        let report = engine.uninstall(&plan.config).unwrap();
+        assert!(report.notes.iter().all(|note| note.about != "record"), "{report:?}");
+        assert_eq!(six(), None);
+    });
+}
+
+#[test]
+fn an_address_of_somebody_else_stays() {
+    isolated(|| {
+        let engine = Netlink::default();
+        run("ip", &["addr", "add", "::6/128", "dev", "lo"], "");
+        engine.apply(&default_plan()).unwrap();
+        assert!(six().is_some());
+        engine.apply(&of("IPv4 only")).unwrap();
+        assert!(six().is_some());
+        engine.apply(&default_plan()).unwrap();
+        engine.uninstall(&Config::default()).unwrap();
+        assert!(six().is_some());
+    });
+}
+
+/// What older kernels forget of the address, the marker tells: here, on one that does not, an address without the kernel's mark.
+#[test]
+fn the_marker_tells_whose_the_address_is_where_the_kernel_does_not() {
+    isolated(|| {
+        let (engine, plan) = (Netlink::default(), default_plan());
+        for says_so in [false, true] {
+            engine.apply(&plan).unwrap();
+            run("ip", &["addr", "flush", "dev", "lo", "to", "::6/128"], "");
+            run("ip", &["addr", "add", "::6/128", "dev", "lo"], "");
+            let list = run("nft", &["-a", "list", "chain", "ip6", "kuma-mesh", "kuma_mesh_marker"], "");
+            let (comment, handle) = list.split_once("comment \"").unwrap().1.split_once("\" # handle ").unwrap();
+            let handle = handle.split_whitespace().next().unwrap();
+            assert!(!comment.contains("::6"), "{comment}");
+            if says_so {
+                let rule = format!("return comment \"{comment} added ::6\"");
+                nft_command(&format!("replace rule ip6 kuma-mesh kuma_mesh_marker handle {handle} {rule}"));
+            }
+            // That is no difference, and it is not forgotten.
+            assert_eq!(engine.status(&plan).unwrap(), Status::Current);
+            assert_eq!(kumatp::engine::state(None, None).unwrap().status, Status::Current);
+            assert!(!engine.apply(&plan).unwrap().changed);
+            assert!(engine.apply(&of("everything")).unwrap().changed);
+            let marker = nft_command("list chain ip6 kuma-mesh kuma_mesh_marker");
+            assert_eq!(marker.contains("added ::6"), says_so, "{marker}");
+            engine.uninstall(&plan.config).unwrap();
+            assert_eq!(six().is_none(), says_so);
+        }
+    });
+}
+
+#[test]
+fn ipv6_that_is_off_on_loopback_alone_is_named() {
+    isolated(|| {
+        let set = |value: &str| std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", value).unwrap();
+        run("ip", &["link", "add", "one0", "type", "veth", "peer", "name", "two0"], "");
+        run("ip", &["link", "set", "two0", "up"], "");
+        run("ip", &["link", "set", "one0", "up"], "");
+        run("ip", &["addr", "add", "fd77::1/64", "dev", "one0", "nodad"], "");
+        let engine = Netlink::default();
+        let plan_for = |mode: IpFamilyMode| {
+            let mut config = Config::default();
+            config.kuma_dp_user = Some("0".into());
+            config.ip_family_mode = mode;
+            let abilities = engine.abilities(&config)?;
+            let facts = kumatp::facts::probe(&kumatp::policy::facts_needed(&config), abilities)?;
+            kumatp::policy::plan(&config, &facts)
+        };
+        assert!(plan_for(IpFamilyMode::DualStack).unwrap().v6.is_some());
+        set("1");
+        const SYSCTL: &str = "net.ipv6.conf.lo.disable_ipv6";
+        let plan = plan_for(IpFamilyMode::DualStack).unwrap();
+        assert!(plan.v6.is_none());
+        assert!(plan.notes.iter().any(|note| note.text.contains(SYSCTL)), "{:?}", plan.notes);
+        let error = plan_for(IpFamilyMode::Required).unwrap_err();
+        assert!(matches!(error, Error::Facts { .. }) && error.to_string().contains(SYSCTL), "{error}");
+        engine.apply(&plan).unwrap();
+        assert_eq!(engine.status(&plan).unwrap(), Status::Current);
+        set("0");
+        assert!(plan_for(IpFamilyMode::Required).unwrap().v6.is_some());
     });
 }

@@ -392,7 +392,8 @@ fn a_stale_generation_is_no_failure() {
 /// A table that belongs to a process, as long as that lives.
 fn owner_of_our_table() -> Child {
     let mut nft = Command::new("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    nft.stdin.as_mut().unwrap().write_all(b"add table ip kuma-mesh { flags owner; }\n").unwrap();
+    let table = b"add table ip kuma-mesh { flags owner; chain kuma_mesh_marker { }; }\n";
+    nft.stdin.as_mut().unwrap().write_all(table).unwrap();
     let end = Instant::now() + Duration::from_secs(20);
     while !nft_lists("ip kuma-mesh") && Instant::now() < end {
         thread::sleep(Duration::from_millis(5));
@@ -419,17 +420,45 @@ fn more_refusals_than_can_be_received_are_one_reason() {
         for plan in [&plain(), &many] {
             let error = Netlink::default().apply(plan).unwrap_err();
             assert!(matches!(&error, Error::Conflict { .. }), "{error}");
-            assert!(error.to_string().contains("the table ip kuma-mesh, which another program"), "{error}");
+            assert!(error.to_string().contains("the table ip kuma-mesh is owned by another process"), "{error}");
             assert_eq!(everything_there_is(), before);
         }
         let error = Netlink::default().uninstall(&config).unwrap_err();
-        assert!(error.to_string().contains("the table ip kuma-mesh, which another program"), "{error}");
+        assert!(error.to_string().contains("the table ip kuma-mesh is owned by another process"), "{error}");
         assert_eq!(everything_there_is(), before);
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         owner.kill().unwrap();
         owner.wait().unwrap();
         Netlink::default().apply(&many).unwrap();
         assert_eq!(Netlink::default().status(&many).unwrap(), Status::Current);
+    });
+}
+
+/// One part that cannot be removed keeps no other in force, and all that stays is named.
+#[test]
+fn uninstalling_goes_on_past_what_it_cannot_remove() {
+    isolated(|| {
+        let mut owner = owner_of_our_table();
+        nft("add table ip6 kuma-mesh { chain kuma_mesh_marker { }; }");
+        // As iptables-nft has it; the second is led to by somebody else's rule.
+        nft("add table ip nat { chain KUMA_MESH_OUTBOUND { }; }");
+        assert!(kumatp::engine::loopback::add().unwrap());
+        let error = Netlink::default().uninstall(&Config::default()).unwrap_err();
+        let lines = error.to_string();
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+        assert!(lines.contains("the table ip kuma-mesh is owned by another process"), "{lines}");
+        assert!(nft_lists("ip kuma-mesh") && !nft_lists("ip6 kuma-mesh"), "{}", nft("list ruleset"));
+        assert!(!nft("list ruleset").contains("KUMA_MESH_OUTBOUND"));
+        assert!(!run("ip", &["addr", "show", "dev", "lo"], "").contains("::6/128"));
+
+        // Two parts, two causes.
+        nft("add table ip6 nat { chain KUMA_MESH_OUTBOUND { }; chain MINE { jump KUMA_MESH_OUTBOUND; }; }");
+        let error = Netlink::default().uninstall(&Config::default()).unwrap_err();
+        let Error::Several(parts) = &error else { panic!("{error}") };
+        assert!(matches!(&parts[..], [Error::Conflict { .. }, Error::Conflict { .. }]), "{error}");
+        assert!(error.to_string().contains("\nconflict: other rules still jump to"), "{error}");
+        owner.kill().unwrap();
+        owner.wait().unwrap();
     });
 }
 

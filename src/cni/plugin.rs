@@ -227,7 +227,7 @@ struct Place {
 
 impl Place {
     fn of(namespace: Namespace) -> Result<Self, Error> {
-        Ok(Self { engine: Netlink::in_namespace(namespace.try_clone()?).without_record(), namespace })
+        Ok(Self { engine: Netlink::in_namespace(namespace.try_clone()?), namespace })
     }
 
     /// The rules for a pod with this configuration. Of the host's files none counts: the name servers are the pod's.

@@ -9,11 +9,12 @@ use super::cgroup::Cgroup;
 use super::content::{Content, Elements};
 use super::hooks::{self, HOOKS, Hook};
 use super::object::{Map, Refused};
-use super::place::{Netns, Place};
+use super::place::Place;
 use super::sys;
 use super::table::{MAPS, Map as Name, SETTING_V4, SETTING_V6, Settings};
 use crate::error::Error;
 use crate::net::FamilyName;
+use crate::netlink::Here;
 
 /// What all generations share.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ impl Generation {
         content: &Content,
         number: u64,
         state: &State,
-        netns: &Netns,
+        netns: &Here,
         cgroup: &Cgroup,
     ) -> Result<Self, Error> {
         if cfg!(target_endian = "big") {
@@ -157,7 +158,7 @@ impl Generation {
     }
 
     /// Attaches the programs, and pins everything. They act once the generation is in force.
-    pub(super) fn attach(&self, dir: &Path, cgroup: &Cgroup, netns: &Netns) -> Result<(), Error> {
+    pub(super) fn attach(&self, dir: &Path, cgroup: &Cgroup, netns: &Here) -> Result<(), Error> {
         for map in &self.maps {
             pin(map, &dir.join(format!("map_{}", map.name())))?;
         }
@@ -193,7 +194,7 @@ pub(super) fn differences(
     number: u64,
     content: Option<&Content>,
     cgroup: Option<&Cgroup>,
-    netns: &Netns,
+    netns: &Here,
 ) -> Result<Vec<String>, Error> {
     let dir = place.generation(number);
     let mut list = Vec::new();

@@ -98,7 +98,7 @@ impl Hook {
                 _ => None,
             }
         })?;
-        let name = name_of(id);
+        let name = name_of(id).unwrap_or_default();
         Some(Error::Conflict {
             problem: format!(
                 "the program '{name}' ({id}) is attached to {} of the cgroup {} so that no other can be",
@@ -135,15 +135,15 @@ impl Hook {
         }
     }
 
-    /// Programs of this name that are attached, by their numbers.
-    pub(super) fn attached(&self, target: impl AsFd) -> Vec<u32> {
-        self.programs(target).into_iter().filter(|(_, name)| name == self.name).map(|(id, _)| id).collect()
-    }
-
-    /// All that are attached: numbers and names.
-    fn programs(&self, target: impl AsFd) -> Vec<(u32, String)> {
-        let ids = sys::query(target, self.attach_type).map_or_else(|_| Vec::new(), |(_, ids)| ids);
-        ids.into_iter().map(|id| (id, name_of(id))).collect()
+    /// The programs that are attached: numbers and names, as far as the caller may see those. Those that are gone are not
+    /// among them.
+    pub(super) fn attached(&self, target: impl AsFd) -> Result<Vec<(u32, Option<String>)>, Errno> {
+        let (_, ids) = sys::query(target, self.attach_type)?;
+        let name = |id: u32| match name_of(id) {
+            Err(Errno::ENOENT) => None,
+            name => Some((id, name.ok())),
+        };
+        Ok(ids.into_iter().filter_map(name).collect())
     }
 
     /// Whether its program may change where a connection or query goes.
@@ -158,8 +158,11 @@ pub(super) fn others(cgroup: &Cgroup, netns: impl AsFd) -> Vec<String> {
     let (of_netns, of_cgroup): (Vec<_>, Vec<_>) =
         HOOKS.iter().filter(|hook| hook.steers()).partition(|hook| hook.is_of_netns());
     let others = |hook: &Hook, target: &dyn AsFd, what: &str| -> Vec<String> {
-        let programs = hook.programs(target.as_fd()).into_iter().filter(|(_, name)| !name.starts_with(PREFIX));
-        programs.map(|(id, name)| format!("'{name}' ({id}) at {} of {what}", hook.title)).collect()
+        // Who could attach programs may see those of others.
+        let programs = hook.attached(target.as_fd()).unwrap_or_default().into_iter();
+        let named = programs.map(|(id, name)| (id, name.unwrap_or_default()));
+        let others = named.filter(|(_, name)| !name.starts_with(PREFIX));
+        others.map(|(id, name)| format!("'{name}' ({id}) at {} of {what}", hook.title)).collect()
     };
     let mut list: Vec<_> =
         of_netns.into_iter().flat_map(|hook| others(hook, &netns, "this network namespace")).collect();
@@ -173,9 +176,9 @@ pub(super) fn others(cgroup: &Cgroup, netns: impl AsFd) -> Vec<String> {
 /// What the names of all our programs begin with.
 const PREFIX: &str = "kuma_";
 
-/// The name of a program; empty if it is gone, or has none.
-fn name_of(id: u32) -> String {
-    sys::program_by_id(id).and_then(sys::program_info).map(|info| text(&info.name)).unwrap_or_default()
+/// The name of a program; empty if it has none.
+fn name_of(id: u32) -> Result<String, Errno> {
+    sys::program_by_id(id).and_then(sys::program_info).map(|info| text(&info.name))
 }
 
 /// Whether the log says that the kernel lacks a function that programs of a kind call.

@@ -14,22 +14,27 @@ mod local;
 mod object;
 mod outline;
 mod place;
+mod sight;
 mod sys;
 #[rustfmt::skip]
 mod table;
 
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use self::cgroup::Cgroup;
 use self::content::Content;
 use self::generation::{Generation, State, differences};
 use self::hooks::HOOKS;
 pub(crate) use self::outline::{directory, outline};
-use self::place::{Lock, Netns, Place};
+use self::place::{Lock, Place};
+pub(crate) use self::sight::{Sight, sight};
 use self::table::{COUNTERS, Map};
 use crate::error::Error;
 use crate::model::{Note, Plan};
 use crate::net::FamilyName;
+use crate::netlink::Here;
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -63,7 +68,7 @@ pub(crate) enum Change {
 /// Makes the plan the one that the programs follow, in the network namespace of the calling thread. Whatever the error, what
 /// was in force before is so still.
 pub(crate) fn install(options: &Options, plan: &Plan) -> Result<Done, Error> {
-    let netns = Netns::current()?;
+    let netns = Here::find()?;
     let cgroup = Cgroup::open(options.cgroup.as_deref())?;
     let content = Content::of(plan, &local::addresses()?);
     let place = Place::new(&options.bpffs, &netns);
@@ -91,7 +96,7 @@ fn replace(
     place: &Place,
     content: &Content,
     cgroup: &Cgroup,
-    netns: &Netns,
+    netns: &Here,
     notes: &mut Vec<Note>,
 ) -> Result<Change, Error> {
     let before = match place.is_there()? {
@@ -162,37 +167,55 @@ fn sweep(place: &Place, _alone: &Lock) {
 }
 
 /// Refuses to install beside an installation in the same network namespace that is pinned in another bpffs.
-fn elsewhere(place: &Place, netns: &Netns) -> Result<(), Error> {
-    let Some(hook) = HOOKS.iter().find(|hook| hook.is_of_netns()) else { return Ok(()) };
-    let numbers = if place.is_there()? { place.generations()? } else { Vec::new() };
+fn elsewhere(place: &Place, netns: &Here) -> Result<(), Error> {
+    match unpinned(place, netns) {
+        Ok(Unpinned::Ours(id)) => Err(place.elsewhere(id)),
+        // Who may not ask may not attach anything, either.
+        _ => Ok(()),
+    }
+}
+
+/// A program that is attached to a network namespace and not pinned in a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unpinned {
+    None,
+    /// One of ours.
+    Ours(u32),
+    /// One whose name the caller may not see.
+    Nameless(u32),
+}
+
+fn unpinned(place: &Place, netns: &Here) -> Result<Unpinned, Errno> {
+    let Some(hook) = HOOKS.iter().find(|hook| hook.is_of_netns()) else { return Ok(Unpinned::None) };
+    let numbers = if place.is_there().unwrap_or(false) { place.generations().unwrap_or_default() } else { Vec::new() };
     let link = |number: u64| sys::get(&place.generation(number).join(hook.link())).and_then(sys::link_info);
-    let own: Vec<_> = numbers.into_iter().filter_map(|number| Some(link(number).ok()?.program)).collect();
-    let other = || hook.attached(&netns.file).into_iter().find(|id| !own.contains(id));
+    let pinned: Vec<_> = numbers.into_iter().filter_map(|number| Some(link(number).ok()?.program)).collect();
+    let look = || {
+        let attached = hook.attached(&netns.file)?;
+        let others = || attached.iter().filter(|(id, _)| !pinned.contains(id));
+        let ours = others().find(|(_, name)| name.as_deref() == Some(hook.name));
+        let nameless = || others().find(|(_, name)| name.is_none());
+        Ok(match ours {
+            Some((id, _)) => Unpinned::Ours(*id),
+            None => nameless().map_or(Unpinned::None, |(id, _)| Unpinned::Nameless(*id)),
+        })
+    };
     // What was pinned and is no more goes in the background.
-    let mut found = other();
+    let mut found = look()?;
     for _ in 0..50 {
-        if found.is_none() {
+        if !matches!(found, Unpinned::Ours(_)) {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
-        found = other();
+        found = look()?;
     }
-    match found {
-        None => Ok(()),
-        Some(id) => Err(Error::Conflict {
-            problem: format!(
-                "an installation of ours is in force in this network namespace whose pins are not in {} (program {id})",
-                place.dir().display()
-            ),
-            remedy: "uninstall it with the bpffs that it was installed with (--ebpf-bpffs-path)".into(),
-        }),
-    }
+    Ok(found)
 }
 
 /// Removes an installation from the network namespace of the calling thread. Whether there is, or
 /// was, one.
 pub(crate) fn uninstall(options: &Options, dry_run: bool) -> Result<bool, Error> {
-    let netns = Netns::current()?;
+    let netns = Here::find()?;
     let place = Place::new(&options.bpffs, &netns);
     let is_there = place.is_there()?;
     if !dry_run && place.is_any_there() {
@@ -236,7 +259,7 @@ pub(crate) struct FoundProgram {
 
 /// Looks at what is installed in the network namespace of the calling thread.
 pub(crate) fn look(options: &Options, plan: Option<&Plan>) -> Result<Option<Found>, Error> {
-    let netns = Netns::current()?;
+    let netns = Here::find()?;
     let place = Place::new(&options.bpffs, &netns);
     if !place.is_there()? {
         return Ok(None);
@@ -295,7 +318,7 @@ fn counters(state: &State) -> Result<Vec<(&'static str, u64)>, Error> {
 
 /// Loads the programs without attaching them, to see if the kernel takes them.
 pub(crate) fn probe(options: &Options, plan: Option<&Plan>) -> Result<(), Error> {
-    let (netns, cgroup) = (Netns::current()?, Cgroup::open(options.cgroup.as_deref())?);
+    let (netns, cgroup) = (Here::find()?, Cgroup::open(options.cgroup.as_deref())?);
     let content = match plan {
         Some(plan) => Content::of(plan, &local::addresses()?),
         None => Content::of_everything(),

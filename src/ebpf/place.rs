@@ -16,8 +16,8 @@ use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::geteuid;
 
-use super::sys;
 use crate::error::{Error, InvalidValue};
+use crate::netlink::Here;
 
 /// The directory of all our installations in a bpffs.
 pub(super) const NAME: &str = "kumatp";
@@ -31,37 +31,6 @@ const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
 /// How long to wait for another installer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The network namespace of the calling thread.
-#[derive(Debug)]
-pub(super) struct Netns {
-    pub(super) file: File,
-    pub(super) inode: u64,
-    /// Its cookie, on kernels that have them.
-    pub(super) cookie: Option<u64>,
-}
-
-impl Netns {
-    pub(super) fn current() -> Result<Self, Error> {
-        let path = "/proc/thread-self/ns/net";
-        let cannot = |error: std::io::Error| Error::io(format!("open {path}"), &error);
-        let file = File::open(path).map_err(cannot)?;
-        let inode = file.metadata().map_err(cannot)?.ino();
-        let cookie = match sys::netns_cookie() {
-            Ok(cookie) => Some(cookie),
-            Err(error) if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => None,
-            Err(error) => return Err(Error::io("ask for the cookie of the network namespace", &error)),
-        };
-        Ok(Self { file, inode, cookie })
-    }
-
-    fn directory(&self) -> String {
-        match self.cookie {
-            Some(cookie) => cookie.to_string(),
-            None => format!("ns-{}", self.inode),
-        }
-    }
-}
-
 /// The directory of an installation.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -74,8 +43,8 @@ pub(super) struct Place {
 pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not read")] Flock<File>);
 
 impl Place {
-    pub(super) fn new(bpffs: &Path, netns: &Netns) -> Self {
-        Self { bpffs: bpffs.to_owned(), dir: bpffs.join(NAME).join(netns.directory()) }
+    pub(super) fn new(bpffs: &Path, netns: &Here) -> Self {
+        Self { bpffs: bpffs.to_owned(), dir: bpffs.join(NAME).join(directory(netns)) }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -103,6 +72,17 @@ impl Place {
                 needed: "root, who installed it,".into(),
             }),
             Err(error) => Err(Error::io(format!("look at {}", self.dir.display()), &error)),
+        }
+    }
+
+    /// That an installation is in force whose pins, that of this program among them, are somewhere else.
+    pub(super) fn elsewhere(&self, program: u32) -> Error {
+        Error::Conflict {
+            problem: format!(
+                "an eBPF installation is active in this network namespace and not pinned in {} (program {program})",
+                self.dir.display()
+            ),
+            remedy: "uninstall it with the bpffs that it was installed with (--ebpf-bpffs-path)".into(),
         }
     }
 
@@ -281,6 +261,14 @@ impl Place {
         if content.iter().all(is_known) && std::fs::remove_dir(&mark).is_ok() && umount(&self.bpffs).is_err() {
             let _ = std::fs::create_dir(&mark);
         }
+    }
+}
+
+/// The name of the directory of a network namespace.
+fn directory(netns: &Here) -> String {
+    match netns.cookie {
+        Some(cookie) => cookie.to_string(),
+        None => format!("ns-{}", netns.inode),
     }
 }
 

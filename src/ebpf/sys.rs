@@ -1,7 +1,6 @@
 //! The system calls: bpf(2) as linux/bpf.h has it, and what else no safe crate offers. The only unsafe code of the engine.
 
 use std::ffi::CString;
-use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -376,28 +375,6 @@ pub(super) fn query(target: impl AsFd, attach_type: u32) -> Result<(u32, Vec<u32
     }
     let count = programs.len().min(attributes.count as usize);
     Ok((attributes.attach_flags, programs[..count].to_vec()))
-}
-
-/// The cookie of the network namespace of the calling thread. Since Linux 5.14.
-#[expect(unsafe_code, reason = "getsockopt(2) for an option that no crate has")]
-pub(super) fn netns_cookie() -> io::Result<u64> {
-    /// asm-generic/socket.h
-    const SO_NETNS_COOKIE: i32 = 71;
-    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| std::net::UdpSocket::bind(("::", 0)))?;
-    let mut cookie = 0_u64;
-    let mut size = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `size` bytes to the number.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            std::ptr::from_mut(&mut cookie).cast(),
-            &mut size,
-        )
-    };
-    Errno::result(result)?;
-    Ok(cookie)
 }
 
 /// A handle to a process.

@@ -18,6 +18,13 @@ impl Wanted {
         Self { v4: Content::of(&native.v4), v6: native.v6.as_ref().map(Content::of) }
     }
 
+    /// Whether exactly this was found, down to whose `::6` on the loopback interface is.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(crate) fn is(&self, found: &Dump) -> bool {
+        let owns = |content: Option<&Content>| content.and_then(Content::marker).is_some_and(|marker| marker.address);
+        differences(self, found).is_empty() && owns(self.v6.as_ref()) == owns(found.v6.as_ref())
+    }
+
     pub(crate) fn of_family(&self, family: FamilyName) -> Option<&Content> {
         match family {
             FamilyName::V4 => Some(&self.v4),
@@ -36,7 +43,8 @@ pub(crate) fn differences(wanted: &Wanted, found: &Dump) -> Vec<String> {
             (Some(_), None) => list.push(format!("{table} is missing")),
             (None, Some(_)) => list.push(format!("{table} is there, and the plan leaves {family} out")),
             (Some(wanted), Some(found)) => {
-                if wanted.marker() != found.marker() {
+                let marks = wanted.marker().zip(found.marker());
+                if !marks.is_some_and(|(wanted, found)| wanted.is_of_the_same_rules(&found)) {
                     list.push(format!("{table} was made from another plan, or by another version"));
                 }
                 list.extend(wanted.differences(found).into_iter().map(|difference| format!("{table}: {difference}")));
@@ -80,5 +88,5 @@ fn difference<F: Family>(place: &str, wanted: &Chain<F>, found: &Chain<F>) -> Op
         return Some(format!("{place} has {there} rules{of_ours} instead of {many}"));
     }
     let index = wanted.rules.iter().zip(&found.rules).position(|(a, b)| a != b)?;
-    Some(format!("rule {} of {place} is another", index + 1))
+    Some(format!("rule {} of {place} differs", index + 1))
 }

@@ -26,12 +26,14 @@ mod preview;
 
 use std::path::PathBuf;
 
+use super::failures::Failures;
 use super::iptables::Iptables;
 use super::netlink::{self, Address, Netlink};
+use super::record::Place;
 use super::words::{self, WOULD_REMOVE_ADDRESS, not_removed};
 use super::{Engine, EngineName, Installation, Report, Status, left_open, limits};
 use crate::config::Config;
-use crate::ebpf::{self, Change, Found, Options};
+use crate::ebpf::{self, Change, Found, Options, Sight};
 use crate::error::Error;
 use crate::facts::{HostAbilities, Remark};
 use crate::model::{Note, Plan};
@@ -119,7 +121,7 @@ impl Ebpf {
     /// If it cannot be read.
     pub fn status(&self, plan: &Plan) -> Result<Status, Error> {
         Ok(self
-            .run(|| ebpf::look(&self.options(&plan.config), Some(plan)))?
+            .run(|| ebpf::look(&self.options_of_installed(&plan.config), Some(plan)))?
             .map_or(Status::Absent, |found| status(&found)))
     }
 
@@ -128,7 +130,7 @@ impl Ebpf {
     /// # Errors
     /// If it cannot be read.
     pub fn programs(&self) -> Result<Option<Programs>, Error> {
-        Ok(self.run(|| ebpf::look(&self.options(&Config::default()), None))?.map(Programs::from))
+        Ok(self.run(|| ebpf::look(&self.options_of_installed(&Config::default()), None))?.map(Programs::from))
     }
 
     /// Has the kernel check the programs for a plan, and changes nothing.
@@ -150,6 +152,18 @@ impl Ebpf {
         options
     }
 
+    /// The same for an installation that is there already: where nobody says where it is pinned, its record does.
+    fn options_of_installed(&self, config: &Config) -> Options {
+        let mut options = self.options(config);
+        if self.bpffs.is_none() && config.ebpf.bpffs.is_none() {
+            // What the record does not tell, the kernel does: see `ebpf::sight`.
+            let recorded =
+                Place::of_this_namespace().and_then(|place| place.load()).ok().and_then(|record| record.bpffs);
+            options.bpffs = recorded.unwrap_or(options.bpffs);
+        }
+        options
+    }
+
     fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
         match &self.namespace {
             None => work(),
@@ -158,10 +172,16 @@ impl Ebpf {
     }
 
     fn remove(&self, config: &Config, dry_run: bool, report: &mut Report) -> Result<(), Error> {
-        match (ebpf::uninstall(&self.options(config), dry_run)?, dry_run) {
+        let options = self.options_of_installed(config);
+        match (ebpf::uninstall(&options, dry_run)?, dry_run) {
             (true, true) => report.steps.push(format!("would remove {}", words::PROGRAMS)),
             (true, false) => report.step(format!("removed {}", words::PROGRAMS)),
-            (false, _) => {}
+            (false, _) => match ebpf::sight(&options)? {
+                Sight::OutOfReach(error) => return Err(error),
+                Sight::Absent | Sight::Pinned => {}
+                Sight::Suspected(error) | Sight::Unknown(error) => report.notes.push(unseen(&error)),
+                Sight::Unasked(error) => report.notes.push(unasked(&error)),
+            },
         }
         Ok(())
     }
@@ -194,21 +214,18 @@ impl Engine for Ebpf {
         limits::refuse(plan)?;
         self.run(|| {
             let mut report = Report::new(EngineName::Ebpf);
-            let mut address = Address::recall(&mut report);
+            let mut address = Address::recall(&mut report)?;
             // It is an address of this host, of which the programs are to know.
             let added = plan.v6.is_some() && address.add(plan.config.ip_family_mode, &mut report)?;
-            let done = match ebpf::install(&self.options(&plan.config), plan) {
+            let options = self.options(&plan.config);
+            let done = match ebpf::install(&options, plan) {
                 Ok(done) => done,
-                Err(error) => {
-                    if added {
-                        let _ = address.remove(&mut report);
-                    }
-                    return Err(error);
-                }
+                Err(error) => return Err(if added { address.take_back(error, &mut report) } else { error }),
             };
             if plan.v6.is_none() {
                 address.remove(&mut report)?;
             }
+            address.note((options.bpffs != Options::default().bpffs).then_some(options.bpffs), &mut report);
             left_open::note(plan, &mut report);
             report.notes.extend(done.notes);
             let text = format!("the programs deal with the cgroup {}", done.cgroup.display());
@@ -226,14 +243,18 @@ impl Engine for Ebpf {
     fn uninstall(&self, config: &Config) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Ebpf);
-            let mut address = Address::recall(&mut report);
-            self.remove(config, config.dry_run, &mut report)?;
+            let mut failures = Failures::default();
+            let mut address = Address::recall(&mut report)?;
+            let removed = failures.take(self.remove(config, config.dry_run, &mut report)).is_some();
             if !config.dry_run {
-                address.remove(&mut report)?;
-            } else if address.record.loopback_address {
+                failures.take(address.remove(&mut report));
+                if removed {
+                    address.note(None, &mut report);
+                }
+            } else if address.is_ours() {
                 report.steps.push(WOULD_REMOVE_ADDRESS.to_owned());
             }
-            Ok(report)
+            failures.or(report)
         })
     }
 }
@@ -262,35 +283,60 @@ fn remove_rules(config: &Config, report: &mut Report) -> Result<(), Error> {
 
 /// Removes the programs from the network namespace of the calling thread: for an engine whose rules have taken their place.
 pub(super) fn remove_programs(config: &Config, report: &mut Report) -> Result<(), Error> {
-    match Ebpf::default().remove(config, false, report) {
-        // Who may not look has not installed any.
-        Err(Error::Permission { .. }) => Ok(()),
-        other => other.map_err(|error| not_removed(&error)),
-    }
+    Ebpf::default().remove(config, false, report)
 }
 
-/// Whether programs are installed in the network namespace of the calling thread.
-pub(super) fn has_programs(config: &Config) -> Result<bool, Error> {
-    match ebpf::uninstall(&Ebpf::default().options(config), true) {
-        // Who may not look has not installed any.
-        Err(Error::Permission { .. }) => Ok(false),
-        other => other,
+/// Whether an engine whose rules will take the place of programs has to remove some. What cannot be seen is noted.
+///
+/// # Errors
+/// If there are some that cannot be removed.
+pub(super) fn are_to_be_removed(config: &Config, report: &mut Report) -> Result<bool, Error> {
+    match sight(config)? {
+        Sight::Pinned => return Ok(true),
+        Sight::Absent => {}
+        Sight::OutOfReach(error) => return Err(error),
+        Sight::Suspected(error) | Sight::Unknown(error) => report.notes.push(unseen(&error)),
+        Sight::Unasked(error) => report.notes.push(unasked(&error)),
     }
+    Ok(false)
+}
+
+/// What can be seen of programs in the network namespace of the calling thread.
+pub(super) fn sight(config: &Config) -> Result<Sight, Error> {
+    ebpf::sight(&Ebpf::default().options_of_installed(config))
+}
+
+/// That programs may be in force which cannot be seen.
+pub(super) fn unseen(error: &Error) -> Note {
+    Note::warning("ebpf", format!("eBPF programs may be active that cannot be seen: {error}"))
+}
+
+/// The same where nothing speaks for it.
+pub(super) fn unasked(error: &Error) -> Note {
+    Note::info("ebpf", format!("no eBPF programs are pinned here; others may be active: {error}"))
 }
 
 /// What is installed in the network namespace of the calling thread, compared with a plan or with itself.
-pub(super) fn found(config: &Config, plan: Option<&Plan>, notes: &mut Vec<Note>) -> Option<Installation> {
-    match ebpf::look(&Ebpf::default().options(config), plan) {
+pub(super) fn found(config: &Config, plan: Option<&Plan>) -> Result<Option<Installation>, Error> {
+    let installed = |families, status| Installation::new(EngineName::Ebpf, None, families, status);
+    let looked = ebpf::look(&Ebpf::default().options_of_installed(config), plan);
+    Ok(match looked {
         Ok(found) => found.map(|found| Installation {
             programs: Some(Programs::from(found.clone())),
-            ..Installation::new(EngineName::Ebpf, None, found.families.clone(), status(&found))
+            ..installed(found.families.clone(), status(&found))
         }),
-        Err(Error::Permission { .. }) => None,
-        Err(error) => {
-            notes.push(Note::info("ebpf", format!("not looked into: {error}")));
-            None
-        }
-    }
+        Err(error @ Error::Permission { .. }) => Some(installed(Vec::new(), uncompared(&error))),
+        Err(error) => return Err(error),
+    })
+}
+
+/// An installation of which nothing is known but that it is there.
+pub(super) fn out_of_reach(error: &Error) -> Installation {
+    Installation::new(EngineName::Ebpf, None, Vec::new(), uncompared(error))
+}
+
+fn uncompared(error: &Error) -> Status {
+    Status::Uncompared { reason: error.to_string() }
 }
 
 fn status(found: &Found) -> Status {

@@ -1,7 +1,7 @@
 //! The rules that are in force now.
 
-use super::EngineName;
 use super::iptables::{Iptables, Listing, Mode, NftTables};
+use super::{EngineName, netlink};
 #[cfg(feature = "ebpf")]
 use crate::config::Config;
 use crate::error::Error;
@@ -23,9 +23,13 @@ pub struct Installed {
     /// The tables of nf_tables that were not looked into, as `nft` calls them: `inet firewalld`. Packets of IP may meet
     /// their rules too.
     pub others: Vec<String>,
-    /// Whether programs of the engine ebpf are in force, pinned in `/sys/fs/bpf`. They deal with sockets, before there are the
+    /// Whether programs of the engine ebpf are in force. They deal with sockets, before there are the
     /// packets that rules are for, and what they are told is not read.
     pub programs: bool,
+    /// Whether there may be such programs: one is attached to the network namespace, and the caller may not see whose it is.
+    pub programs_suspected: bool,
+    /// What belongs to the installation besides rules and is not there, in words.
+    pub missing: Vec<String>,
     /// The loopback interface there.
     pub loopback: InterfaceName,
     /// What could not be looked at.
@@ -118,17 +122,42 @@ fn installed_here() -> Result<Installed, Error> {
         }
     };
     #[cfg(feature = "ebpf")]
-    let programs = super::ebpf::has_programs(&Config::default())?;
+    let (programs, programs_suspected) = programs(&mut notes)?;
     #[cfg(not(feature = "ebpf"))]
-    let programs = false;
+    let (programs, programs_suspected) = (false, false);
+    let of_v6 = native.iter().any(|table: &LiveTable| table.family == FamilyName::V6)
+        || iptables.iter().any(|listing| listing.has_ours_of(FamilyName::V6));
+    let missing = netlink::missing_address(of_v6.then_some(FamilyName::V6).as_slice())?;
+    notes.extend(missing.iter().map(|text| Note::warning("loopback", text)));
     Ok(Installed {
         programs,
+        programs_suspected,
+        missing: missing.into_iter().collect(),
         native,
         iptables,
         others: others.iter().map(OtherTable::title).collect(),
         loopback,
         notes,
     })
+}
+
+/// Whether there are programs of the engine ebpf, and whether there may be some that cannot be seen.
+#[cfg(feature = "ebpf")]
+fn programs(notes: &mut Vec<Note>) -> Result<(bool, bool), Error> {
+    use super::ebpf;
+    use crate::ebpf::Sight;
+
+    match ebpf::sight(&Config::default())? {
+        Sight::Absent => return Ok((false, false)),
+        Sight::Pinned | Sight::OutOfReach(_) => return Ok((true, false)),
+        Sight::Suspected(error) => {
+            notes.push(ebpf::unseen(&error));
+            return Ok((false, true));
+        }
+        Sight::Unknown(error) => notes.push(ebpf::unseen(&error)),
+        Sight::Unasked(error) => notes.push(ebpf::unasked(&error)),
+    }
+    Ok((false, false))
 }
 
 /// Whether a table has a name that iptables-nft gives its tables.

@@ -5,6 +5,8 @@
 mod compare;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub mod ebpf;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod failures;
 pub mod fake;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod installed;
@@ -140,6 +142,20 @@ pub enum Status {
 }
 
 impl Status {
+    /// The same, with another difference if there is one; nothing can be missing of what is absent.
+    pub(crate) fn and(self, difference: Option<String>) -> Self {
+        match (self, difference) {
+            (Self::Drifted { mut differences }, Some(difference)) => {
+                differences.push(difference);
+                Self::Drifted { differences }
+            }
+            (Self::Current | Self::Uncompared { .. }, Some(difference)) => {
+                Self::Drifted { differences: vec![difference] }
+            }
+            (status, _) => status,
+        }
+    }
+
     /// The status of something that is there and differs in this.
     pub(crate) fn of(differences: Vec<String>) -> Self {
         match differences.is_empty() {

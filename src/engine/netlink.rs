@@ -13,6 +13,7 @@
 
 mod abilities;
 mod address;
+mod apart;
 mod change;
 mod check;
 mod older;
@@ -21,19 +22,24 @@ mod problem;
 use self::change::install;
 use self::older::unmarked;
 use super::compare::{Wanted, differences};
+use super::failures::Failures;
+use super::loopback::{self, Presence};
 use super::record::Place;
-use super::words::{WOULD_REMOVE_ADDRESS, legacy, legacy_conflict, legacy_problem, stays};
+#[cfg(feature = "ebpf")]
+use super::words::not_removed;
+use super::words::{MISSING_ADDRESS, WOULD_REMOVE_ADDRESS, legacy, legacy_conflict, legacy_problem, stays};
 use super::{Engine, EngineName, Report, Status, left_open};
 use crate::config::Config;
 use crate::error::Error;
-use crate::facts::HostAbilities;
+use crate::facts::{self, HostAbilities};
 use crate::model::{Note, Plan};
+use crate::net::FamilyName;
 use crate::netlink::{Content, Dump, Integrity, Namespace, Socket};
 use crate::nftables::{Marker, Native, SCHEMA};
 
-pub(super) use self::address::Address;
+pub(super) use self::address::{Address, address_is_ours};
 pub(super) use self::change::{removal, remove_tables};
-pub(super) use self::older::legacy_families;
+pub(super) use self::older::Legacy;
 
 /// The kernel's nf_tables, in the caller's network namespace or another one.
 ///
@@ -50,7 +56,6 @@ pub(super) use self::older::legacy_families;
 pub struct Netlink {
     namespace: Option<Namespace>,
     legacy_leftovers_allowed: bool,
-    without_record: bool,
 }
 
 impl Netlink {
@@ -68,40 +73,31 @@ impl Netlink {
         self
     }
 
-    /// Notes nothing down outside of the network namespace, for one that goes with its workload. `::6` on the loopback
-    /// interface then counts as ours where there are IPv6 rules of ours.
-    #[cfg(feature = "cni")]
-    pub(crate) fn without_record(mut self) -> Self {
-        self.without_record = true;
-        self
-    }
-
     /// What older installations left that only the iptables programs can remove, one item each, for
     /// people: rules in tables of iptables-legacy, and rules without a comment that were noted down.
-    /// What the kernel does not let us look at is not in it; [`apply`](Engine::apply) has a note then.
+    /// What cannot be looked at is not in it; [`apply`](Engine::apply) has a warning then.
     ///
     /// # Errors
     /// If the namespace cannot be entered.
     pub fn left_to_iptables(&self) -> Result<Vec<String>, Error> {
         self.run(|| {
-            let mut list: Vec<_> = legacy_families(&mut Vec::new()).into_iter().map(legacy).collect();
-            let record = Place::of_this_namespace().and_then(|place| place.load()).unwrap_or_default();
-            if !record.rules.is_empty() {
-                list.push(unmarked(&record));
+            let mut list: Vec<_> = Legacy::look().families.into_iter().map(legacy).collect();
+            if let Ok(record) = Place::of_this_namespace().and_then(|place| place.load()) {
+                list.extend((!record.rules.is_empty()).then(|| unmarked(&record)));
             }
             Ok(list)
         })
     }
 
     /// How what is installed compares with a plan. Everything in our tables is compared, not only what
-    /// they say of themselves.
+    /// they say of themselves, and whether `::6` is on the loopback interface.
     ///
     /// # Errors
     /// If the rules cannot be read.
     pub fn status(&self, plan: &Plan) -> Result<Status, Error> {
         self.run(|| {
             let (found, _) = Socket::open().and_then(|mut socket| socket.dump()).map_err(Error::from)?;
-            Ok(status(plan, &found))
+            Ok(status(plan, &found).and(missing_address(&found.families())?))
         })
     }
 
@@ -118,20 +114,14 @@ impl Netlink {
 
     /// Rules that netlink cannot remove are a conflict, unless the caller will remove them. Whether there are any.
     fn check_legacy(&self, report: &mut Report) -> Result<bool, Error> {
-        let families = legacy_families(&mut report.notes);
-        let Some(problem) = legacy_problem(&families) else { return Ok(false) };
+        let found = Legacy::look();
+        found.note(&mut report.notes);
+        let Some(problem) = legacy_problem(&found.families) else { return Ok(false) };
         if self.legacy_leftovers_allowed {
             report.notes.push(Note::info("iptables", problem));
             return Ok(true);
         }
         Err(legacy_conflict(problem))
-    }
-
-    fn address(&self, report: &mut Report) -> Address {
-        match self.without_record {
-            true => Address::unrecorded(),
-            false => Address::recall(report),
-        }
     }
 
     fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
@@ -157,22 +147,27 @@ impl Engine for Netlink {
     fn apply(&self, plan: &Plan) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
-            let mut address = self.address(&mut report);
             let redirected = self.check_legacy(&mut report)?;
-            let native = Native::of(plan);
+            #[cfg(feature = "ebpf")]
+            let programs = super::ebpf::are_to_be_removed(&plan.config, &mut report)?;
             let mut socket = Socket::open()?;
+            let mut address = Address::recall(&mut report)?;
+            let mut native = Native::of(plan);
             // The rules send connections to ::6, so it has to be there before they are.
             let added = native.v6.is_some() && address.add(plan.config.ip_family_mode, &mut report)?;
+            if address.has_to_be_noted() {
+                native = native.with_address();
+            }
             if let Err(error) = install(&mut socket, &native, redirected, &mut report) {
-                if added {
-                    let _ = address.remove(&mut report);
-                }
-                return Err(error);
+                return Err(if added { address.take_back(error, &mut report) } else { error });
             }
             #[cfg(feature = "ebpf")]
-            super::ebpf::remove_programs(&plan.config, &mut report)?;
-            if native.v6.is_none() {
-                address.remove(&mut report)?;
+            if programs {
+                super::ebpf::remove_programs(&plan.config, &mut report).map_err(|error| not_removed(&error))?;
+            }
+            match native.v6 {
+                Some(_) => address.forget(&mut report),
+                None => address.remove(&mut report)?,
             }
             left_open::note(plan, &mut report);
             if !address.record.rules.is_empty() {
@@ -183,34 +178,49 @@ impl Engine for Netlink {
     }
 
     /// Removes our tables and what iptables-nft installations left. What is in tables of
-    /// iptables-legacy stays, and a note says so.
+    /// iptables-legacy stays, and a note says so. Where a part cannot be removed, the others are, and
+    /// the error has all that stays.
     fn uninstall(&self, config: &Config) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
-            let mut address = self.address(&mut report);
+            let mut failures = Failures::default();
             let mut socket = Socket::open()?;
-            if self.without_record {
-                address.record.loopback_address = socket.dump()?.0.v6.is_some();
-            }
-            for what in removal(&mut socket, config.dry_run, &mut report)? {
+            let mut address = Address::recall(&mut report)?;
+            let removed = match removal(&mut socket, config.dry_run, &mut report) {
+                Ok(removed) => removed,
+                Err(error @ Error::Permission { .. }) => return Err(error),
+                Err(error) if config.dry_run => return Err(error),
+                Err(error) => {
+                    let (removed, failed) = apart::remove(&mut socket, error, &mut report);
+                    failures.add(failed);
+                    removed
+                }
+            };
+            for what in removed {
                 match config.dry_run {
                     true => report.steps.push(format!("would remove {what}")),
                     false => report.step(format!("removed {what}")),
                 }
             }
             if !config.dry_run {
-                address.remove(&mut report)?;
-            } else if address.record.loopback_address {
+                failures.take(address.remove(&mut report));
+            } else if address.is_ours() {
                 report.steps.push(WOULD_REMOVE_ADDRESS.to_owned());
             }
-            let legacy = legacy_families(&mut report.notes).into_iter().map(legacy);
+            let older = Legacy::look();
+            older.note(&mut report.notes);
             let rules = (!address.record.rules.is_empty()).then(|| unmarked(&address.record));
-            report
-                .notes
-                .extend(legacy.chain(rules).map(|what| Note::warning("iptables", stays(&what))).collect::<Vec<_>>());
-            Ok(report)
+            let left = older.families.into_iter().map(legacy).chain(rules);
+            report.notes.extend(left.map(|what| Note::warning("iptables", stays(&what))));
+            failures.or(report)
         })
     }
+}
+
+/// That `::6` is not on the loopback interface, if it is needed: not where there is no IPv6.
+pub(super) fn missing_address(families: &[FamilyName]) -> Result<Option<String>, Error> {
+    let missing = families.contains(&FamilyName::V6) && loopback::look()? == Presence::Absent && !facts::ipv6_is_off();
+    Ok(missing.then(|| MISSING_ADDRESS.to_owned()))
 }
 
 /// How what was found compares with a plan.
@@ -228,7 +238,7 @@ pub(super) fn status_as_installed(found: &Dump) -> Status {
         (_, Integrity::Intact) => Status::Current,
         (_, Integrity::Changed(differences)) => Status::Drifted { differences },
         (_, Integrity::OtherSchema(schema)) => {
-            let text = format!("another version installed it, whose rules have the form {schema}, not {SCHEMA}");
+            let text = format!("installed by another kumatp version (rule schema {schema}, this one has {SCHEMA})");
             Status::Uncompared { reason: text }
         }
     }

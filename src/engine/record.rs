@@ -1,8 +1,11 @@
-//! What an installation notes down, since the kernel cannot tell it: rules without comments, and
-//! whether `::6` on the loopback interface is ours.
+//! What an installation notes down, since the kernel cannot tell it: rules without comments, where eBPF
+//! programs are pinned and, before Linux 5.18, whether `::6` on the loopback interface is ours. The
+//! engine netlink notes nothing down here.
 //!
-//! One file a network namespace, `/run/kumatp/<inode of the namespace>.json`, gone after a reboot as
-//! the rules are. Only its owner can read or write it.
+//! One file a network namespace, `/run/kumatp/<boot>-<inode>-<cookie>.json`: the identifier of this
+//! start of the machine, the namespace's inode, which the kernel gives to another one once it is gone,
+//! and its cookie, which it does not. Files of namespaces that are known to be gone are removed when
+//! another is written. Only its owner can read or write a file.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -19,9 +22,16 @@ use crate::error::Error;
 use crate::files;
 use crate::model::TableName;
 use crate::net::FamilyName;
+use crate::netlink::Here;
 
 /// Where the records are.
 const DIR: &str = "/run/kumatp";
+
+/// Identifies this start of the machine.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The netlink sockets of the network namespace of the calling thread.
+const SOCKETS: &str = "/proc/thread-self/net/netlink";
 
 /// The longest record that is read, in bytes.
 const LIMIT: u64 = 4 << 20;
@@ -35,6 +45,9 @@ pub(crate) struct Record {
     /// The rules without a comment that installations added to built-in chains.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) rules: Vec<Recorded>,
+    /// Where eBPF programs are pinned, if that is not the usual place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bpffs: Option<PathBuf>,
 }
 
 /// A rule as it was given to iptables.
@@ -101,9 +114,18 @@ pub(crate) struct Place {
 impl Place {
     /// That of the network namespace of the calling thread.
     pub(crate) fn of_this_namespace() -> Result<Self, Error> {
-        let path = "/proc/thread-self/ns/net";
-        let meta = std::fs::metadata(path).map_err(|error| Error::io(format!("look at {path}"), &error))?;
-        Ok(Self { dir: DIR.into(), name: format!("{}.json", meta.ino()) })
+        let read =
+            |path: &str| std::fs::read_to_string(path).map_err(|error| Error::io(format!("read {path}"), &error));
+        let here = Here::find()?;
+        let cookie = match here.cookie {
+            Some(cookie) => cookie.to_string(),
+            None => substitute(&read(SOCKETS)?).ok_or_else(|| Error::Os {
+                action: format!("tell network namespaces apart by {SOCKETS}"),
+                message: "it does not list the kernel's own socket".into(),
+                errno: None,
+            })?,
+        };
+        Ok(Self { dir: DIR.into(), name: format!("{}-{}-{cookie}.json", read(BOOT)?.trim(), here.inode) })
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -153,7 +175,19 @@ impl Place {
             _ => {}
         }
         self.dir_is_ours(&self.dir)?;
+        self.sweep();
         replace_file(&self.path(), serde_json::to_string(record)?.as_bytes(), 0o600)
+    }
+
+    /// Removes the records of namespaces that are gone: those of an earlier start of the machine, those
+    /// whose inode this one has now, and those of older versions, of which nothing can be told. What
+    /// cannot be removed names no namespace that will ever be.
+    fn sweep(&self) {
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| is_outlived(name, &self.name)) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// False if there is no such directory; an error if another user could have put things there.
@@ -173,7 +207,37 @@ impl Place {
 fn is_ours(meta: &std::fs::Metadata) -> std::io::Result<()> {
     match meta.uid() == geteuid().as_raw() && meta.mode() & 0o022 == 0 {
         true => Ok(()),
-        false => Err(std::io::Error::new(ErrorKind::PermissionDenied, "another user can write there")),
+        false => Err(std::io::Error::new(
+            ErrorKind::PermissionDenied,
+            "it belongs to another user, or others can write there",
+        )),
+    }
+}
+
+/// What stands for the cookie before Linux 5.14: the inode of the kernel's own rtnetlink socket, which is
+/// made with the namespace from a counter of the whole machine.
+fn substitute(sockets: &str) -> Option<String> {
+    let inode = |line: &str| {
+        // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        let is_rtnetlink = fields.get(1..3)? == ["0", "0"];
+        is_rtnetlink.then(|| fields.get(9).map(|inode| format!("s{inode}"))).flatten()
+    };
+    sockets.lines().find_map(inode)
+}
+
+/// Whether the record of this name is about a namespace that cannot be any more if the one with the
+/// record `alive` is.
+fn is_outlived(name: &str, alive: &str) -> bool {
+    let parts = |name: &str| {
+        let mut parts = name.strip_suffix(".json")?.rsplitn(3, '-').map(str::to_owned);
+        let (cookie, inode, boot) = (parts.next()?, parts.next()?, parts.next()?);
+        Some((boot, inode, cookie))
+    };
+    match (parts(name), parts(alive)) {
+        (Some((boot, inode, cookie)), Some(now)) => boot != now.0 || inode == now.1 && cookie != now.2,
+        (None, _) => name.strip_suffix(".json").is_some_and(|inode| inode.bytes().all(|byte| byte.is_ascii_digit())),
+        _ => false,
     }
 }
 
@@ -223,7 +287,7 @@ mod tests {
     fn written_read_and_removed() {
         let place = place("round");
         assert_eq!(place.load().unwrap(), Record::default());
-        let record = Record { loopback_address: true, rules: vec![rule("-j LOG")] };
+        let record = Record { loopback_address: true, rules: vec![rule("-j LOG")], ..Record::default() };
         place.store(&record).unwrap();
         assert_eq!(place.load().unwrap(), record);
         assert_eq!(std::fs::metadata(place.path()).unwrap().mode() & 0o777, 0o600);
@@ -239,7 +303,7 @@ mod tests {
         let place = place("links");
         std::fs::create_dir(&place.dir).unwrap();
         std::fs::set_permissions(&place.dir, Permissions::from_mode(0o777)).unwrap();
-        let record = Record { loopback_address: true, rules: Vec::new() };
+        let record = Record { loopback_address: true, ..Record::default() };
         assert!(place.store(&record).is_err() && place.load().is_err());
         std::fs::set_permissions(&place.dir, Permissions::from_mode(0o700)).unwrap();
         let elsewhere = place.dir.join("elsewhere");
@@ -250,6 +314,47 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "{}");
         assert_eq!(place.load().unwrap(), record);
         std::fs::remove_dir_all(&place.dir).unwrap();
+    }
+
+    #[test]
+    fn what_is_noted_of_namespaces_that_are_gone_is_swept() {
+        let mut place = place("sweep");
+        let here = "1e57-2f-4026532000-17.json";
+        place.name = here.into();
+        let others = [
+            ("1e57-2f-4026532000-16.json", false),
+            ("1e57-2f-4026532001-16.json", true),
+            ("0dd-4026532001-16.json", false),
+            ("4026532000.json", false),
+            ("else.json", true),
+        ];
+        std::fs::create_dir(&place.dir).unwrap();
+        std::fs::set_permissions(&place.dir, Permissions::from_mode(0o700)).unwrap();
+        others.iter().for_each(|(name, _)| std::fs::write(place.dir.join(name), "{}").unwrap());
+        place.store(&Record { loopback_address: true, ..Record::default() }).unwrap();
+        for (name, stays) in others {
+            assert_eq!(place.dir.join(name).exists(), stays, "{name}");
+        }
+        assert!(place.path().exists());
+        std::fs::remove_dir_all(&place.dir).unwrap();
+    }
+
+    #[test]
+    fn namespaces_are_told_apart_without_cookies() {
+        let names: Vec<_> = (0..2)
+            .filter_map(|_| {
+                let print = ["--map-root-user", "--net", "cat", SOCKETS];
+                let output = std::process::Command::new("unshare").args(print).output().ok()?;
+                Some(substitute(&String::from_utf8(output.stdout).ok()?))
+            })
+            .collect();
+        let here = substitute(&std::fs::read_to_string(SOCKETS).unwrap());
+        assert!(here.is_some());
+        // Where namespaces can be made.
+        if let [Some(a), Some(b)] = &names[..] {
+            assert!(a != b && Some(a) != here.as_ref(), "{names:?}");
+        }
+        assert_eq!(substitute("sk Eth Pid\n"), None);
     }
 
     #[test]

@@ -31,12 +31,12 @@ fn replace_here(plan: &Plan) -> Result<Vec<Report>, Error> {
         return Ok(vec![netlink.apply(plan)?]);
     }
     let report = netlink.allow_legacy_leftovers().apply(plan)?;
-    let removed = Iptables::default().remove_leftovers(&plan.config).map_err(|error| Error::Conflict {
-        problem: format!(
-            "the new rules are in force, but so are those of an older installation ({}): {error}",
-            left.join(", ")
-        ),
-        remedy: "uninstall it with the iptables engine".into(),
+    let removed = Iptables::default().remove_leftovers(&plan.config).map_err(|error| {
+        let conflict = Error::Conflict {
+            problem: format!("the new rules are active, and so is an older installation ({})", left.join(", ")),
+            remedy: "uninstall it with the iptables engine".into(),
+        };
+        Error::Several(vec![conflict, error])
     })?;
     Ok(vec![report, removed])
 }

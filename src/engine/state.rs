@@ -31,8 +31,8 @@ use crate::netlink::{Dump, Namespace, Socket, Stop};
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct State {
-    /// Of everything: that of the only installation, `absent` if there is none, and `drifted` if there
-    /// are several.
+    /// Of everything: that of the only installation, `absent` if there is none, `drifted` if there
+    /// are several, and `uncompared` where there may be another that cannot be seen.
     pub status: Status,
     /// What was found. More than one if one engine's rules were not removed when another's came.
     pub installations: Vec<Installation>,
@@ -107,15 +107,52 @@ fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
         }
         Err(stop) => return Err(stop.into()),
     }
-    let legacy = netlink::legacy_families(&mut notes);
-    installations.extend(by_iptables(plan, Mode::Legacy, legacy));
+    let legacy = netlink::Legacy::look();
+    legacy.note(&mut notes);
+    installations.extend(by_iptables(plan, Mode::Legacy, legacy.families));
     #[cfg(feature = "ebpf")]
-    installations.extend(super::ebpf::found(config, plan, &mut notes));
-    Ok(State { status: overall(&installations), installations, notes })
+    let suspected = by_ebpf(config, plan, &mut installations, &mut notes)?;
+    #[cfg(not(feature = "ebpf"))]
+    let suspected = None;
+    for one in &mut installations {
+        let status = std::mem::replace(&mut one.status, Status::Absent);
+        one.status = status.and(netlink::missing_address(&one.families)?);
+    }
+    let status = match (overall(&installations), suspected) {
+        (Status::Absent | Status::Current, Some(reason)) => Status::Uncompared { reason },
+        (status, _) => status,
+    };
+    Ok(State { status, installations, notes })
+}
+
+/// Adds what there is of eBPF programs, and says why it is not known whether there are others, where something speaks for that.
+#[cfg(feature = "ebpf")]
+fn by_ebpf(
+    config: &Config,
+    plan: Option<&Plan>,
+    installations: &mut Vec<Installation>,
+    notes: &mut Vec<Note>,
+) -> Result<Option<String>, Error> {
+    use super::ebpf;
+    use crate::ebpf::Sight;
+
+    match ebpf::sight(config)? {
+        Sight::Absent => {}
+        Sight::Pinned => installations.extend(ebpf::found(config, plan)?),
+        Sight::OutOfReach(error) => installations.push(ebpf::out_of_reach(&error)),
+        Sight::Suspected(error) => {
+            let note = ebpf::unseen(&error);
+            notes.push(note.clone());
+            return Ok(Some(note.text));
+        }
+        Sight::Unknown(error) => notes.push(ebpf::unseen(&error)),
+        Sight::Unasked(error) => notes.push(ebpf::unasked(&error)),
+    }
+    Ok(None)
 }
 
 fn by_netlink(plan: Option<&Plan>, dump: &Dump) -> Option<Installation> {
-    let families: Vec<_> = FamilyName::ALL.into_iter().filter(|family| dump.of(*family).is_some()).collect();
+    let families = dump.families();
     let status = match plan {
         _ if families.is_empty() => return None,
         Some(plan) => netlink::status(plan, dump),

@@ -1,7 +1,9 @@
 //! Removing whatever is installed, by whichever engine.
 
+use super::failures::Failures;
 use super::iptables::Iptables;
-use super::netlink::{Netlink, legacy_families};
+use super::netlink::{Legacy, Netlink};
+use super::words::legacy_stays;
 use super::{Engine as _, EngineName, Report};
 use crate::config::Config;
 use crate::error::Error;
@@ -14,11 +16,11 @@ use crate::netlink::Namespace;
 /// [`Engine::uninstall`](super::Engine::uninstall).
 ///
 /// One report for each engine. Where an engine cannot be used, its report says why: on a host without
-/// iptables programs or without nf_tables, there is usually nothing of theirs. If there is something in
-/// tables of iptables-legacy that nothing here can remove, that is a warning.
+/// iptables programs or without nf_tables, there is usually nothing of theirs.
 ///
 /// # Errors
-/// If something could not be removed, or no engine can be used.
+/// If something could not be removed, or no engine can be used. What can be removed has been then; the error has all that is left,
+/// and why.
 pub fn uninstall_all(config: &Config, namespace: Option<&Namespace>) -> Result<Vec<Report>, Error> {
     match namespace {
         None => uninstall_here(config),
@@ -27,11 +29,11 @@ pub fn uninstall_all(config: &Config, namespace: Option<&Namespace>) -> Result<V
 }
 
 fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
-    let programs = programs(config)?;
+    let mut failures = Failures::default();
+    let (programs, unseen) = failures.take(programs(config)).unwrap_or_default();
     let (mut netlink, unusable) = match Netlink::default().uninstall(config) {
-        Ok(report) => (report, false),
-        Err(error @ Error::Unsupported { .. }) => (unused(EngineName::Netlink, &error, Note::info), true),
-        Err(error) => return Err(error),
+        Err(error @ Error::Unsupported { .. }) => (unused(EngineName::Netlink, &error), true),
+        other => (failures.take(other).unwrap_or_else(|| Report::new(EngineName::Netlink)), false),
     };
     if let Some(programs) = &programs {
         // Where nothing is changed, all have seen the same.
@@ -39,6 +41,7 @@ fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
     }
     let seen = [Some(&netlink), programs.as_ref()].into_iter().flatten().flat_map(|report| report.steps.clone());
     let seen: Vec<_> = seen.collect();
+    let removed_programs = programs.as_ref().is_some_and(|report| !report.steps.is_empty());
     let iptables = match Iptables::default().uninstall(config) {
         Ok(mut report) => {
             report.steps.retain(|step| !seen.contains(step));
@@ -47,28 +50,55 @@ fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
             report
         }
         // iptables wants to be run by root, netlink does not.
-        Err(error @ (Error::Unsupported { .. } | Error::Permission { .. })) if !unusable || programs.is_some() => {
-            let found = legacy_families(&mut Vec::new());
-            unused(EngineName::Iptables, &error, if found.is_empty() { Note::info } else { Note::warning })
+        Err(error @ (Error::Unsupported { .. } | Error::Permission { .. })) if !unusable || removed_programs => {
+            let legacy = Legacy::look();
+            let left = match legacy.families.is_empty() {
+                true => legacy.unseen(),
+                false => Some(legacy_stays(&legacy.families)),
+            };
+            if let Some(left) = left {
+                failures.add(left);
+                failures.add(error.clone());
+            }
+            unused(EngineName::Iptables, &error)
         }
-        Err(error) => return Err(error),
+        Err(error) => {
+            failures.add(error);
+            Report::new(EngineName::Iptables)
+        }
     };
-    Ok([netlink, iptables].into_iter().chain(programs).collect())
+    failures.add_to_others(unseen);
+    failures.or([netlink, iptables].into_iter().chain(programs).collect())
 }
 
-/// Removes the programs of the engine ebpf. Most hosts have none, and nothing is to be said of them then.
-fn programs(config: &Config) -> Result<Option<Report>, Error> {
+/// Removes the programs of the engine ebpf. Most hosts have none, and nothing is to be said of them then. Where there may be some
+/// that cannot be seen, why not.
+fn programs(config: &Config) -> Result<(Option<Report>, Option<Error>), Error> {
     #[cfg(feature = "ebpf")]
-    if super::ebpf::has_programs(config)? {
-        return super::ebpf::Ebpf::default().uninstall(config).map(Some);
+    {
+        use super::ebpf::{self, Ebpf};
+        use crate::ebpf::Sight;
+
+        let (note, unseen) = match ebpf::sight(config)? {
+            Sight::Absent => return Ok((None, None)),
+            Sight::Pinned => return Ok((Some(Ebpf::default().uninstall(config)?), None)),
+            Sight::OutOfReach(error) => return Err(error),
+            Sight::Suspected(error) | Sight::Unknown(error) => (ebpf::unseen(&error), Some(error)),
+            Sight::Unasked(error) => (ebpf::unasked(&error), None),
+        };
+        let mut report = Report::new(EngineName::Ebpf);
+        report.notes.push(note);
+        Ok((Some(report), unseen))
     }
     #[cfg(not(feature = "ebpf"))]
-    let _ = config;
-    Ok(None)
+    {
+        let _ = config;
+        Ok((None, None))
+    }
 }
 
-fn unused(engine: EngineName, error: &Error, note: fn(String, String) -> Note) -> Report {
+fn unused(engine: EngineName, error: &Error) -> Report {
     let mut report = Report::new(engine);
-    report.notes.push(note(engine.to_string(), format!("not looked into: {error}")));
+    report.notes.push(Note::info(engine.to_string(), format!("not looked into: {error}")));
     report
 }

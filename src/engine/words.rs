@@ -12,6 +12,9 @@ pub(crate) const ADDED_ADDRESS: &str = "added ::6/128 to the loopback interface"
 pub(crate) const REMOVED_ADDRESS: &str = "removed ::6/128 from the loopback interface";
 pub(crate) const WOULD_REMOVE_ADDRESS: &str = "would remove ::6/128 from the loopback interface";
 
+/// That the address is gone.
+pub(crate) const MISSING_ADDRESS: &str = "::6/128 is missing from the loopback interface, so the sidecar cannot reach the application over IPv6; install again";
+
 /// What the engine ebpf has installed, and the steps about it.
 pub(crate) const PROGRAMS: &str = "the eBPF programs";
 pub(crate) const INSTALLED_PROGRAMS: &str = "installed the eBPF programs";
@@ -106,6 +109,19 @@ pub(crate) fn legacy_conflict(problem: String) -> Error {
     Error::Conflict { problem, remedy: "uninstall it with the iptables engine first".to_owned() }
 }
 
+/// That rules stay active because nothing can remove them.
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) fn legacy_stays(families: &[FamilyName]) -> Error {
+    let families: Vec<_> = families.iter().map(ToString::to_string).collect();
+    Error::Conflict {
+        problem: format!(
+            "an installation has {} rules in tables of iptables-legacy, and they are still active",
+            families.join(" and ")
+        ),
+        remedy: "uninstall as root where the iptables-legacy programs are".to_owned(),
+    }
+}
+
 /// What netlink has to say, after an uninstallation, about what stays.
 pub(crate) fn stays(what: &str) -> String {
     format!("{what}; only the iptables engine can remove them")
@@ -120,7 +136,7 @@ pub(crate) fn leftover(family: FamilyName, table: &str, chain: &str) -> String {
 /// That others use what netlink is to remove.
 pub(crate) fn in_use(what: &str) -> Error {
     Error::Conflict {
-        problem: format!("rules of others lead to {what}"),
+        problem: format!("other rules still jump to {what}"),
         remedy: "remove them first (iptables-nft-save shows them)".to_owned(),
     }
 }
@@ -129,17 +145,18 @@ pub(crate) fn in_use(what: &str) -> Error {
 pub(crate) fn in_the_way(program: &Path, rules: &[String]) -> Error {
     let rules: Vec<_> = rules.iter().map(|rule| format!("'{} {rule}'", program.display())).collect();
     Error::Conflict {
-        problem: format!("rules of others lead to chains that are to be removed: {}", rules.join(", ")),
+        problem: format!("other rules still jump to chains that would be removed: {}", rules.join(", ")),
         remedy: "remove them first".into(),
     }
 }
 
 /// That an installation by iptables is in force beside an older one.
 pub(crate) fn not_removed(error: &Error) -> Error {
-    Error::Conflict {
-        problem: format!("the new rules are in force, but an older installation could not be removed: {error}"),
+    let conflict = Error::Conflict {
+        problem: "the new rules are active, but an older installation could not be removed".into(),
         remedy: "remove it, or uninstall and install again".into(),
-    }
+    };
+    Error::Several(vec![conflict, error.clone()])
 }
 
 /// That a plan has IPv6 rules and there are no programs for them.

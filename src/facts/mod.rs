@@ -19,6 +19,8 @@ pub use ipv6::Ipv6;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use ipv6::look as look_for_ipv6;
 #[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use probe::ipv6_is_off;
+#[cfg(all(feature = "host", target_os = "linux"))]
 pub use probe::{loopback, probe, probe_in};
 pub use resolv_conf::Resolvers;
 

@@ -63,7 +63,10 @@ fn network(ipv6_wanted: bool) -> Network {
         }
     };
     let ipv6 = match ipv6_wanted {
-        true => ipv6::look(&mut remarks),
+        true => match ipv6::look(&mut remarks) {
+            Ipv6::Usable | Ipv6::LinkLocal if is_off_on(&loopback) => Ipv6::Unusable { reason: off_alone(&loopback) },
+            found => found,
+        },
         false => Ipv6::Unusable { reason: "nobody asked for it".into() },
     };
     Network { loopback, ipv6, remarks }
@@ -157,6 +160,25 @@ fn by_uid(uid: Uid) -> Option<Uid> {
 
 fn by_name(name: &str) -> Option<Uid> {
     Uid::new(User::from_name(name).ok().flatten()?.uid.as_raw())
+}
+
+/// Whether IPv6 is off on an interface. What cannot be read, the kernel says when an address is added.
+fn is_off_on(interface: &InterfacePattern) -> bool {
+    let setting = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"));
+    setting.is_ok_and(|value| value.trim() != "0")
+}
+
+fn off_alone(loopback: &InterfacePattern) -> String {
+    format!(
+        "it is off on {loopback}, so nothing can be redirected, and on for other interfaces, whose connections go past the \
+         sidecar; set net.ipv6.conf.{loopback}.disable_ipv6 to 0, or net.ipv6.conf.all.disable_ipv6 to 1"
+    )
+}
+
+/// Whether the network namespace of the calling thread has no IPv6 address at all and can have none on loopback.
+pub(crate) fn ipv6_is_off() -> bool {
+    let off = loopback().is_ok_and(|(name, _)| is_off_on(&name));
+    off && !matches!(ipv6::look(&mut Vec::new()), Ipv6::Usable | Ipv6::LinkLocal)
 }
 
 #[cfg(test)]

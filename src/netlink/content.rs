@@ -171,15 +171,18 @@ impl PartialEq for Content {
 impl ChainContent {
     fn compare(&self, found: &Self, list: &mut Vec<String>) {
         if self.base != found.base {
-            list.push(format!("the chain {} is called at another place", self.name));
+            list.push(format!("chain {} has a different hook, priority or policy", self.name));
         }
         match (self.rules.len(), found.rules.len()) {
             (wanted, there) if wanted != there => {
                 list.push(format!("the chain {} has {there} rules instead of {wanted}", self.name));
             }
             _ => {
-                let differing = self.rules.iter().zip(&found.rules).position(|(a, b)| a != b);
-                list.extend(differing.map(|index| format!("rule {} of the chain {} is another", index + 1, self.name)));
+                // What a marker says is compared by those who know what it means.
+                let marks = self.name == Marker::CHAIN;
+                let same = |(a, b): (&RuleContent, &RuleContent)| a == b || marks && a.marks_as(b);
+                let differing = self.rules.iter().zip(&found.rules).position(|pair| !same(pair));
+                list.extend(differing.map(|index| format!("rule {} of chain {} differs", index + 1, self.name)));
             }
         }
     }
@@ -210,6 +213,12 @@ impl RuleContent {
     pub(super) fn of(rule: &Rule, family: FamilyName) -> Self {
         let comment = rule.comment.as_ref().map(|comment| entry(userdata::RULE_COMMENT, comment.as_str(), "\0"));
         Self { expressions: Expression::of(rule, family), userdata: comment.unwrap_or_default() }
+    }
+
+    /// Whether both are markers.
+    fn marks_as(&self, other: &Self) -> bool {
+        let is_marker = |rule: &Self| rule.comment().and_then(Marker::parse).is_some();
+        self.expressions == other.expressions && is_marker(self) && is_marker(other)
     }
 
     /// The comment in the userdata.

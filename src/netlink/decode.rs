@@ -35,6 +35,11 @@ impl Dump {
         Ok(dump)
     }
 
+    /// The families that have a table of ours.
+    pub fn families(&self) -> Vec<FamilyName> {
+        FamilyName::ALL.into_iter().filter(|family| self.of(*family).is_some()).collect()
+    }
+
     /// The table of a family.
     pub fn of(&self, family: FamilyName) -> Option<&Content> {
         match family {

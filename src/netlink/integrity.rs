@@ -43,7 +43,7 @@ impl Dump {
         }
         // The numbers are right, so something has been put in the place of something else.
         let names: Vec<_> = tables.iter().map(|table| table_name(table.family)).collect();
-        let replaced = format!("in {}, a rule or an interval of a set is another", names.join(" or "));
+        let replaced = format!("a rule or an interval of a set differs in {}", names.join(" or "));
         Integrity::Changed(vec![match tables.len() {
             1 => format!("{replaced}, or the table of the other family was removed"),
             _ => replaced,
@@ -148,7 +148,7 @@ mod tests {
             let at = at(content, "KUMA_MESH_OUTBOUND");
             content.chains[at].rules.swap(0, 1);
         });
-        assert_eq!(order, "in ip kuma-mesh or ip6 kuma-mesh, a rule or an interval of a set is another");
+        assert_eq!(order, "a rule or an interval of a set differs in ip kuma-mesh or ip6 kuma-mesh");
         assert_eq!(
             changed(|content| content.chains.iter_mut().for_each(|chain| chain.rules.clear())),
             "ip kuma-mesh: it has no rules"

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
@@ -54,12 +55,17 @@ pub(crate) fn legacy_installation(family: FamilyName) -> io::Result<bool> {
 /// The entries of a table; none if it is not in use.
 fn entries(family: FamilyName, table: &str) -> io::Result<Option<Vec<u8>>> {
     let (list, domain, level) = match family {
-        FamilyName::V4 => ("/proc/thread-self/net/ip_tables_names", AddressFamily::Inet, libc::SOL_IP),
-        FamilyName::V6 => ("/proc/thread-self/net/ip6_tables_names", AddressFamily::Inet6, libc::SOL_IPV6),
+        FamilyName::V4 => ("ip_tables_names", AddressFamily::Inet, libc::SOL_IP),
+        FamilyName::V6 => ("ip6_tables_names", AddressFamily::Inet6, libc::SOL_IPV6),
     };
-    let names = match std::fs::read_to_string(list) {
+    let lists = Path::new("/proc/thread-self/net");
+    let names = match std::fs::read_to_string(lists.join(list)) {
         Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // The kernel has no such tables, if this is where it would list them.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && lists.join("dev").exists() => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(io::Error::new(error.kind(), format!("{} is not there", lists.display())));
+        }
         Err(error) => return Err(error),
     };
     if !names.lines().any(|name| name == table) {

@@ -55,6 +55,8 @@ pub(crate) use leftovers::Leftovers;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use legacy::{legacy_chain_exists, legacy_installation};
 #[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use namespace::Here;
+#[cfg(all(feature = "host", target_os = "linux"))]
 pub use namespace::Namespace;
 #[cfg(all(feature = "cni", target_os = "linux"))]
 pub(crate) use namespace::worker;

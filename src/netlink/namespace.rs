@@ -1,13 +1,54 @@
 //! Work in another network namespace.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use super::options;
 use crate::error::Error;
 use crate::files;
+
+/// The network namespace of the calling thread, while this lives.
+#[derive(Debug)]
+pub(crate) struct Here {
+    pub(crate) file: File,
+    /// Its number, which the kernel gives to another one once it is gone.
+    pub(crate) inode: u64,
+    /// Its cookie, which no other one gets until the machine is started anew; none before Linux 5.14.
+    pub(crate) cookie: Option<u64>,
+}
+
+impl Here {
+    pub(crate) fn find() -> Result<Self, Error> {
+        let path = "/proc/thread-self/ns/net";
+        let cannot = |error: std::io::Error| Error::io(format!("open {path}"), &error);
+        let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+            .map_err(|errno| Error::io("open a socket", &errno.into()))?;
+        let file = match File::open(path) {
+            // Without /proc. This needs a privilege.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                options::namespace_of(socket.as_fd()).map(File::from).map_err(|_| cannot(error))?
+            }
+            other => other.map_err(cannot)?,
+        };
+        let inode = file.metadata().map_err(cannot)?.ino();
+        /// asm-generic/socket.h
+        const SO_NETNS_COOKIE: i32 = 71;
+        let mut cookie = [0; 8];
+        let cookie = match options::get(socket.as_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut cookie) {
+            Ok(_) => Some(u64::from_ne_bytes(cookie)),
+            Err(error) if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => None,
+            Err(error) => return Err(Error::io("ask for the cookie of the network namespace", &error)),
+        };
+        Ok(Self { file, inode, cookie })
+    }
+}
 
 /// A network namespace that is not the caller's.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
-//! The two system calls that nix has no safe form of.
+//! The system calls that nix has no safe form of.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 
 /// Sets an option of a socket to a number.
 pub(super) fn set(
@@ -39,4 +39,19 @@ pub(super) fn get(
     let result =
         unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, value.as_mut_ptr().cast(), &raw mut length) };
     if result == 0 { Ok(length as usize) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The network namespace of a socket.
+pub(super) fn namespace_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// linux/sockios.h
+    const SIOCGSKNS: libc::c_ulong = 0x894c;
+    #[expect(unsafe_code, reason = "nix does not know this request")]
+    // SAFETY: the request has no argument.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS as _) };
+    match result {
+        ..0 => Err(io::Error::last_os_error()),
+        #[expect(unsafe_code, reason = "a number becomes an owned file descriptor")]
+        // SAFETY: the kernel has just opened it, and nobody else knows of it.
+        number => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
+    }
 }

@@ -153,14 +153,14 @@ fn any_difference_is_named() {
             let at = chain(found, "KUMA_MESH_OUTBOUND");
             found.chains[at].rules.swap(0, 1);
         }),
-        ["rule 1 of the chain KUMA_MESH_OUTBOUND is another"]
+        ["rule 1 of chain KUMA_MESH_OUTBOUND differs"]
     );
     assert_eq!(
         changed(&|found| {
             let at = chain(found, "nat_output_last");
             found.chains[at].base.as_mut().unwrap().priority = -100;
         }),
-        ["the chain nat_output_last is called at another place"]
+        ["chain nat_output_last has a different hook, priority or policy"]
     );
     assert_eq!(
         changed(&|found| {

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use super::names::Name;
-use super::native::{Action, Chain, Rule, Table};
+use super::native::{Action, Chain, Native, Rule, Table};
 use crate::model::Comment;
 
 /// The version of the native form. It changes when the same plan is lowered to other rules, so that
@@ -24,6 +24,9 @@ pub struct Marker {
     pub rules: usize,
     /// The number of intervals in the sets of this table.
     pub intervals: usize,
+    /// Whether the installation has put `::6` on the loopback interface, where the kernel itself does not keep that (before
+    /// Linux 5.18). Only the table of IPv6 says so.
+    pub address: bool,
 }
 
 impl Marker {
@@ -46,20 +49,28 @@ impl Marker {
     pub(crate) fn of(table: &Table, digest: u128) -> Self {
         let intervals = table.sets().iter().map(|set| set.spans.len()).sum();
         let rules = table.chains.iter().map(|chain| chain.rules.len()).sum();
-        Self { schema: SCHEMA, digest, rules, intervals }
+        Self { schema: SCHEMA, digest, rules, intervals, address: false }
     }
 
-    /// The marker in a rule's comment, if it is one.
+    /// The marker in a rule's comment, if it is one. One of another schema may say more.
     pub fn parse(comment: &str) -> Option<Self> {
         let mut words = comment.strip_prefix(Comment::PREFIX)?.split(' ');
         let mut after = |name| words.next().filter(|word| *word == name).and_then(|_| words.next());
-        let marker = Self {
+        let mut marker = Self {
             schema: after("schema")?.parse().ok()?,
             digest: u128::from_str_radix(after("digest")?, 16).ok()?,
             rules: after("rules")?.parse().ok()?,
             intervals: after("intervals")?.parse().ok()?,
+            address: false,
         };
-        words.next().is_none().then_some(marker)
+        let rest: Vec<_> = words.collect();
+        marker.address = rest == ADDED;
+        (rest.is_empty() || marker.address || marker.schema != SCHEMA).then_some(marker)
+    }
+
+    /// Whether two say the same of the rules.
+    pub(crate) fn is_of_the_same_rules(&self, other: &Self) -> bool {
+        *self == Self { address: self.address, ..*other }
     }
 
     /// Puts it into the table. The chain's name was kept free by the lowering.
@@ -74,12 +85,33 @@ impl Marker {
     }
 }
 
-impl fmt::Display for Marker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { schema, digest, rules, intervals } = self;
-        write!(f, "schema {schema} digest {digest:032x} rules {rules} intervals {intervals}")
+impl Native {
+    /// The same, whose marker says that `::6` on the loopback interface is ours.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(crate) fn with_address(mut self) -> Self {
+        let chain = self.v6.iter_mut().flat_map(|table| &mut table.chains).find(|c| c.name.as_str() == Marker::CHAIN);
+        for comment in chain.into_iter().flat_map(|chain| &mut chain.rules).filter_map(|rule| rule.comment.as_mut()) {
+            if let Some(marker) = Marker::parse(comment.as_str()) {
+                *comment = Comment::ours(&Marker { address: true, ..marker }.to_string());
+            }
+        }
+        self
     }
 }
+
+impl fmt::Display for Marker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { schema, digest, rules, intervals, address } = self;
+        write!(f, "schema {schema} digest {digest:032x} rules {rules} intervals {intervals}")?;
+        match address {
+            true => write!(f, " {}", ADDED.join(" ")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// How a marker says that the address was added.
+const ADDED: [&str; 2] = ["added", "::6"];
 
 /// FNV-1a with 128 bits: the same on every machine, and no one gains by a collision.
 struct Fnv(u128);
@@ -118,13 +150,22 @@ mod tests {
 
     #[test]
     fn a_marker_is_read_back() {
-        let marker = Marker { schema: 1, digest: 0xab, rules: 40, intervals: 0 };
-        assert_eq!(Marker::parse(Comment::ours(&marker.to_string()).as_str()), Some(marker));
+        let marker = Marker { schema: SCHEMA, digest: 0xab, rules: 40, intervals: 0, address: false };
+        let most = Marker { digest: u128::MAX, rules: 9_999_999, intervals: 9_999_999, address: true, ..marker };
+        for marker in [marker, most, Marker { schema: 1, ..marker }] {
+            assert_eq!(Marker::parse(Comment::ours(&marker.to_string()).as_str()), Some(marker));
+        }
+        assert!(marker.is_of_the_same_rules(&Marker { address: true, ..marker }));
+        assert!(!marker.is_of_the_same_rules(&Marker { rules: 41, ..marker }));
+        // A later version is known for one, whatever else it says.
+        let later = Marker { schema: SCHEMA + 1, ..marker };
+        assert_eq!(Marker::parse(Comment::ours(&format!("{later} and more")).as_str()), Some(later));
         let ours = |words: &str| format!("{}{words}", Comment::PREFIX);
         for text in [
             String::new(),
             marker.to_string(),
             ours("schema 1 digest ab"),
+            ours(&format!("{marker} added")),
             ours("schema 1 digest xyz rules 1 intervals 0"),
             ours(&format!("{marker} and more")),
         ] {

@@ -13,7 +13,8 @@ use crate::net::FamilyName;
 /// What is different between two sets of rules.
 ///
 /// As text, for people. As JSON an object with `removed` and `added` (rules with `family`, `table`, `chain` and `rule`), `reordered`
-/// (chains with `family`, `table` and `chain`) and `traffic` (see [`Change`]).
+/// (chains with `family`, `table` and `chain`) `traffic` (see [`Change`])
+/// and, if something else than rules is missing of what is installed, `missing`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Diff<'r> {
@@ -25,12 +26,16 @@ pub struct Diff<'r> {
     pub reordered: Vec<Listed<'r>>,
     /// Whose traffic changes: a class of packets each.
     pub traffic: Vec<Change>,
+    /// What is missing of what is installed, besides rules, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 impl Diff<'_> {
     /// Whether the two sets are the same.
     pub fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.added.is_empty() && self.reordered.is_empty() && self.traffic.is_empty()
+        let same_rules = self.removed.is_empty() && self.added.is_empty() && self.reordered.is_empty();
+        same_rules && self.traffic.is_empty() && self.missing.is_empty()
     }
 }
 
@@ -107,7 +112,9 @@ impl<'r> Simulator<'r> {
     /// What is different in `after`: its rules, and whose traffic it concerns. The packets that are tried are those of
     /// [`edges`](Self::edges) of both, and more of those that rules which only one of them has are for.
     pub fn diff(&self, after: &Simulator<'r>) -> Diff<'r> {
-        let mut diff = Diff { removed: Vec::new(), added: Vec::new(), reordered: Vec::new(), traffic: Vec::new() };
+        let missing = self.missing.iter().chain(&after.missing).cloned().collect();
+        let mut diff =
+            Diff { removed: Vec::new(), added: Vec::new(), reordered: Vec::new(), traffic: Vec::new(), missing };
         for (a, b) in [(&self.v4, &after.v4), (&self.v6, &after.v6)] {
             diff.compare(a, b);
         }
@@ -215,6 +222,7 @@ impl fmt::Display for Diff<'_> {
         let listed = self.removed.iter().map(|one| ('-', one)).chain(self.added.iter().map(|one| ('+', one)));
         lines.extend(listed.map(|(sign, one)| format!("{sign} {one}")));
         lines.extend(self.reordered.iter().map(|one| format!("~ {one}: the same rules in another order")));
+        lines.extend(self.missing.iter().cloned());
         if self.traffic.is_empty() {
             lines.push("No packet that was tried is treated in another way.".to_owned());
         } else {

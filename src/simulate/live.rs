@@ -26,7 +26,7 @@ impl<'r> Simulator<'r> {
     /// [`Error::Config`] if a listing of iptables has a table that is none of its own.
     pub fn of_installed(installed: &'r Installed) -> Result<Self, Error> {
         let mut simulator = Self::installed(installed, Whose::All)?;
-        simulator.programs = installed.programs;
+        simulator.programs = installed.programs || installed.programs_suspected;
         Ok(simulator)
     }
 
@@ -43,7 +43,9 @@ impl<'r> Simulator<'r> {
                     .into(),
             });
         }
-        Self::installed(installed, Whose::Ours)
+        let mut simulator = Self::installed(installed, Whose::Ours)?;
+        simulator.missing.clone_from(&installed.missing);
+        Ok(simulator)
     }
 
     fn installed(installed: &'r Installed, whose: Whose) -> Result<Self, Error> {

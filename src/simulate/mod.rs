@@ -103,6 +103,8 @@ pub struct Simulator<'r> {
     /// Whether programs that are not known deal with sockets first.
     #[cfg(all(feature = "host", target_os = "linux"))]
     programs: bool,
+    /// What is missing of an installation besides rules, in words.
+    missing: Vec<String>,
     /// What listens on a port, where it is known.
     listeners: Vec<(Port, &'static str)>,
 }
@@ -213,6 +215,7 @@ impl<'r> Simulator<'r> {
             sockets: false,
             #[cfg(all(feature = "host", target_os = "linux"))]
             programs: false,
+            missing: Vec::new(),
             listeners: Vec::new(),
         }
     }
@@ -274,8 +277,7 @@ impl<'r> Simulator<'r> {
         }
         #[cfg(all(feature = "host", target_os = "linux"))]
         if self.programs && sockets::may_redirect(packet, &self.loopback) {
-            sent.outcome
-                .leave_undecided("programs of the engine ebpf are in force, and what they are told is not read");
+            sent.outcome.leave_undecided("eBPF programs are active, or may be, and what they are told is not read");
         }
         sent
     }

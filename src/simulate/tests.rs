@@ -507,6 +507,8 @@ fn what_programs_do_that_are_in_force_is_not_known() {
         iptables: Vec::new(),
         others: Vec::new(),
         programs: true,
+        programs_suspected: false,
+        missing: Vec::new(),
         loopback: InterfaceName::lo(),
         notes: Vec::new(),
     };
@@ -527,4 +529,30 @@ fn what_programs_do_that_are_in_force_is_not_known() {
     }
     let error = Simulator::of_installed_ours(&installed).unwrap_err();
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    // There may be some: that is not known, either, but rules can be compared.
+    let suspected = crate::engine::Installed { programs: false, programs_suspected: true, ..installed };
+    let verdict = Simulator::of_installed(&suspected).unwrap().run(&"tcp 10.1.2.3:443".parse().unwrap()).verdict;
+    assert!(matches!(verdict, Verdict::Undecided { .. }), "{verdict}");
+    assert_eq!((suspected.engine(), Simulator::of_installed_ours(&suspected).is_ok()), (None, true));
+}
+
+#[test]
+#[cfg(all(feature = "host", target_os = "linux"))]
+fn what_is_missing_besides_rules_is_a_difference() {
+    let mut installed = crate::engine::Installed {
+        native: Vec::new(),
+        iptables: Vec::new(),
+        others: Vec::new(),
+        programs: false,
+        programs_suspected: false,
+        missing: Vec::new(),
+        loopback: InterfaceName::lo(),
+        notes: Vec::new(),
+    };
+    let same = installed.clone();
+    let nothing = Simulator::of_installed_ours(&same).unwrap();
+    assert!(nothing.diff(&Simulator::of_installed_ours(&installed).unwrap()).is_empty());
+    installed.missing.push("::6 is missing".to_owned());
+    let diff = nothing.diff(&Simulator::of_installed_ours(&installed).unwrap());
+    assert!(!diff.is_empty() && diff.to_string().starts_with("::6 is missing\n"), "{diff}");
 }

@@ -76,6 +76,7 @@ impl Host {
             let found = self.of(mode);
             let mut list = compare(Some(&plan.v4), found.v4.as_ref());
             list.extend(compare(plan.v6.as_ref(), found.v6.as_ref()));
+            list.extend(self.missing_address(&found.families()));
             all.push((format!("iptables ({})", mode.as_str()), list));
         }
         Ok(match &all[..] {

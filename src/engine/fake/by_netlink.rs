@@ -29,7 +29,10 @@ impl Host {
         let found = self.own.dump();
         Ok(match found == Dump::default() {
             true => Status::Absent,
-            false => Status::of(differences(&Wanted::of(&Native::of(plan)), &found)),
+            false => {
+                let status = Status::of(differences(&Wanted::of(&Native::of(plan)), &found));
+                status.and(self.missing_address(&found.families()))
+            }
         })
     }
 
@@ -89,11 +92,13 @@ impl Host {
                 report.steps.push(words::WOULD_REMOVE_ADDRESS.to_owned());
             }
         } else {
-            self.others_use_nft()?;
+            // What can be removed is, whatever else cannot.
+            let others = self.others_use_nft();
             families.into_iter().for_each(|family| self.own.remove(family));
-            let all = own.into_iter().chain(self.remove_nft());
-            all.for_each(|what| report.step(format!("removed {what}")));
+            let nft = if others.is_ok() { self.remove_nft() } else { Vec::new() };
+            own.into_iter().chain(nft).for_each(|what| report.step(format!("removed {what}")));
             self.remove_address(&mut report);
+            others?;
         }
         let stays = self.legacy.families().into_iter().map(|family| words::stays(&words::legacy(family)));
         report.notes.extend(stays.map(|text| Note::warning("iptables", text)));

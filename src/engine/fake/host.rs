@@ -38,6 +38,11 @@ impl Host {
         }
     }
 
+    /// That `::6` is not there, if it is needed.
+    pub(super) fn missing_address(&self, families: &[FamilyName]) -> Option<String> {
+        (families.contains(&FamilyName::V6) && !self.address).then(|| words::MISSING_ADDRESS.to_owned())
+    }
+
     /// Removes the rules of all other engines, whose place programs have taken.
     pub(super) fn remove_rules(&mut self, report: &mut Report) {
         let families = self.own.families();

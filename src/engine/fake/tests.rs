@@ -137,7 +137,7 @@ fn a_removal_that_fails_leaves_the_new_rules_and_the_older_ones() {
     fake.apply(&dual).unwrap();
     fake.add_others_jump(FamilyName::V6, "KUMA_MESH_OUTBOUND").unwrap();
     let error = fake.apply(&v4).unwrap_err();
-    assert!(error.to_string().contains("the new rules are in force, but"), "{error}");
+    assert!(error.to_string().contains("the new rules are active, but"), "{error}");
     assert!(matches!(fake.status(&v4), Ok(Status::Drifted { .. })));
     fake.remove_others_jumps();
     fake.apply(&v4).unwrap();

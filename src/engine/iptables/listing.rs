@@ -26,7 +26,15 @@ pub struct Listing {
 impl Listing {
     /// Whether there are rules of ours or kumactl's among what was read.
     pub(in crate::engine) fn has_ours(&self) -> bool {
-        !(Ours::find(&self.v4, &[]).is_empty() && Ours::find(&self.v6, &[]).is_empty())
+        FamilyName::ALL.into_iter().any(|family| self.has_ours_of(family))
+    }
+
+    /// The same of one family.
+    pub(in crate::engine) fn has_ours_of(&self, family: FamilyName) -> bool {
+        !match family {
+            FamilyName::V4 => Ours::find(&self.v4, &[]).is_empty(),
+            FamilyName::V6 => Ours::find(&self.v6, &[]).is_empty(),
+        }
     }
 }
 

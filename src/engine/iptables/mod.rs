@@ -129,13 +129,15 @@ impl Iptables {
             (Some(_), Err(problem)) => return Err(words::no_ip6tables(&problem)),
             (None, _) => None,
         };
+        #[cfg(feature = "ebpf")]
+        let programs = super::ebpf::are_to_be_removed(&plan.config, &mut report)?;
         // A plan that was made with this engine's abilities says so itself.
         let chosen = choice.remarks.iter().filter(|remark| remark.warning).map(|r| Note::warning(&r.about, &r.text));
         report.notes.extend(chosen.filter(|note| !plan.notes.contains(note)));
 
         let mut unmarked = uncommented::unmarked(&plan.v4, choice.v4.mode);
         unmarked.extend(v6.iter().flat_map(|(tools, rules)| uncommented::unmarked(rules, tools.mode)));
-        let mut memory = Memory::recall(&mut report);
+        let mut memory = Memory::recall(&mut report)?;
         let before = memory.record.clone();
         let transaction = Transaction {
             host: &host,
@@ -159,7 +161,10 @@ impl Iptables {
         }
         let removed = leftovers.run(&mut report).and_then(|()| netlink::remove_tables(&mut report));
         #[cfg(feature = "ebpf")]
-        let removed = removed.and_then(|()| super::ebpf::remove_programs(&plan.config, &mut report));
+        let removed = removed.and_then(|()| match programs {
+            true => super::ebpf::remove_programs(&plan.config, &mut report),
+            false => Ok(()),
+        });
         if v6.is_none() {
             memory.remove_address(&mut report)?;
         }
@@ -181,7 +186,7 @@ impl Iptables {
             // Says what was looked for.
             host.choose()?;
         }
-        let mut memory = Memory::recall(&mut report);
+        let mut memory = Memory::recall(&mut report)?;
         let mut removal = Removal::new(&host, config, &memory.record, !config.dry_run);
         for tools in &all {
             removal.look(tools, &mut report);
@@ -213,16 +218,15 @@ struct Memory {
 }
 
 impl Memory {
-    fn recall(report: &mut Report) -> Self {
+    fn recall(report: &mut Report) -> Result<Self, Error> {
         let place = Place::of_this_namespace();
         let record = place.as_ref().map_err(Clone::clone).and_then(Place::load);
-        let record = record.unwrap_or_else(|error| {
-            report
-                .notes
-                .push(Note::warning("record", format!("what an older installation noted down is not known: {error}")));
+        let mut record = record.unwrap_or_else(|error| {
+            report.notes.push(Note::warning("record", format!("cannot read the installation record: {error}")));
             Record::default()
         });
-        Self { place: place.ok(), record }
+        record.loopback_address = netlink::address_is_ours(&record)?;
+        Ok(Self { place: place.ok(), record })
     }
 
     /// Notes rules down before they are there, so that they can be told whenever this ends.

@@ -1,34 +1,53 @@
+#[cfg(feature = "ebpf")]
+use std::path::PathBuf;
+
 use nix::libc;
 
 use super::problem;
 use crate::config::IpFamilyMode;
+use crate::engine::Report;
+use crate::engine::failures::Failures;
+use crate::engine::loopback::{self, Presence};
 use crate::engine::record::{Place, Record};
 use crate::engine::words::{ADDED_ADDRESS, REMOVED_ADDRESS};
-use crate::engine::{Report, loopback};
 use crate::error::Error;
 use crate::model::Note;
+use crate::netlink::{Content, Dump, Socket, Stop};
 
 /// The sidecar's own IPv6 address on the loopback interface, and whether it was us who added it.
+///
+/// The kernel keeps that with the address itself since Linux 5.18. Before, the marker of our table tells, or the record where
+/// another engine has added it.
+#[derive(Debug)]
 pub(in crate::engine) struct Address {
+    presence: Presence,
+    noted: bool,
     place: Option<Place>,
     pub(in crate::engine) record: Record,
 }
 
 impl Address {
-    pub(in crate::engine) fn recall(report: &mut Report) -> Self {
+    /// Looks at the address, and for what says whose it is.
+    pub(in crate::engine) fn recall(report: &mut Report) -> Result<Self, Error> {
         let place = Place::of_this_namespace();
         let record = place.as_ref().map_err(Clone::clone).and_then(Place::load).unwrap_or_else(|error| {
-            report
-                .notes
-                .push(Note::info("record", format!("what an older installation noted down is not known: {error}")));
+            let text = format!("cannot read the record of older installations by iptables: {error}");
+            report.notes.push(Note::warning("record", text));
             Record::default()
         });
-        Self { place: place.ok(), record }
+        let presence = loopback::look()?;
+        let noted = is_noted(presence, &record)?;
+        Ok(Self { presence, noted, place: place.ok(), record })
     }
 
-    /// Nothing is known of it, and nothing will be noted down.
-    pub(super) fn unrecorded() -> Self {
-        Self { place: None, record: Record::default() }
+    /// Whether an installation has added it.
+    pub(in crate::engine) fn is_ours(&self) -> bool {
+        self.presence == Presence::Ours || self.noted
+    }
+
+    /// Whether it is ours and the kernel does not say so.
+    pub(in crate::engine) fn has_to_be_noted(&self) -> bool {
+        self.noted
     }
 
     /// True if it was not there, and is now.
@@ -40,28 +59,77 @@ impl Address {
         };
         if added {
             report.step(ADDED_ADDRESS);
-            self.note(true, report);
+            self.presence = loopback::look()?;
+            self.noted = self.presence == Presence::Unmarked;
         }
         Ok(added)
     }
 
+    /// Removes it if it is ours.
     pub(in crate::engine) fn remove(&mut self, report: &mut Report) -> Result<(), Error> {
-        if self.record.loopback_address {
-            if loopback::remove()? {
-                report.step(REMOVED_ADDRESS);
-            }
-            self.note(false, report);
+        if self.is_ours() && loopback::remove()? {
+            report.step(REMOVED_ADDRESS);
         }
+        if self.is_ours() {
+            self.presence = Presence::Absent;
+            self.noted = false;
+        }
+        self.forget(report);
         Ok(())
     }
 
-    /// Not being able to write is no reason to leave traffic unredirected.
-    fn note(&mut self, ours: bool, report: &mut Report) {
-        self.record.loopback_address = ours;
-        let Some(place) = &self.place else { return };
-        if let Err(error) = place.store(&self.record) {
-            let text = format!("{error}; a later uninstall will not know whose ::6 on the loopback interface is");
-            report.notes.push(Note::info("record", text));
+    /// Takes an addition back, as what it was for has failed with this.
+    pub(in crate::engine) fn take_back(&mut self, why: Error, report: &mut Report) -> Error {
+        let mut failures = Failures::default();
+        failures.add(why.clone());
+        failures.take(self.remove(report));
+        failures.or(()).err().unwrap_or(why)
+    }
+
+    /// Takes the address out of the record of another engine.
+    pub(in crate::engine) fn forget(&mut self, report: &mut Report) {
+        if self.record.loopback_address {
+            self.record.loopback_address = false;
+            self.store(report);
         }
     }
+
+    /// Notes down whether it is ours and where eBPF programs are pinned, for an engine that has no other place for that.
+    #[cfg(feature = "ebpf")]
+    pub(in crate::engine) fn note(&mut self, bpffs: Option<PathBuf>, report: &mut Report) {
+        if (self.record.loopback_address, &self.record.bpffs) != (self.noted, &bpffs) {
+            (self.record.loopback_address, self.record.bpffs) = (self.noted, bpffs);
+            self.store(report);
+        }
+    }
+
+    /// Not being able to write is no reason to leave traffic unredirected.
+    fn store(&self, report: &mut Report) {
+        let Some(place) = &self.place else { return };
+        if let Err(error) = place.store(&self.record) {
+            let text = format!("cannot save the installation record, which a later uninstall needs: {error}");
+            report.notes.push(Note::warning("record", text));
+        }
+    }
+}
+
+/// Whether an installation has added the address, for an engine that keeps a record.
+pub(in crate::engine) fn address_is_ours(record: &Record) -> Result<bool, Error> {
+    let presence = loopback::look()?;
+    Ok(presence == Presence::Ours || is_noted(presence, record)?)
+}
+
+fn is_noted(presence: Presence, record: &Record) -> Result<bool, Error> {
+    Ok(presence == Presence::Unmarked && (record.loopback_address || marker_says_so()?))
+}
+
+/// Whether the marker of our table says that the address is ours.
+fn marker_says_so() -> Result<bool, Error> {
+    let dump = match Socket::open().and_then(|mut socket| socket.dump()) {
+        Ok((dump, _)) => dump,
+        // There is no table in what the kernel does not have.
+        Err(Stop::Missing) => Dump::default(),
+        Err(stop) => return Err(stop.into()),
+    };
+    Ok(dump.v6.as_ref().and_then(Content::marker).is_some_and(|marker| marker.address))
 }

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use super::problem::{self, Attempt};
 use crate::engine::Report;
-use crate::engine::compare::{Wanted, differences};
+use crate::engine::compare::Wanted;
 use crate::engine::open_connections::OpenConnections;
 use crate::engine::words::{not_ours, tables};
 use crate::error::Error;
@@ -36,7 +36,7 @@ pub(super) fn install(
         if !taken.is_empty() {
             return Err(not_ours(&taken));
         }
-        let same = differences(&wanted, &found).is_empty();
+        let same = wanted.is(&found);
         if same && leftovers.is_empty() {
             return Ok(());
         }
@@ -75,7 +75,7 @@ pub(super) fn install(
             // What is there then, the next round tells.
             Attempt::Unknown => {
                 let (found, leftovers, _) = socket.look()?;
-                if !differences(&wanted, &found).is_empty() || !leftovers.is_empty() {
+                if !wanted.is(&found) || !leftovers.is_empty() {
                     stop = Stop::Unknown.into();
                     continue;
                 }
@@ -165,7 +165,7 @@ pub(crate) fn remove_tables(report: &mut Report) -> Result<(), Error> {
 }
 
 /// Says that rules may be left that nothing tells from those of others.
-fn note_uncommented(leftovers: &Leftovers, report: &mut Report) {
+pub(super) fn note_uncommented(leftovers: &Leftovers, report: &mut Report) {
     if leftovers.uncommented {
         let text = "the rules of an older iptables-nft installation had no comments, so of those outside of its own chains only the ones that lead there are known; look into PREROUTING and OUTPUT with iptables-nft-save";
         report.notes.push(Note::warning("comments.disabled", text));

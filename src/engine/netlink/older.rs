@@ -1,25 +1,49 @@
 //! What older installations left where netlink does not reach.
 
+use std::io;
+
 use crate::engine::record::Record;
 use crate::error::Error;
 use crate::model::Note;
 use crate::net::FamilyName;
 use crate::netlink::legacy_installation;
 
-/// The families in whose iptables-legacy tables an installation has rules.
-pub(crate) fn legacy_families(notes: &mut Vec<Note>) -> Vec<FamilyName> {
-    let has = |family: &FamilyName| match legacy_installation(*family) {
-        Ok(found) => found,
-        Err(error) => {
-            notes.push(Note::info("iptables", cannot_look_at_legacy(*family, &error).to_string()));
-            false
-        }
-    };
-    FamilyName::ALL.into_iter().filter(has).collect()
+/// What is known of installations in tables of iptables-legacy.
+#[derive(Debug, Default)]
+pub(crate) struct Legacy {
+    /// The families that have one.
+    pub(crate) families: Vec<FamilyName>,
+    /// The families whose tables could not be looked into, and why.
+    unseen: Vec<(FamilyName, io::Error)>,
 }
 
-fn cannot_look_at_legacy(family: FamilyName, error: &std::io::Error) -> Error {
-    Error::io(format!("look into the {family} tables of iptables-legacy for an older installation"), error)
+impl Legacy {
+    /// Looks into the tables of the network namespace of the calling thread.
+    pub(crate) fn look() -> Self {
+        let mut found = Self::default();
+        for family in FamilyName::ALL {
+            match legacy_installation(family) {
+                Ok(true) => found.families.push(family),
+                Ok(false) => {}
+                Err(error) => found.unseen.push((family, error)),
+            }
+        }
+        found
+    }
+
+    /// What could not be looked into, if anything.
+    pub(crate) fn unseen(&self) -> Option<Error> {
+        let (_, error) = self.unseen.first()?;
+        let families: Vec<_> = self.unseen.iter().map(|(family, _)| family.to_string()).collect();
+        let what =
+            format!("look for an older installation in the {} tables of iptables-legacy", families.join(" and "));
+        Some(Error::io(what, error))
+    }
+
+    /// Says so.
+    pub(crate) fn note(&self, notes: &mut Vec<Note>) {
+        notes.extend(self.unseen().map(|error| Note::warning("iptables", error.to_string())));
+    }
 }
 
 pub(super) fn unmarked(record: &Record) -> String {

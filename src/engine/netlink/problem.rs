@@ -50,8 +50,8 @@ pub(super) fn explain(failure: &Failure, more: usize, native: Option<&Native>) -
         (Errno::EPERM, Some(Object::Batch), _) => return not_permitted(),
         (Errno::EPERM, ..) => {
             return Error::Conflict {
-                problem: format!("cannot change {what}, which another program has made its own"),
-                remedy: "stop that program, or remove the table with it".to_owned(),
+                problem: format!("{what} is owned by another process (nft table flag 'owner')"),
+                remedy: "stop that process, or have it remove the table".to_owned(),
             };
         }
         (Errno::EBUSY, Some(Object::Leftover { .. }), _) => {

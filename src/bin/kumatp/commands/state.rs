@@ -66,13 +66,16 @@ fn must_be_by_ebpf(state: &mut State) {
 }
 
 fn describe(state: &State) -> String {
-    if state.installations.is_empty() {
-        return "absent: no transparent proxy is installed\n".into();
+    match &state.status {
+        Status::Uncompared { reason } if state.installations.is_empty() => return format!("unknown: {reason}\n"),
+        _ if state.installations.is_empty() => return "absent: no transparent proxy is installed\n".into(),
+        _ => {}
     }
     let mut text = String::new();
     for installation in &state.installations {
         let families: Vec<_> = installation.families.iter().map(ToString::to_string).collect();
-        let what = format!("installed by {} for {}", installation.name(), families.join(" and "));
+        let families = if families.is_empty() { String::new() } else { format!(" for {}", families.join(" and ")) };
+        let what = format!("installed by {}{families}", installation.name());
         // Writing to a text cannot fail.
         let _ = match &installation.status {
             Status::Drifted { differences } => writeln!(text, "drifted: {what}")
@@ -83,6 +86,11 @@ fn describe(state: &State) -> String {
         if let Some(programs) = &installation.programs {
             describe_programs(programs, &mut text);
         }
+    }
+    let compared = state.installations.iter().any(|one| !matches!(one.status, Status::Uncompared { .. }));
+    if let (Status::Uncompared { reason }, true) = (&state.status, compared) {
+        // Writing to a text cannot fail.
+        let _ = writeln!(text, "unknown: {reason}");
     }
     if state.installations.len() > 1 {
         text.push_str("drifted: several engines have rules; install again, or uninstall\n");
