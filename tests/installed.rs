@@ -12,7 +12,7 @@ use kumatp::config::Config;
 use kumatp::engine::iptables::Mode;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine as _, EngineName, Installed, installed};
-use kumatp::model::{BuiltinChain, Plan};
+use kumatp::model::{BuiltinChain, End, Match, Plan};
 use kumatp::net::FamilyName;
 use kumatp::netlink::Namespace;
 use kumatp::nftables::{Action, LiveTable, Marker, Native, Rule, Table};
@@ -272,7 +272,7 @@ fn rules_by_iptables_are_read_back_with_those_of_others() {
             assert!(docker.matches.iter().all(|part| matches!(part, PartialMatch::Known(_))), "{docker:?}");
             assert!(matches!(&docker.target, PartialTarget::Unknown { name, .. } if name == "DNAT"));
             let local = nat["PREROUTING"].last().unwrap().parts();
-            assert_eq!(local.matches, [PartialMatch::Unknown { text: "-m addrtype --dst-type LOCAL".into() }]);
+            assert_eq!(local.matches, [PartialMatch::Known(Match::Local { end: End::Destination })]);
             let filter = listing.v4.table("filter").unwrap();
             let forward = filter.in_effect().unwrap()["FORWARD"][0].parts();
             assert_eq!(forward.target, PartialTarget::Goto { chain: "FORWARD_2".into() });

@@ -130,8 +130,11 @@ fn render(plan: &Plan, syntax: u32, family: Option<FamilyName>, long: bool) -> R
             iptables::plan(&plan)
         }
         (KUMATP_SYNTAX_IPTABLES, None) => iptables::plan(plan),
-        (KUMATP_SYNTAX_IPTABLES, Some(FamilyName::V4)) => iptables::ruleset(&plan.v4, style),
-        (KUMATP_SYNTAX_IPTABLES, Some(FamilyName::V6)) => iptables::ruleset(v6(plan)?, style),
+        (KUMATP_SYNTAX_IPTABLES, Some(FamilyName::V4)) => iptables::ruleset(plan.iptables_v4(), style),
+        (KUMATP_SYNTAX_IPTABLES, Some(FamilyName::V6)) => {
+            let usual = v6(plan)?;
+            iptables::ruleset(plan.iptables_v6().unwrap_or(usual), style)
+        }
         (KUMATP_SYNTAX_NFT, None) => nft::plan(plan),
         (KUMATP_SYNTAX_NFT, Some(FamilyName::V4)) => nft::ruleset(&plan.v4),
         (KUMATP_SYNTAX_NFT, Some(FamilyName::V6)) => nft::ruleset(v6(plan)?),

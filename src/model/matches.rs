@@ -44,6 +44,11 @@ pub enum Match<F: Family> {
         /// Whether it must be another, or none.
         negated: bool,
     },
+    /// An address of the packet belongs to this host, as the kernel's routes say.
+    Local {
+        /// Which address.
+        end: End,
+    },
     /// The connection-tracking state.
     CtState {
         /// The state.
@@ -51,6 +56,9 @@ pub enum Match<F: Family> {
         /// Whether it must be another.
         negated: bool,
     },
+    /// The destination of the packet's connection was translated, by whomever. A packet that connection tracking does not
+    /// follow has no connection.
+    Translated,
 }
 
 impl<F: Family> Match<F> {
@@ -110,7 +118,9 @@ impl<F: Family> Match<F> {
             Self::OutInterface { .. } => 3,
             Self::Transport(_) => 4,
             Self::Owner { .. } => 5,
-            Self::CtState { .. } => 6,
+            Self::Local { .. } => 6,
+            Self::CtState { .. } => 7,
+            Self::Translated => 8,
         }
     }
 }
@@ -146,12 +156,15 @@ pub struct Transport {
     /// udp`), as kumactl does for virtual networks. It has no effect on what matches.
     #[serde(skip)]
     pub module_first: bool,
+    /// Whether the packet, of TCP, must not open a connection: of the flags FIN, SYN, RST and ACK, it has not just SYN.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mid_stream: bool,
 }
 
 impl Transport {
     /// Any packet of the protocol.
     pub fn new(protocol: Protocol) -> Self {
-        Self { protocol, source: None, destination: None, module_first: false }
+        Self { protocol, source: None, destination: None, module_first: false, mid_stream: false }
     }
 
     /// Any TCP packet.
@@ -179,6 +192,12 @@ impl Transport {
     /// To one of these ports, by the `multiport` match.
     pub fn to_ports(mut self, ports: PortSet) -> Self {
         self.destination = Some(PortMatch::Multiport { ports, negated: false });
+        self
+    }
+
+    /// Sets [`mid_stream`](Self::mid_stream).
+    pub fn mid_stream(mut self) -> Self {
+        self.mid_stream = true;
         self
     }
 
@@ -261,6 +280,17 @@ impl From<crate::net::Gid> for Owner {
     fn from(gid: crate::net::Gid) -> Self {
         Self::Gid(gid.into())
     }
+}
+
+/// One of the two ends of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::exhaustive_enums, reason = "a packet has two ends")]
+pub enum End {
+    /// The source.
+    Source,
+    /// The destination.
+    Destination,
 }
 
 /// A state of connection tracking.

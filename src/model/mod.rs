@@ -11,9 +11,9 @@ mod rule;
 mod ruleset;
 mod target;
 
-pub use matches::{CtState, Match, Owner, PortMatch, Transport};
+pub use matches::{CtState, End, Match, Owner, PortMatch, Transport};
 pub use names::{BuiltinChain, ChainName, Comment, LogLevel, LogPrefix, TableName};
-pub use plan::{Guards, Note, Plan, Severity};
+pub use plan::{Guards, Hardened, Note, Plan, Severity};
 pub use rule::{Origin, Placement, Rule};
 pub use ruleset::{Chain, Ruleset, Table};
 pub use target::Target;

@@ -16,6 +16,10 @@ pub struct Plan {
     /// The IPv6 rules; none if IPv6 is switched off or not usable, which a note then says.
     #[serde(rename = "ipv6", skip_serializing_if = "Option::is_none")]
     pub v6: Option<Ruleset<V6>>,
+    /// The rules as iptables installs them, if the configuration asks for [hardening](Config::harden): see
+    /// [`iptables_v4`](Self::iptables_v4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardened: Option<Hardened>,
     /// What the operator should know: protections left out, settings without effect.
     pub notes: Vec<Note>,
     /// The configuration that the plan was made from.
@@ -36,10 +40,35 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The IPv4 rules for iptables: with `harden`, those of [`v4`](Self::v4) and what closes the ways past them.
+    pub fn iptables_v4(&self) -> &Ruleset<V4> {
+        self.hardened.as_ref().map_or(&self.v4, |hardened| &hardened.v4)
+    }
+
+    /// The same for IPv6.
+    pub fn iptables_v6(&self) -> Option<&Ruleset<V6>> {
+        match &self.hardened {
+            Some(hardened) => hardened.v6.as_ref(),
+            None => self.v6.as_ref(),
+        }
+    }
+
     /// The notes that an operator must see even when everything succeeds.
     pub fn warnings(&self) -> impl Iterator<Item = &Note> {
         self.notes.iter().filter(|note| note.severity == Severity::Warning)
     }
+}
+
+/// The rules of a plan with what iptables can say of the closing rules that the netlink engine always has.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Hardened {
+    /// The IPv4 rules.
+    #[serde(rename = "ipv4")]
+    pub v4: Ruleset<V4>,
+    /// The IPv6 rules, where the plan has some.
+    #[serde(rename = "ipv6", skip_serializing_if = "Option::is_none")]
+    pub v6: Option<Ruleset<V6>>,
 }
 
 /// What a kernel can do of what keeps connections that should be redirected from passing (see [`nftables`](crate::nftables)).

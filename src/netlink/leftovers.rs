@@ -14,7 +14,7 @@ use crate::model::{BuiltinChain, Comment, TableName};
 use crate::net::FamilyName;
 
 /// The built-in chains that installations put rules into.
-pub(super) const CHAINS: [BuiltinChain; 2] = [BuiltinChain::Prerouting, BuiltinChain::Output];
+pub(super) const CHAINS: [BuiltinChain; 5] = BuiltinChain::ALL;
 
 /// What is left in the tables of both families. True only for the generation that it was read in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -76,6 +76,8 @@ fn push<F: Family>(conditions: &mut Vec<Condition>, not_by: &mut Vec<Condition>,
             let to = if *negated { not_by } else { conditions };
             to.push(value(field, vec![span], false));
         }
+        Match::Local { end } => conditions.push(Condition::Local { end: *end, negated: false }),
+        Match::Translated => conditions.push(Condition::Translated),
         Match::CtState { state, negated } => {
             conditions.push(Condition::CtState { state: *state, negated: *negated });
         }
@@ -94,6 +96,9 @@ fn address<F: Family>(conditions: &mut Vec<Condition>, field: Field, net: &Cidr<
 
 fn push_transport(conditions: &mut Vec<Condition>, transport: &Transport) -> Outcome {
     conditions.push(Condition::Protocol { protocol: transport.protocol, negated: false });
+    if transport.mid_stream {
+        conditions.push(Condition::MidStream);
+    }
     for (field, ports) in [(Field::SourcePort, &transport.source), (Field::DestinationPort, &transport.destination)] {
         let Some(ports) = ports else { continue };
         let spans: Vec<_> = spans(ports);

@@ -254,6 +254,8 @@ fn model_match(condition: &Match<V4>, packet: &Packet) -> bool {
             };
             (holds, *negated)
         }
+        // Of all that nobody generates here.
+        Match::Local { .. } | Match::Translated => (false, false),
         Match::CtState { negated, .. } => (packet.invalid, *negated),
     };
     holds != negated

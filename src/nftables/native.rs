@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Name;
+pub use crate::model::End;
 use crate::model::{BuiltinChain, ChainName, Comment, CtState, LogLevel, LogPrefix, Origin, TableName};
 use crate::net::{FamilyName, InterfacePattern, Port, Protocol};
 
@@ -249,17 +250,6 @@ impl Condition {
             Self::BoundSocket => 12,
         }
     }
-}
-
-/// One of the two ends of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[expect(clippy::exhaustive_enums, reason = "a packet has two ends")]
-pub enum End {
-    /// The source.
-    Source,
-    /// The destination.
-    Destination,
 }
 
 /// A field of a packet, or of the socket that made it.

@@ -3,6 +3,7 @@
 //!
 //! The rules, their order and their spelling follow kumactl 3.
 
+mod harden;
 mod mangle;
 mod nat;
 mod raw;
@@ -10,7 +11,7 @@ mod raw;
 use crate::config::{Config, Dns, IpFamilyMode};
 use crate::error::Error;
 use crate::facts::{Abilities, Facts, Ipv6, Request};
-use crate::model::{Guards, Note, Plan, Ruleset};
+use crate::model::{Guards, Hardened, Note, Plan, Ruleset};
 use crate::net::{Cidr, Family, FamilyName, V4, V6};
 
 /// Makes the rules that a configuration asks for on a host with these facts.
@@ -48,7 +49,11 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Plan, Error> {
     let servers = facts.resolvers.as_ref().filter(|_| dns.enabled && !dns.capture_all);
     let name_servers = servers.map(|resolvers| resolvers.servers.clone()).unwrap_or_default();
     let guards = guards(facts, v6.is_some(), &mut notes);
-    Ok(Plan { v4, v6, notes, config: config.clone(), sidecar_uid, loopback, guards, name_servers })
+    let hardened = config.harden.then(|| Hardened {
+        v4: harden::hardened(&v4, &loopback),
+        v6: v6.as_ref().map(|v6| harden::hardened(v6, &loopback)),
+    });
+    Ok(Plan { v4, v6, hardened, notes, config: config.clone(), sidecar_uid, loopback, guards, name_servers })
 }
 
 /// What the kernel can do of the guards in every family that has rules, and what it means if it cannot.

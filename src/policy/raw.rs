@@ -5,7 +5,7 @@ use crate::net::{Cidr, Family, Port};
 const KEY: &str = "redirect.dns.skipConntrackZoneSplit";
 
 /// The zone of queries between the sidecar and the real servers.
-const UPSTREAM: Target = Target::Zone { zone: 1 };
+pub(super) const UPSTREAM: Target = Target::Zone { zone: 1 };
 
 /// The zone of queries between the workload and the sidecar.
 const WORKLOAD: Target = Target::Zone { zone: 2 };

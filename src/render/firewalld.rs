@@ -69,8 +69,8 @@ impl Entries {
     pub(crate) fn of(plan: &Plan) -> Self {
         let style = if plan.config.verbose { Style::Long } else { Style::Short };
         let mut entries = Self::default();
-        entries.add_ruleset(&plan.v4, style);
-        if let Some(v6) = &plan.v6 {
+        entries.add_ruleset(plan.iptables_v4(), style);
+        if let Some(v6) = plan.iptables_v6() {
             entries.add_ruleset(v6, style);
         }
         entries

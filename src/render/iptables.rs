@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{Chain, Match, Owner, Placement, Plan, PortMatch, Rule, Ruleset, Table, Target, Transport};
+use crate::model::{Chain, End, Match, Owner, Placement, Plan, PortMatch, Rule, Ruleset, Table, Target, Transport};
 use crate::net::{Family, PortRange};
 
 /// How long the text is.
@@ -29,8 +29,8 @@ pub enum Style {
 pub fn plan(plan: &Plan) -> String {
     let style = if plan.config.verbose { Style::Long } else { Style::Short };
     let mut text = String::from("### IPv4 ###\n\n");
-    write_ruleset(&mut text, &plan.v4, style);
-    if let Some(v6) = &plan.v6 {
+    write_ruleset(&mut text, plan.iptables_v4(), style);
+    if let Some(v6) = plan.iptables_v6() {
         text.push_str("\n### IPv6 ###\n\n");
         write_ruleset(&mut text, v6, style);
     }
@@ -158,6 +158,14 @@ fn write_match<F: Family>(text: &mut String, condition: &Match<F>, style: Style)
                 false => write!(text, "{module} owner {not}{option} {first}:{last}"),
             }
         }
+        Match::Local { end } => {
+            let option = match end {
+                End::Source => "--src-type",
+                End::Destination => "--dst-type",
+            };
+            write!(text, "{} addrtype {option} LOCAL", style.pick("-m", "--match"))
+        }
+        Match::Translated => write!(text, "{} conntrack --ctstate DNAT", style.pick("-m", "--match")),
         Match::CtState { state, negated } => {
             let state = match state {
                 crate::model::CtState::Invalid => "INVALID",
@@ -200,6 +208,9 @@ fn write_transport(text: &mut String, transport: &Transport, style: Style) {
                 }
             }
         }
+    }
+    if transport.mid_stream {
+        let _ = write!(text, " ! --tcp-flags FIN,SYN,RST,ACK SYN");
     }
 }
 

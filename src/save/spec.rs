@@ -3,7 +3,7 @@
 use super::Unknown;
 use super::tokens::{Token, tokens};
 use crate::model::{
-    ChainName, Comment, CtState, LogLevel, Match, Owner, Placement, PortMatch, Rule, Target, Transport,
+    ChainName, Comment, CtState, End, LogLevel, Match, Owner, Placement, PortMatch, Rule, Target, Transport,
 };
 use crate::net::{Cidr, Family, FamilyName, GidRange, Port, PortRange, PortSet, Protocol, UidRange};
 
@@ -202,11 +202,22 @@ impl<'a, F: Family> Parser<'a, F> {
             "--ctstate" => {
                 self.counts("conntrack", option)?;
                 let (text, negated) = self.negatable(option, negated)?;
-                if text != "INVALID" {
+                match (text, negated) {
+                    ("INVALID", negated) => self.matches.push(Match::CtState { state: CtState::Invalid, negated }),
+                    ("DNAT", false) => self.matches.push(Match::Translated),
+                    _ => return Err(strange(option, text)),
+                }
+            }
+            "--src-type" | "--dst-type" => {
+                self.counts("addrtype", option)?;
+                let text = self.value(option)?;
+                if text != "LOCAL" {
                     return Err(strange(option, text));
                 }
-                self.matches.push(Match::CtState { state: CtState::Invalid, negated });
+                let end = if option == "--src-type" { End::Source } else { End::Destination };
+                self.matches.push(Match::Local { end });
             }
+            "--tcp-flags" => self.mid_stream(option, negated)?,
             "--comment" => {
                 self.counts("comment", option)?;
                 let text = self.value(option)?;
@@ -248,6 +259,7 @@ impl<'a, F: Family> Parser<'a, F> {
             "multiport" => self.modules.others.push(("multiport", 0)),
             "owner" => self.modules.others.push(("owner", 0)),
             "conntrack" => self.modules.others.push(("conntrack", 0)),
+            "addrtype" => self.modules.others.push(("addrtype", 0)),
             "comment" => self.modules.others.push(("comment", 0)),
             _ => return Err(strange(option, text)),
         }
@@ -274,6 +286,19 @@ impl<'a, F: Family> Parser<'a, F> {
         let ports: Option<PortSet> = text.split(',').map(|item| range(item, false)).collect();
         let ports = ports.filter(|p| p.slots() <= Rule::<F>::MULTIPORT_SLOTS).ok_or_else(|| strange(option, text))?;
         self.set_ports(option, PortMatch::Multiport { ports, negated })
+    }
+
+    /// Of the conditions on flags, only "opens no connection".
+    fn mid_stream(&mut self, option: &str, negated: bool) -> Result<(), Unknown> {
+        let protocol = self.transport(option)?;
+        self.modules.protocol = self.modules.protocol.or(Some(protocol));
+        let (mask, set) = (self.value(option)?, self.value(option)?);
+        let known = negated && protocol == Protocol::Tcp && mask == "FIN,SYN,RST,ACK" && set == "SYN";
+        match self.transport.map(|index| &mut self.matches[index]) {
+            Some(Match::Transport(transport)) if known && !transport.mid_stream => transport.mid_stream = true,
+            _ => return Err(unknown(format!("'{option} {mask} {set}'"))),
+        }
+        Ok(())
     }
 
     fn transport(&self, option: &str) -> Result<Protocol, Unknown> {
@@ -461,6 +486,7 @@ fn takes_negation(option: &str) -> bool {
             | "--uid-owner"
             | "--gid-owner"
             | "--ctstate"
+            | "--tcp-flags"
     )
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::model::{
-    BuiltinChain, Chain, CtState, Match, Owner, PortMatch, Rule, Ruleset, Table, TableName, Target, Transport,
+    BuiltinChain, Chain, CtState, End, Match, Owner, PortMatch, Rule, Ruleset, Table, TableName, Target, Transport,
 };
 use crate::net::{Family, PortRange};
 
@@ -76,7 +76,7 @@ fn write_header<F: Family>(text: &mut String, condition: &Match<F>) {
         Match::InInterface { interface, negated } => write!(text, "{} -i {interface}", not(*negated)),
         Match::OutInterface { interface, negated } => write!(text, "{} -o {interface}", not(*negated)),
         Match::Transport(transport) => write!(text, " -p {}", transport.protocol),
-        Match::Owner { .. } | Match::CtState { .. } => Ok(()),
+        Match::Owner { .. } | Match::Local { .. } | Match::CtState { .. } | Match::Translated => Ok(()),
     };
 }
 
@@ -96,6 +96,9 @@ fn write_module<F: Family>(text: &mut String, condition: &Match<F>) {
                 false => write!(text, " -m owner{} {option} {first}-{last}", not(*negated)),
             }
         }
+        Match::Local { end: End::Source } => write!(text, " -m addrtype --src-type LOCAL"),
+        Match::Local { end: End::Destination } => write!(text, " -m addrtype --dst-type LOCAL"),
+        Match::Translated => write!(text, " -m conntrack --ctstate DNAT"),
         Match::CtState { state, negated } => {
             let state = match state {
                 CtState::Invalid => "INVALID",
@@ -111,7 +114,7 @@ fn write_module<F: Family>(text: &mut String, condition: &Match<F>) {
 fn write_ports(text: &mut String, transport: &Transport) {
     let sides = [(&transport.source, "--sport"), (&transport.destination, "--dport")];
     let is_range = |ports: &Option<PortMatch>| matches!(ports, Some(PortMatch::Range { .. }));
-    if sides.iter().any(|(ports, _)| is_range(ports)) {
+    if sides.iter().any(|(ports, _)| is_range(ports)) || transport.mid_stream {
         let _ = write!(text, " -m {}", transport.protocol);
     }
     for (ports, option) in sides {
@@ -119,6 +122,9 @@ fn write_ports(text: &mut String, transport: &Transport) {
             let _ = write!(text, "{} {option} ", not(*negated));
             write_range(text, *range);
         }
+    }
+    if transport.mid_stream {
+        text.push_str(" ! --tcp-flags FIN,SYN,RST,ACK SYN");
     }
     for (ports, option) in sides {
         if let Some(PortMatch::Multiport { ports, negated }) = ports {

@@ -118,8 +118,9 @@ pub(super) fn tests<'r, F: Family>(matches: impl IntoIterator<Item = &'r Match<F
             Match::OutInterface { interface, negated } => {
                 tests.push(Test::Interface { out: true, pattern: interface.clone(), negated: *negated });
             }
-            Match::Transport(Transport { protocol, source, destination, .. }) => {
+            Match::Transport(Transport { protocol, source, destination, mid_stream, .. }) => {
                 tests.push(Test::Protocol { number: protocol.number(), negated: false });
+                tests.extend(mid_stream.then_some(Test::MidStream));
                 tests.extend(source.as_ref().map(|ports| port(Field::SourcePort, ports)));
                 tests.extend(destination.as_ref().map(|ports| port(Field::DestinationPort, ports)));
             }
@@ -131,6 +132,8 @@ pub(super) fn tests<'r, F: Family>(matches: impl IntoIterator<Item = &'r Match<F
                 let span = Span { first: first.into(), last: last.into() };
                 tests.push(Test::Value { field, spans: Spans::One(span), negated: *negated });
             }
+            Match::Local { end } => tests.push(Test::Local { end: *end, negated: false }),
+            Match::Translated => tests.push(Test::CtState { states: CtStates::DNAT, negated: false }),
             Match::CtState { state: CtState::Invalid, negated } => {
                 tests.push(Test::CtState { states: CtStates::INVALID, negated: *negated });
             }

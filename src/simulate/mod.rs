@@ -116,8 +116,12 @@ impl<'r> Simulator<'r> {
     /// iptables would have. Of a plan that this engine refuses, what it refuses is left out.
     pub fn of(plan: &'r Plan, engine: EngineName) -> Self {
         let guarding = Guarding { can: plan.guards, loopback: plan.loopback.clone() };
-        let v6 = plan.v6.as_ref().map(|v6| Program::of(v6, engine, &guarding));
-        let mut simulator = Self::new(Program::of(&plan.v4, engine, &guarding), v6).knowing(plan);
+        let (v4, v6) = match engine {
+            EngineName::Iptables => (plan.iptables_v4(), plan.iptables_v6()),
+            _ => (&plan.v4, plan.v6.as_ref()),
+        };
+        let v6 = v6.map(|v6| Program::of(v6, engine, &guarding));
+        let mut simulator = Self::new(Program::of(v4, engine, &guarding), v6).knowing(plan);
         simulator.sockets = engine == EngineName::Ebpf;
         simulator
     }

@@ -350,13 +350,13 @@ fn rules_of_others_are_judged_by_what_is_known_of_them() {
         "*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:DOCKER_OUTPUT - [0:0]\n\
          -A OUTPUT -d 127.0.0.11/32 -j DOCKER_OUTPUT\n\
          -A OUTPUT -p tcp -m mark --mark 0x1 -m comment --comment \"not for uid 7\" -j LOG\n\
-         -A OUTPUT -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 80 -j RETURN\n\
+         -A OUTPUT -p tcp -m addrtype --dst-type BROADCAST -m tcp --dport 80 -j RETURN\n\
          -A OUTPUT -p tcp -j REDIRECT --to-ports 15001\n\
          -A DOCKER_OUTPUT -d 127.0.0.11/32 -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.11:45353\n\
          COMMIT\n",
         &[
             ("tcp 10.1.2.3:443", "redirected to port 15001"),
-            ("tcp 10.1.2.3:80", "undecided: it is not known whether '-m addrtype --dst-type LOCAL' holds"),
+            ("tcp 10.1.2.3:80", "undecided: it is not known whether '-m addrtype --dst-type BROADCAST' holds"),
             ("udp 127.0.0.11:53", "undecided: the target DNAT --to-destination 127.0.0.11:45353 is not known"),
             ("udp 127.0.0.11:54", "delivered as sent"),
             ("udp 10.0.0.53:53", "delivered as sent"),

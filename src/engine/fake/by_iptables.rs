@@ -74,8 +74,8 @@ impl Host {
         let mut all = Vec::new();
         for mode in Mode::ALL.into_iter().filter(|mode| !self.of(*mode).families().is_empty()) {
             let found = self.of(mode);
-            let mut list = compare(Some(&plan.v4), found.v4.as_ref());
-            list.extend(compare(plan.v6.as_ref(), found.v6.as_ref()));
+            let mut list = compare(Some(plan.iptables_v4()), found.v4.as_ref());
+            list.extend(compare(plan.iptables_v6(), found.v6.as_ref()));
             list.extend(self.missing_address(&found.families()));
             all.push((format!("iptables ({})", mode.as_str()), list));
         }

@@ -169,15 +169,15 @@ pub(super) struct InTable {
 impl InIptables {
     /// Puts the rules of the families that the plan has in the place of theirs.
     pub(super) fn load(&mut self, plan: &Plan) {
-        self.v4 = Some(plan.v4.clone());
-        self.v6 = plan.v6.clone().or(self.v6.take());
+        self.v4 = Some(plan.iptables_v4().clone());
+        self.v6 = plan.iptables_v6().cloned().or(self.v6.take());
         self.plan = Some(plan.clone());
     }
 
     /// Puts a plan in the place of all that is there.
     pub(super) fn put(&mut self, plan: &Plan) {
-        self.v4 = Some(plan.v4.clone());
-        self.v6 = plan.v6.clone();
+        self.v4 = Some(plan.iptables_v4().clone());
+        self.v6 = plan.iptables_v6().cloned();
         self.plan = Some(plan.clone());
     }
 

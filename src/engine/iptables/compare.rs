@@ -18,11 +18,11 @@ impl Iptables {
         let host = Host::new(&self.search, &plan.config, LIMIT);
         // What is not known to be ours for want of a record is looked for by the plan itself.
         let mut record = Place::of_this_namespace().and_then(|place| place.load()).unwrap_or_default();
-        let mut unmarked = unmarked_of(&plan.v4, mode);
-        unmarked.extend(plan.v6.iter().flat_map(|rules| unmarked_of(rules, mode)));
+        let mut unmarked = unmarked_of(plan.iptables_v4(), mode);
+        unmarked.extend(plan.iptables_v6().into_iter().flat_map(|rules| unmarked_of(rules, mode)));
         record.or_rules_anywhere(&unmarked);
-        let mut list = differences_of(&host, Some(&plan.v4), mode, &record)?;
-        list.extend(differences_of(&host, plan.v6.as_ref(), mode, &record)?);
+        let mut list = differences_of(&host, Some(plan.iptables_v4()), mode, &record)?;
+        list.extend(differences_of(&host, plan.iptables_v6(), mode, &record)?);
         Ok(list)
     }
 }

@@ -124,7 +124,7 @@ impl Iptables {
         let _turn = Turn::take(&mut report)?;
         let host = Host::new(&self.search, &plan.config, LIMIT);
         let choice = host.choose()?;
-        let v6 = match (&plan.v6, choice.v6) {
+        let v6 = match (plan.iptables_v6(), choice.v6) {
             (Some(rules), Ok(tools)) => Some((tools, rules)),
             (Some(_), Err(problem)) => return Err(words::no_ip6tables(&problem)),
             (None, _) => None,
@@ -135,7 +135,7 @@ impl Iptables {
         let chosen = choice.remarks.iter().filter(|remark| remark.warning).map(|r| Note::warning(&r.about, &r.text));
         report.notes.extend(chosen.filter(|note| !plan.notes.contains(note)));
 
-        let mut unmarked = uncommented::unmarked(&plan.v4, choice.v4.mode);
+        let mut unmarked = uncommented::unmarked(plan.iptables_v4(), choice.v4.mode);
         unmarked.extend(v6.iter().flat_map(|(tools, rules)| uncommented::unmarked(rules, tools.mode)));
         let mut memory = Memory::recall(&mut report)?;
         let before = memory.record.clone();
@@ -144,7 +144,7 @@ impl Iptables {
             config: &plan.config,
             old: &before,
             unmarked: &unmarked,
-            v4: (&choice.v4, &plan.v4),
+            v4: (&choice.v4, plan.iptables_v4()),
             v6: v6.as_ref().map(|(tools, rules)| (tools, *rules)),
         };
         let used: Vec<_> = [Some(&choice.v4), v6.as_ref().map(|(tools, _)| tools)].into_iter().flatten().collect();

@@ -1,7 +1,7 @@
 //! Rulesets as lists of steps: neighbouring rules that differ in one value are one step, and the two families'
 //! rulesets are one.
 
-use crate::model::{Chain, ChainName, CtState, Match, Owner, PortMatch, Rule, Ruleset, TableName, Target};
+use crate::model::{Chain, ChainName, CtState, End, Match, Owner, PortMatch, Rule, Ruleset, TableName, Target};
 use crate::net::{Family, FamilyName, Protocol};
 
 /// The chains of a ruleset, or of those of both families.
@@ -176,6 +176,9 @@ impl Step {
             Match::Owner { owner: Owner::Gid(range), negated } => {
                 push(["by group", "not by group"], PLAIN, *negated, vec![range.to_string()]);
             }
+            Match::Local { end: End::Source } => push(["from this host", ""], PLAIN, false, Vec::new()),
+            Match::Local { end: End::Destination } => push(["to this host", ""], PLAIN, false, Vec::new()),
+            Match::Translated => push(["translated", ""], PLAIN, false, Vec::new()),
             Match::CtState { state: CtState::Invalid, negated } => {
                 push(["invalid to connection tracking", "valid to connection tracking"], PLAIN, *negated, Vec::new());
             }
@@ -188,6 +191,9 @@ impl Step {
                 };
                 ports(["from port", "not from port"], &transport.source);
                 ports(["to port", "not to port"], &transport.destination);
+                if transport.mid_stream {
+                    push(["opens no connection", ""], PLAIN, false, Vec::new());
+                }
                 self.protocol = Some(transport.protocol);
             }
         }

@@ -86,6 +86,7 @@ pub(super) fn own_options(module: &str) -> Option<&'static [&'static str]> {
         "conntrack" => &["--ctstate"],
         "state" => &["--state"],
         "comment" => &["--comment"],
+        "addrtype" => &["--src-type", "--dst-type"],
         _ => return None,
     })
 }

@@ -36,7 +36,8 @@ pub enum PartialMatch<F: Family> {
     },
     /// The packet is in one of several connection-tracking states.
     CtState {
-        /// The states; never none, and never just [`INVALID`](CtStates::INVALID), which the model can say.
+        /// The states; never none, and never what the model can say: just [`INVALID`](CtStates::INVALID), or just
+        /// [`DNAT`](CtStates::DNAT) where it is not negated.
         states: CtStates,
         /// Whether it must be in none of them.
         negated: bool,
@@ -147,13 +148,13 @@ impl<F: Family> SavedRule<F> {
     /// use kumatp::net::V4;
     /// use kumatp::save::{PartialMatch, PartialTarget};
     ///
-    /// let text = "*nat\n-A OUTPUT -d 127.0.0.11/32 -p icmp -m addrtype --dst-type LOCAL -j DNAT --to 10.0.0.1\nCOMMIT\n";
+    /// let text = "*nat\n-A OUTPUT -d 127.0.0.11/32 -p icmp -m addrtype --dst-type BROADCAST -j DNAT --to 10.0.0.1\nCOMMIT\n";
     /// let saved = kumatp::save::parse::<V4>(text)?;
     /// let parts = saved.tables[0].rules[0].parts();
     /// assert_eq!(parts.matches, [
     ///     PartialMatch::Known(Match::to("127.0.0.11/32".parse()?)),
     ///     PartialMatch::Protocol { number: 1, negated: false },
-    ///     PartialMatch::Unknown { text: "-m addrtype --dst-type LOCAL".into() },
+    ///     PartialMatch::Unknown { text: "-m addrtype --dst-type BROADCAST".into() },
     /// ]);
     /// assert_eq!(parts.target, PartialTarget::Unknown { name: "DNAT".into(), text: "--to 10.0.0.1".into() });
     /// # Ok::<(), Box<dyn std::error::Error>>(())

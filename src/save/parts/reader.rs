@@ -108,7 +108,7 @@ impl<'t, 'a, F: Family> Reader<'t, 'a, F> {
             "multiport" => self.port(&[], words),
             // It changes what the option for the group means, wherever it stands.
             "owner" if self.words.iter().any(|word| word.text.starts_with("--su")) => self.unknown(words),
-            "owner" | "comment" => self.known_or_not(words),
+            "owner" | "comment" | "addrtype" => self.known_or_not(words),
             "conntrack" | "state" => self.states(name, words),
             _ => self.unknown(words),
         }
@@ -141,6 +141,7 @@ impl<'t, 'a, F: Family> Reader<'t, 'a, F> {
         match found {
             None => return self.unknown(words),
             Some((CtStates::INVALID, negated)) => self.known(Match::CtState { state: CtState::Invalid, negated }),
+            Some((CtStates::DNAT, false)) => self.known(Match::Translated),
             Some((states, negated)) => self.matches.push(PartialMatch::CtState { states, negated }),
         }
         if !others.is_empty() {

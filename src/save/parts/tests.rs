@@ -47,11 +47,8 @@ fn short(spec: &str) -> String {
 fn rules_of_others() {
     for (spec, expected) in [
         // Docker.
-        ("-m addrtype --dst-type LOCAL -j DOCKER", "<-m addrtype --dst-type LOCAL> -> jump"),
-        (
-            "! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER",
-            "[destination] <-m addrtype --dst-type LOCAL> -> jump",
-        ),
+        ("-m addrtype --dst-type LOCAL -j DOCKER", "[local] -> jump"),
+        ("! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER", "[destination] [local] -> jump"),
         ("-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE", "[source] [outInterface] -> <MASQUERADE|>"),
         (
             "! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80",
@@ -108,7 +105,7 @@ fn rules_of_others() {
         ("-i cali+ -m comment --comment \"cali:x\" -g cali-wl-to-host", "[inInterface] -> goto cali-wl-to-host"),
         (
             "-p 4 -m comment --comment \"cali:x\" -m addrtype --dst-type LOCAL -j ACCEPT",
-            "[protocol 4] <-m addrtype --dst-type LOCAL> -> accept",
+            "[protocol 4] [local] -> accept",
         ),
         (
             "-m comment --comment \"cali:x\" -m conntrack --ctstate ESTABLISHED,RELATED -j MARK --set-xmark 0x0/0xe0000",
