@@ -109,7 +109,7 @@ pub(super) fn add_where_possible(mode: IpFamilyMode, report: &mut Report) -> Res
     match add() {
         Err(error) if error.errno().is_some_and(impossible) => {
             let text =
-                format!("{error}; until then, connections by IPv6 that pass through the sidecar to the workload fail");
+                format!("{error}; connections by IPv6 that the sidecar hands on to the workload fail without it");
             report.notes.push(Note::warning("ipv6", text));
             Ok(false)
         }

@@ -175,7 +175,12 @@ impl<F: Family> DnsCapture<F> {
                     false => format!("{} names no {} server", resolvers.path.display(), F::NAME),
                 };
                 let text = format!("{} DNS is not redirected: {why}", F::NAME);
-                notes.push(Note::warning("redirect.dns.enabled", text));
+                // Who has no address of the family asks no server by it, for now.
+                let none = F::NAME == FamilyName::V6 && matches!(facts.ipv6, Ipv6::LinkLocal | Ipv6::Unaddressed);
+                notes.push(match none {
+                    true => Note::info("redirect.dns.enabled", text),
+                    false => Note::warning("redirect.dns.enabled", text),
+                });
                 return Ok(off);
             }
             Queries::To(servers)

@@ -157,6 +157,21 @@ fn rules_for_ipv6_do_not_depend_on_its_addresses() {
 }
 
 #[test]
+fn a_host_of_ipv4_alone_is_not_warned_of_name_servers_that_it_cannot_reach() {
+    let mut config = Config::default();
+    config.redirect.dns.enabled = true;
+    let mut facts = facts();
+    facts.resolvers = Some(crate::facts::Resolvers::new(["192.0.2.53".parse().unwrap()]));
+    for (found, expected) in [(Ipv6::Usable, 1), (Ipv6::LinkLocal, 0), (Ipv6::Unaddressed, 0)] {
+        facts.ipv6 = found;
+        assert_eq!(warnings(&config, &facts).len(), expected);
+        assert!(
+            plan(&config, &facts).unwrap().notes.iter().any(|note| note.text.contains("IPv6 DNS is not redirected"))
+        );
+    }
+}
+
+#[test]
 fn unknown_resolvers_are_an_error_only_if_needed() {
     let mut config = Config::default();
     config.redirect.dns.enabled = true;
