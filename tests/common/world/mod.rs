@@ -21,8 +21,7 @@ use std::time::{Duration, Instant};
 
 use kumatp::net::FamilyName;
 
-pub(crate) use netns::feed;
-use netns::sysctl;
+pub(crate) use netns::{feed, sysctl};
 
 pub(crate) use backend::Backend;
 #[cfg(feature = "ebpf")]

@@ -1,0 +1,212 @@
+//! The world, with listeners of this program and an end of the link by which the workload's host is reached: what a neighbour can
+//! send is sent here, and all that leaves the host is seen here.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::process::Command;
+
+use kumatp::net::{FamilyName, Uid};
+use kumatp::{Config, Facts, policy};
+use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, getsockopt, recv, send, setsockopt,
+    socket, sockopt,
+};
+
+use crate::common::world::{APP, Backend, Netns, Place, SIDECAR, Server, User, WORKLOAD, World, feed, sysctl};
+use crate::segment::{self, Seen};
+
+/// A neighbour that is no host: nobody answers what it did not ask for.
+pub(crate) const PEER: [&str; 2] = ["10.77.0.66", "fd77::66"];
+
+/// The port of the application, another of its, and one that is excluded.
+pub(crate) const APP_PORT: u16 = 8080;
+pub(crate) const OTHER_APP_PORT: u16 = 2222;
+pub(crate) const EXCLUDED_APP_PORT: u16 = 2200;
+
+/// A port outside, and one that is excluded.
+pub(crate) const OUTSIDE_PORT: u16 = 9000;
+pub(crate) const EXCLUDED_OUTSIDE_PORT: u16 = 3300;
+
+pub(crate) const SIDECAR_INBOUND: u16 = 15006;
+const SIDECAR_OUTBOUND: u16 = 15001;
+
+/// The host's address.
+pub(crate) fn own(family: FamilyName) -> IpAddr {
+    Place::Own.addr(family)
+}
+
+pub(crate) struct Lab {
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) link: Link,
+    pub(crate) world: World,
+}
+
+/// A connection as its listener knows it.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) who: &'static str,
+    pub(crate) peer: SocketAddr,
+    /// Where it was going before it was translated, if it was.
+    pub(crate) original: Option<SocketAddr>,
+    pub(crate) stream: TcpStream,
+}
+
+pub(crate) struct Listener {
+    who: &'static str,
+    socket: TcpListener,
+}
+
+impl Lab {
+    pub(crate) fn new() -> io::Result<Self> {
+        let world = World::without_servers()?;
+        let mut link = world.outside.enter(|| Link::new("eth0"))?;
+        let hardware = link.far.map(|byte| format!("{byte:02x}")).join(":");
+        link.near = world.workload.enter(|| {
+            // Data may come with what opens a connection, without a cookie, to every listener.
+            sysctl("net/ipv4/tcp_fastopen", &0x603.to_string())?;
+            let mut lines = String::new();
+            for neighbour in PEER.iter().chain(&["fe80::1234"]) {
+                lines.push_str(&format!("neighbour add {neighbour} lladdr {hardware} dev eth0\n"));
+            }
+            lines.push_str(&PEER.map(|peer| format!("route add default via {peer}\n")).concat());
+            feed(Command::new("ip").args(["-batch", "-"]), &lines)?;
+            hardware_of("eth0").map(|link| link.0)
+        })?;
+        let mut listeners = Vec::new();
+        for family in FamilyName::ALL {
+            let (workload, outside) = (&world.workload, &world.outside);
+            for (netns, user, who, ports) in [
+                (workload, APP, WORKLOAD, [APP_PORT, OTHER_APP_PORT, EXCLUDED_APP_PORT].as_slice()),
+                (workload, SIDECAR, Server::INBOUND, &[SIDECAR_INBOUND]),
+                (workload, SIDECAR, Server::OUTBOUND, &[SIDECAR_OUTBOUND]),
+                (outside, User::ROOT, crate::common::world::OUTSIDE, &[OUTSIDE_PORT, EXCLUDED_OUTSIDE_PORT]),
+            ] {
+                for port in ports {
+                    listeners.push(netns.enter_as(user, || Listener::new(who, family, *port))?);
+                }
+            }
+        }
+        Ok(Self { listeners, link, world })
+    }
+
+    /// Puts the rules of a configuration into force.
+    pub(crate) fn install(&self, backend: Backend, config: &Config) {
+        let facts = Facts::capable_host(Uid::new(SIDECAR.uid).expect("a valid uid"));
+        let plan = policy::plan(config, &facts).expect("the configuration fits the facts");
+        backend.install(&self.world, &plan).expect("the rules load");
+    }
+
+    /// Loads somebody else's rules, or removes them.
+    pub(crate) fn foreign(&self, rules: &str) {
+        let loaded = self.world.workload.enter(|| feed(Command::new("nft").args(["-f", "-"]), rules));
+        loaded.expect("the rules of others load");
+    }
+
+    /// The connections since the last time. Whoever makes one is greeted by the listener's name.
+    pub(crate) fn accepted(&self) -> Vec<Accepted> {
+        let mut all = Vec::new();
+        for listener in &self.listeners {
+            // An error is that there is none, or of one that is gone already.
+            while let Ok((stream, peer)) = listener.socket.accept() {
+                let _ = (&stream).write_all(listener.who.as_bytes());
+                let original = original_destination(&stream);
+                all.push(Accepted { who: listener.who, peer, original, stream });
+            }
+        }
+        all
+    }
+}
+
+impl AsRef<Netns> for Lab {
+    fn as_ref(&self) -> &Netns {
+        &self.world.workload
+    }
+}
+
+impl Listener {
+    fn new(who: &'static str, family: FamilyName, port: u16) -> io::Result<Self> {
+        let any = match family {
+            FamilyName::V4 => IpAddr::from([0; 4]),
+            FamilyName::V6 => IpAddr::from([0; 16]),
+        };
+        let socket = TcpListener::bind((any, port))?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { who, socket })
+    }
+}
+
+/// What a socket that does not wait has to say, if anything.
+pub(crate) fn heard(mut stream: &TcpStream) -> Vec<u8> {
+    let mut buffer = [0; 256];
+    let _ = stream.set_nonblocking(true);
+    let length = stream.read(&mut buffer).unwrap_or(0);
+    buffer[..length].to_vec()
+}
+
+/// The far end of the link to the workload's host.
+pub(crate) struct Link {
+    socket: OwnedFd,
+    /// The hardware addresses of the host's end and of the far one.
+    pub(crate) near: [u8; 6],
+    pub(crate) far: [u8; 6],
+}
+
+impl Link {
+    /// On an interface of the calling thread's namespace.
+    fn new(interface: &str) -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
+        let (far, link) = hardware_of(interface)?;
+        bind(socket.as_raw_fd(), &link)?;
+        setsockopt(&socket, sockopt::RcvBufForce, &(64 << 20))?;
+        Ok(Self { socket, near: [0; 6], far })
+    }
+
+    /// Has a packet arrive at the host.
+    pub(crate) fn send(&self, hardware: Option<[u8; 6]>, packet: &[u8]) -> io::Result<()> {
+        let kind = if packet[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
+        let frame = [&hardware.unwrap_or(self.near), &self.far, kind.as_slice(), packet].concat();
+        send(self.socket.as_raw_fd(), &frame, MsgFlags::empty())?;
+        Ok(())
+    }
+
+    /// What has left the host since the last time.
+    pub(crate) fn left(&self) -> io::Result<Vec<Seen>> {
+        let mut all = Vec::new();
+        let mut buffer = vec![0; 65536];
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Err(Errno::EAGAIN) => return Ok(all),
+                Ok(length) if buffer[..length].get(6..12) == Some(&self.near) => {
+                    all.extend(segment::read(&buffer[14..length]));
+                }
+                result => drop(result?),
+            }
+        }
+    }
+}
+
+/// The hardware address of an interface of the calling thread's namespace.
+fn hardware_of(interface: &str) -> io::Result<([u8; 6], LinkAddr)> {
+    let mut links = getifaddrs()?.filter(|addr| addr.interface_name == interface);
+    let link = links.find_map(|addr| addr.address?.as_link_addr().copied());
+    let addr = |link: LinkAddr| Some((link.addr()?, link));
+    link.and_then(addr).ok_or_else(|| io::Error::other(format!("no interface {interface}")))
+}
+
+/// Where a connection was going before it was translated, as a sidecar asks for it.
+fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
+    let local = stream.local_addr().ok()?;
+    let original = if local.is_ipv4() {
+        let addr = getsockopt(stream, sockopt::OriginalDst).ok()?;
+        let ip = u32::from_be(addr.sin_addr.s_addr).to_be_bytes();
+        SocketAddr::new(ip.into(), u16::from_be(addr.sin_port))
+    } else {
+        let addr = getsockopt(stream, sockopt::Ip6tOriginalDst).ok()?;
+        SocketAddr::new(addr.sin6_addr.s6_addr.into(), u16::from_be(addr.sin6_port))
+    };
+    (original != local).then_some(original)
+}

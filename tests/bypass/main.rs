@@ -1,0 +1,43 @@
+//! Ways past the redirection, tried with real packets: what a neighbour can send that no ordinary client would, and what becomes of
+//! connections whose entries in connection tracking are lost, borrowed or older than the rules. Judged by the listeners, and by a
+//! capture of all that leaves the host.
+//!
+//! The same packets reach the application, and leave the host, where there are no rules; so each test can fail. It takes root, since
+//! servers and clients of several users are needed.
+#![cfg(all(feature = "host", target_os = "linux"))]
+
+mod cases;
+#[expect(dead_code, reason = "it is for the other tests, too")]
+#[path = "../common/mod.rs"]
+mod common;
+mod first;
+mod lab;
+mod range;
+mod segment;
+
+use common::world::Backend;
+
+macro_rules! matrix {
+    ($($module:ident: $backend:expr;)*) => {$(
+        mod $module {
+            use super::*;
+
+            #[test]
+            fn first_packets() {
+                first::packets($backend);
+            }
+        }
+    )*};
+}
+
+matrix! {
+    iptables_nft: Backend::IptablesNft;
+    iptables_legacy: Backend::IptablesLegacy;
+    nft_script: Backend::NftScript;
+    netlink: Backend::Netlink;
+}
+
+#[test]
+fn the_hole_is_found() {
+    first::the_hole_is_found();
+}
