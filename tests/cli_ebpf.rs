@@ -184,7 +184,7 @@ fn installed_looked_at_and_removed() {
         assert_eq!(ground.kumatp("status --config=-", "ebpf: {enabled: true}").0, Some(0));
         let other = "{ebpf: {enabled: true}, redirect: {inbound: {excludePorts: [22]}}}";
         let (status, said, _) = ground.kumatp("status --config=-", other);
-        assert!(status == Some(3) && said.contains("another configuration"), "{said}");
+        assert!(status == Some(3) && said.contains("a different configuration"), "{said}");
         let said = ground.done("uninstall --dry-run");
         assert!(said.contains("would remove the eBPF programs\n") && said.contains("nothing was changed"), "{said}");
         assert_eq!(ground.engines(), ["ebpf"]);
@@ -225,5 +225,80 @@ fn what_is_in_the_way_is_said() {
         let (status, _, said) = ground.kumatp("install --ebpf-enabled --ebpf-bpffs-path=/proc", "");
         assert!(status == Some(2) && said.contains("'/proc'") && said.contains("--ebpf-bpffs-path"), "{said}");
         assert!(ground.engines().is_empty());
+    });
+}
+
+/// Runs the command as an ordinary user who has CAP_NET_ADMIN and nothing else.
+fn with_net_admin_only(line: &str) -> (Option<i32>, String, String) {
+    // Where every user may run it.
+    if fs::create_dir("/run/program").is_ok() {
+        fs::copy(env!("CARGO_BIN_EXE_kumatp"), "/run/program/kumatp").unwrap();
+    }
+    let drop =
+        ["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+net_admin", "--ambient-caps=+net_admin"];
+    let mut command = std::process::Command::new("setpriv");
+    command.args(drop).arg("/run/program/kumatp").args(line.split(' '));
+    let output = command.output().unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Whoever may not see whose programs are attached does not know: none of the answers is that all is well.
+#[test]
+fn programs_that_may_not_be_seen_are_told_of() {
+    isolated(|| {
+        let Some(ground) = Ground::new() else { return };
+        let install = "install --kuma-dp-user 5678 --ip-family-mode ipv4";
+        // Nothing is attached, which the kernel tells.
+        let (status, _, said) = with_net_admin_only(install);
+        assert!(status == Some(0) && !said.contains("bpf"), "{said}");
+        let (status, stdout, _) = with_net_admin_only("status");
+        assert!(status == Some(0) && stdout.starts_with("current: installed by netlink"), "{stdout}");
+        let (status, stdout, said) = with_net_admin_only("explain --live tcp 192.0.2.9:80 --uid 1000");
+        assert!(status == Some(0) && stdout.contains("15001"), "{stdout}{said}");
+
+        ground.done("install --engine ebpf --ip-family-mode ipv4");
+        let (status, stdout, said) = with_net_admin_only("status");
+        assert!(status == Some(5) && stdout.starts_with("unknown: ") && said.contains("eBPF"), "{stdout}{said}");
+        let (status, stdout, said) = with_net_admin_only("explain --live tcp 192.0.2.9:80 --uid 1000");
+        assert!(status == Some(6) && stdout.contains("eBPF") && said.contains("eBPF"), "{stdout}{said}");
+        let (status, _, said) = with_net_admin_only(install);
+        assert!(status == Some(0) && said.contains("eBPF programs may be active"), "{said}");
+        let (status, stdout, _) = with_net_admin_only("status");
+        assert!(status == Some(5) && stdout.contains("current: ") && stdout.contains("unknown: "), "{stdout}");
+        let (_, stdout, said) = with_net_admin_only("uninstall");
+        assert!(said.contains("eBPF") && !stdout.contains("no transparent proxy"), "{stdout}{said}");
+        // Nothing of it was touched.
+        assert_eq!(ground.engines(), ["ebpf"]);
+    });
+}
+
+/// Where nobody says in which bpffs an installation is pinned, its record does; without that, the kernel tells that it is there.
+#[test]
+fn an_installation_in_another_bpffs_is_found() {
+    isolated(|| {
+        let Some(ground) = Ground::new() else { return };
+        let plainly = |line: &str| {
+            let output = kumatp(&line.split(' ').collect::<Vec<_>>(), "");
+            (output.status.code(), text(&output.stdout), text(&output.stderr))
+        };
+        let record = || fs::read_dir("/run/kumatp").unwrap().next().unwrap().unwrap().path();
+        ground.done("install --engine ebpf --ip-family-mode ipv4");
+        let (status, stdout, _) = plainly("status");
+        assert!(status == Some(0) && stdout.contains("/run/kumatp-bpffs/kumatp/"), "{stdout}");
+        let (status, stdout, said) = plainly("uninstall");
+        assert!(status == Some(0) && stdout.contains("transparent proxy removed"), "{stdout}{said}");
+        assert!(ground.engines().is_empty() && !std::path::Path::new("/run/kumatp").exists());
+
+        ground.done("install --engine ebpf --ip-family-mode ipv4");
+        fs::remove_file(record()).unwrap();
+        let (status, stdout, _) = plainly("status");
+        assert!(status == Some(5) && stdout.contains("installed by ebpf; not compared: "), "{stdout}");
+        for line in ["install --kuma-dp-user 5678 --ip-family-mode ipv4", "uninstall"] {
+            let (status, _, said) = plainly(line);
+            assert!(status == Some(1) && said.contains("--ebpf-bpffs-path"), "{line}: {said}");
+        }
+        assert_eq!(run("nft", &["list", "tables"]), "");
+        ground.done("uninstall");
+        assert_eq!(plainly("status").0, Some(4));
     });
 }

@@ -137,7 +137,7 @@ fn drift_is_seen_and_repaired() {
         }
         // Another plan, by its marker.
         let Status::Drifted { differences } = engine.status(&default_plan()).unwrap() else { panic!() };
-        assert!(differences[0].contains("another plan"), "{differences:?}");
+        assert!(differences[0].contains("a different configuration"), "{differences:?}");
     });
 }
 

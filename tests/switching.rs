@@ -409,7 +409,7 @@ fn the_state_follows_what_happens_to_the_tables() {
             ),
             (
                 &["add", "rule", "ip", "kuma-mesh", "nat_output_last", "counter"],
-                "rule 5 of the chain nat_output_last is none of ours",
+                "of chain nat_output_last is not one that kumatp makes",
                 "the chain nat_output_last has 5 rules instead of 4",
             ),
             (
@@ -436,7 +436,7 @@ fn the_state_follows_what_happens_to_the_tables() {
         }
         // Right as it was installed, and not what another configuration asks for.
         let other = self::plan(&Netlink::default(), &other(Mode::Nft));
-        assert!(differences(&state(Some(&other), None).unwrap()).contains("another plan"));
+        assert!(differences(&state(Some(&other), None).unwrap()).contains("a different configuration"));
         run("nft", &["flush", "ruleset"]);
         assert_eq!(now().status, Status::Absent);
     });

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::libc::O_DIRECTORY;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
@@ -56,20 +57,38 @@ impl Cgroup {
     }
 
     /// A thread in it that is in another network namespace than the one with this inode.
-    pub(super) fn stranger(&self, netns: u64) -> Option<String> {
+    ///
+    /// # Errors
+    /// If that of a thread cannot be told.
+    pub(super) fn stranger(&self, netns: u64) -> Result<Option<String>, Error> {
         let mut dirs = vec![self.path.clone()];
         while let Some(dir) = dirs.pop() {
-            let threads = std::fs::read_to_string(dir.join("cgroup.threads")).unwrap_or_default();
-            for thread in threads.lines() {
-                let other = std::fs::metadata(format!("/proc/{thread}/ns/net"));
-                if other.is_ok_and(|meta| meta.ino() != netns) {
-                    return Some(thread.to_owned());
+            let cannot = |what: &Path, error: &std::io::Error| Error::io(format!("look at {}", what.display()), error);
+            let list = dir.join("cgroup.threads");
+            let threads = unless_gone(std::fs::read_to_string(&list)).map_err(|error| cannot(&list, &error))?;
+            for thread in threads.unwrap_or_default().lines() {
+                let path = PathBuf::from(format!("/proc/{thread}/ns/net"));
+                let other = unless_gone(std::fs::metadata(&path)).map_err(|error| cannot(&path, &error))?;
+                if other.is_some_and(|meta| meta.ino() != netns) {
+                    return Ok(Some(thread.to_owned()));
                 }
             }
-            let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+            let entries = unless_gone(std::fs::read_dir(&dir)).map_err(|error| cannot(&dir, &error))?;
+            let entries = entries.into_iter().flatten().flatten();
             dirs.extend(entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()));
         }
-        None
+        Ok(None)
+    }
+}
+
+/// None for what was there a moment ago: threads and cgroups come and go.
+fn unless_gone<T>(looked: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match looked {
+        Err(error) if is_nothing(&error) => Ok(None),
+        Err(error) if [Errno::ESRCH, Errno::ENODEV].map(|errno| Some(errno as i32)).contains(&error.raw_os_error()) => {
+            Ok(None)
+        }
+        other => other.map(Some),
     }
 }
 

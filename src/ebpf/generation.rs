@@ -113,7 +113,7 @@ impl Generation {
                 loaded => return loaded.map_err(explain),
             }
         }
-        if let Some(thread) = cgroup.stranger(netns.inode) {
+        if let Some(thread) = cgroup.stranger(netns.inode)? {
             return Err(Error::Conflict {
                 problem: format!(
                     "this kernel's programs cannot tell network namespaces, and thread {thread} in the cgroup {} is in another one",
@@ -174,9 +174,17 @@ impl Generation {
 /// that in the background.
 pub(super) fn remove(place: &Place, number: u64) -> Result<(), Error> {
     let dir = place.generation(number);
-    for link in HOOKS.iter().filter_map(|hook| sys::get(&dir.join(hook.link())).ok()) {
-        // One whose cgroup is gone is attached to nothing.
-        let _ = sys::link_detach(link);
+    for path in HOOKS.iter().map(|hook| dir.join(hook.link())) {
+        match sys::get(&path) {
+            // One whose cgroup is gone is attached to nothing.
+            Ok(link) => _ = sys::link_detach(link),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
+                return Err(Error::io(format!("open {}", path.display()), &errno.into()));
+            }
+            // What is no link of ours goes with its name.
+            Err(_) => {}
+        }
     }
     place.remove(&dir)
 }
@@ -245,10 +253,15 @@ pub(super) fn differences(
         installed.as_deref() == Some(&settings.to_bytes())
     });
     match told {
-        None => list.push("it was made from another configuration, or by another version".to_owned()),
-        Some(0) => list.extend(cgroup.and_then(|cgroup| cgroup.stranger(netns.inode)).map(|thread| {
-            format!("the programs cannot tell network namespaces, and thread {thread} in the cgroup is in another one")
-        })),
+        None => list.push("it was installed from a different configuration, or by another kumatp version".to_owned()),
+        Some(0) => {
+            let stranger = cgroup.map(|cgroup| cgroup.stranger(netns.inode)).transpose()?.flatten();
+            list.extend(stranger.map(|thread| {
+                format!(
+                    "the programs cannot tell network namespaces, and thread {thread} in the cgroup is in another one"
+                )
+            }));
+        }
         Some(_) => {}
     }
     Ok(list)

@@ -1,6 +1,7 @@
 //! Sockets that listen already when the programs come: those made later tell of themselves.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
@@ -13,12 +14,20 @@ use super::table::{LISTENERS_OF_FAMILY, LISTENERS_V4, LISTENERS_V6};
 /// a sentence that says why. Whose they are does not matter: a process may have sockets of several namespaces.
 pub(super) fn register(map: &Map, port: u16) -> Vec<String> {
     let mut wanted = BTreeMap::new();
+    let mut problems = Vec::new();
     for (path, first) in [("/proc/thread-self/net/tcp", LISTENERS_V4), ("/proc/thread-self/net/tcp6", LISTENERS_V6)] {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            // A kernel without the family.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => {
+                problems.push(format!("cannot read {path} ({error}); restart what listens on port {port}"));
+                continue;
+            }
+        };
         let slots = (first..first + LISTENERS_OF_FAMILY).cycle();
         wanted.extend(inodes(&text, port).into_iter().zip(slots));
     }
-    let mut problems = Vec::new();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
         if wanted.is_empty() {

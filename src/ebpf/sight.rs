@@ -4,7 +4,7 @@
 
 use nix::errno::Errno;
 
-use super::hooks::{self, HOOKS};
+use super::hooks::HOOKS;
 use super::place::Place;
 use super::{Options, Unpinned, unpinned};
 use crate::error::Error;
@@ -42,15 +42,15 @@ pub(crate) fn sight(options: &Options) -> Result<Sight, Error> {
         (Ok(Unpinned::Ours(id)), hidden) => Sight::OutOfReach(hidden.unwrap_or_else(|| place.elsewhere(id))),
         (Ok(Unpinned::Nameless(id)), _) => {
             let title = HOOKS.iter().find(|hook| hook.is_of_netns()).map_or("", |hook| hook.title);
-            Sight::Suspected(hooks::permission(&format!(
-                "see whose program {id} at {title} of this network namespace is"
-            )))
+            let action = format!("see whose eBPF program {id} at {title} of this network namespace is");
+            Sight::Suspected(Error::Permission { action, needed: "CAP_SYS_ADMIN".into() })
         }
         // The kernel has no such programs.
         (Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP), _) => Sight::Absent,
         (Err(_), Some(hidden)) => Sight::Unknown(hidden),
         (Err(Errno::EPERM | Errno::EACCES), None) => {
-            Sight::Unasked(hooks::permission("ask the kernel for eBPF programs in this network namespace"))
+            let action = "ask the kernel for eBPF programs in this network namespace".into();
+            Sight::Unasked(Error::Permission { action, needed: "CAP_NET_ADMIN in the first user namespace".into() })
         }
         (Err(errno), None) => return Err(Error::io("ask the kernel for eBPF programs", &errno.into())),
     })

@@ -45,7 +45,9 @@ pub(crate) fn differences(wanted: &Wanted, found: &Dump) -> Vec<String> {
             (Some(wanted), Some(found)) => {
                 let marks = wanted.marker().zip(found.marker());
                 if !marks.is_some_and(|(wanted, found)| wanted.is_of_the_same_rules(&found)) {
-                    list.push(format!("{table} was made from another plan, or by another version"));
+                    list.push(format!(
+                        "{table} was installed from a different configuration, or by another kumatp version"
+                    ));
                 }
                 list.extend(wanted.differences(found).into_iter().map(|difference| format!("{table}: {difference}")));
             }

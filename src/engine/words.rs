@@ -21,7 +21,7 @@ pub(crate) const INSTALLED_PROGRAMS: &str = "installed the eBPF programs";
 pub(crate) const REPLACED_PROGRAMS: &str = "replaced the eBPF programs";
 
 /// That what the programs are told is not what the plan asks for.
-pub(crate) const OTHER_PROGRAMS: &str = "it was made from another configuration, or by another version";
+pub(crate) const OTHER_PROGRAMS: &str = "it was installed from a different configuration, or by another kumatp version";
 
 /// That there are rules for the programs of both modes.
 pub(crate) const BOTH_MODES: &str = "both iptables-nft and iptables-legacy have rules; iptables-nft is used";

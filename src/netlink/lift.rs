@@ -21,7 +21,8 @@ impl Content {
     pub(crate) fn lift(&self, family: FamilyName) -> Result<Table, Vec<String>> {
         let sets = self.lift_sets(family);
         let unknown = self.sets.iter().filter(|set| sets.iter().all(|known| known.name.as_str() != set.name));
-        let mut problems: Vec<_> = unknown.map(|set| format!("the set {} is none of ours", set.name)).collect();
+        let mut problems: Vec<_> =
+            unknown.map(|set| format!("set {} is not one that kumatp makes", set.name)).collect();
         let mut chains = Vec::new();
         for chain in self.lift_chains(&sets, family) {
             match strict(chain) {
@@ -76,7 +77,7 @@ fn strict(chain: LiveChain) -> Result<Chain, Vec<String>> {
     for (index, rule) in chain.rules.into_iter().enumerate() {
         match rule {
             Ok(lifted) => rules.push(lifted),
-            Err(_) => problems.push(format!("rule {} of the chain {} is none of ours", index + 1, chain.name)),
+            Err(_) => problems.push(format!("rule {} of chain {} is not one that kumatp makes", index + 1, chain.name)),
         }
     }
     if !problems.is_empty() {
@@ -84,7 +85,7 @@ fn strict(chain: LiveChain) -> Result<Chain, Vec<String>> {
     }
     match (Name::exactly(&chain.name), chain.base.transpose(), chain.drops) {
         (Some(name), Ok(base), false) => Ok(Chain { name, base, rules }),
-        _ => Err(vec![format!("the chain {} is none of ours", chain.name.escape_debug())]),
+        _ => Err(vec![format!("chain {} is not one that kumatp makes", chain.name.escape_debug())]),
     }
 }
 
@@ -399,12 +400,12 @@ mod tests {
             let at = last(content);
             content.chains[at].rules[1].expressions.insert(0, Expression::Other("counter".to_owned()));
         });
-        assert_eq!(counter, "rule 2 of the chain nat_output_last is none of ours");
+        assert_eq!(counter, "rule 2 of chain nat_output_last is not one that kumatp makes");
         let policy = problems(&|content| {
             let at = last(content);
             content.chains[at].base.as_mut().unwrap().policy = 0;
         });
-        assert_eq!(policy, "the chain nat_output_last is none of ours");
+        assert_eq!(policy, "chain nat_output_last is not one that kumatp makes");
         assert_eq!(problems(&|content| content.flags = 1), "the table has the flags 1");
         let set = problems(&|content| {
             let mut more = content.sets[0].clone();

@@ -17,6 +17,7 @@ use crate::files;
 /// The network namespace of the calling thread, while this lives.
 #[derive(Debug)]
 pub(crate) struct Here {
+    #[cfg_attr(not(feature = "ebpf"), expect(dead_code, reason = "held, and used by the engine ebpf"))]
     pub(crate) file: File,
     /// Its number, which the kernel gives to another one once it is gone.
     pub(crate) inode: u64,

@@ -152,6 +152,11 @@ fn meddling_is_noticed() {
         let (code, text) = network.check(&pod, &result("1.1.0")).error("1.1.0");
         assert!(code == 105 && !text.ends_with(": "), "{meddling}: {code} {text}");
     }
+    // The sidecar's address is no rule.
+    network.add(&pod, Some(result("1.1.0"))).done();
+    ip(&netns, "addr del ::6/128 dev lo");
+    let (code, text) = network.check(&pod, &result("1.1.0")).error("1.1.0");
+    assert!(code == 105 && text.contains("::6/128 is missing"), "{code} {text}");
     // ADD mends it, and so does it if the pod's wish is another by now.
     network.add(&pod, Some(result("1.1.0"))).done();
     network.check(&pod, &result("1.1.0")).done();

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::ArgMatches;
 use kumatp::config::Config;
 use kumatp::engine::{EngineName, Report, Status, ebpf, replace_all, resolv_backup, state, uninstall_all};
-use kumatp::model::{Note, Plan};
+use kumatp::model::{Note, Plan, Severity};
 use kumatp::{Error, firewalld, policy, render};
 
 use super::{print, warn};
@@ -140,37 +140,53 @@ pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
     if matches.contains_id("ebpf-enabled") && config.ebpf.enabled {
         target = Target::for_config(matches, &config, EngineName::Ebpf)?;
     }
-    let mut reports = match target.asked {
+    let reports = match target.asked {
         true => {
             if !config.dry_run {
                 target.must_be_allowed("remove the rules")?;
             }
-            vec![target.engine()?.uninstall(&config)?]
+            target.engine()?.uninstall(&config).map(|report| vec![report])
         }
-        false => uninstall_all(&config, target.namespace()?.as_ref())?,
+        false => uninstall_all(&config, target.namespace()?.as_ref()),
     };
+    // What fails keeps nothing else in place.
+    let mut failures = Vec::new();
+    let mut reports = reports.unwrap_or_else(|error| {
+        failures.push(error);
+        Vec::new()
+    });
     // The files of this host have nothing to do with the rules of another namespace.
     if !config.dry_run && !target.elsewhere() {
         let mut files = Report::new(target.engine);
         match firewalld::unstore(direct_xml()) {
             Ok(true) => files.step(format!("removed our entries from {DIRECT_XML}")),
             Ok(false) => {}
-            // Who may not read it has stored nothing in it.
             Err(Error::Os { errno: Some(nix::libc::EACCES | nix::libc::EPERM), message, .. }) => {
-                files.notes.push(Note::info(DIRECT_XML, format!("not looked into: {message}")));
+                let text = format!("cannot look for rules that firewalld would load again: {message}");
+                files.notes.push(Note::warning(DIRECT_XML, text));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => failures.push(error),
         }
-        resolv_backup::restore(Path::new("/etc"), &mut files)?;
+        failures.extend(resolv_backup::restore(Path::new("/etc"), &mut files).err());
         reports.push(files);
     }
     reports.iter().for_each(|report| warn(&report.notes, config.verbose));
     let summary = match (config.dry_run, reports.iter().all(|report| report.steps.is_empty())) {
         (true, false) => "nothing was changed",
         (false, false) => "transparent proxy removed",
+        (_, true) if reports.iter().flat_map(|report| &report.notes).any(is_warning) => "found nothing to remove",
         (_, true) => "no transparent proxy is installed",
     };
+    match failures.len() {
+        0 => {}
+        1 => return Err(failures.remove(0).into()),
+        _ => return Err(Error::Several(failures).into()),
+    }
     tell(&reports, config.verbose || config.dry_run, summary)
+}
+
+fn is_warning(note: &Note) -> bool {
+    note.severity == Severity::Warning
 }
 
 /// What was done, on standard output.
