@@ -156,6 +156,27 @@ fn flags_of_older_versions() {
     assert!(text(&output.stdout).contains("--uid-owner 0 ") && text(&output.stdout).contains("--to-ports 15101"));
 }
 
+/// Scripts have flags of kumactl itself, about the control plane.
+#[test]
+fn flags_of_every_command_of_kumactl() {
+    let install = ["install", "transparent-proxy", "--dry-run", "--kuma-dp-user=0", "--ip-family-mode=ipv4"];
+    let plain = kumatp(&install, "");
+    assert_eq!(plain.status.code(), Some(0), "{}", text(&plain.stderr));
+    for more in
+        [&["--no-config"][..], &["--no-config=true", "--log-level", "off"], &["--context", "a", "--api-timeout=1m"]]
+    {
+        let output = kumatp(&[&install[..], more].concat(), "");
+        assert_eq!(
+            (output.status.code(), &output.stdout),
+            (Some(0), &plain.stdout),
+            "{more:?}: {}",
+            text(&output.stderr)
+        );
+    }
+    // For those commands only.
+    refused(2, &["status", "--no-config"], "", &["--no-config"]);
+}
+
 #[test]
 fn files_without_end_are_refused_and_pipes_not_waited_for() {
     let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli-endless");

@@ -185,7 +185,8 @@ fn install() -> Command {
             .arg(words())
             .arg(engine("netlink; for a dry run and with --store-firewalld, iptables"))
             .arg(netns())
-            .arg(facts()),
+            .arg(facts())
+            .args(of_kumactl()),
     ))
     .after_help(
         "Example: see the rules for a workload whose SSH port stays as it is, with all DNS redirected:\n\
@@ -194,6 +195,15 @@ fn install() -> Command {
          Example: set up the network of a pod, from its node:\n\
          \n  kumatp install --pod pod.yaml --netns /var/run/netns/pod",
     )
+}
+
+/// The flags that every command of kumactl takes, for the control plane that it talks to
+/// (<https://github.com/kumahq/kuma>, app/kumactl/cmd/root.go). Scripts have them; installing rules has no use for them.
+fn of_kumactl() -> Vec<Arg> {
+    let flag = |name: &'static str| Arg::new(name).long(name).hide(true).action(ArgAction::Append);
+    let mut flags: Vec<_> = ["log-level", "context", "api-timeout", "mesh"].into_iter().map(flag).collect();
+    flags.push(flag("no-config").num_args(0..=1).require_equals(true).default_missing_value("true"));
+    flags
 }
 
 fn uninstall() -> Command {
@@ -221,6 +231,7 @@ fn uninstall() -> Command {
         .arg(words())
         .arg(engine("whatever has rules"))
         .arg(netns())
+        .args(of_kumactl())
         .arg(switch("dry-run", "Print what would be removed and change nothing"))
         .arg(switch("verbose", "Say every step"));
     flags::define_places(command)
