@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use kumatp::config::{Config, IpFamilyMode};
+use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine as _, Report};
 use kumatp::model::Severity;
@@ -331,6 +332,41 @@ fn what_is_redirected_is_not_taken_for_older_than_the_rules() {
         for pair in &mut redirected {
             assert_eq!(pair.port, 15001);
             // The client speaks first, and is redirected again.
+            pair.assert_alive();
+        }
+    });
+}
+
+/// The engine iptables does the same where its rules close what it opens: with `harden`.
+#[test]
+fn they_go_on_under_hardened_rules_of_iptables() {
+    isolated(|| {
+        if !std::fs::read_to_string("/proc/self/uid_map").unwrap().contains("4294967295") {
+            return skipped("rules that name the sidecar's uid cannot be made where that does not exist");
+        }
+        let here = |mode: &str| {
+            ["iptables", "ip6tables"].iter().all(|name| {
+                Command::new(format!("{name}-{mode}-save")).output().is_ok_and(|output| output.status.success())
+            })
+        };
+        if !here("nft") {
+            return skipped("iptables-nft is not there");
+        }
+        let mut config = Config::default();
+        config.harden = true;
+        let lab = Lab::new();
+        let mut open = lab.one_of_each();
+        let plan = plan(&config);
+        let install = || Iptables::default().in_namespace(Namespace::open(POD).unwrap()).apply(&plan).unwrap();
+        let report = install();
+        assert_eq!(said(&report), ["open connections: 10 that were opened before the rules go on as they were opened"]);
+        for pair in &mut open {
+            pair.assert_alive();
+        }
+        lab.assert_new_ones_are_redirected();
+        open.push(lab.open(PEER, "10.77.0.2:8080"));
+        assert!(said(&install()).is_empty());
+        for pair in &mut open {
             pair.assert_alive();
         }
     });

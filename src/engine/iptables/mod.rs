@@ -21,6 +21,7 @@ use self::host::Host;
 use self::locate::Search;
 use self::ours::{Ours, Wanted};
 use self::transaction::Transaction;
+use super::open_connections::OpenConnections;
 use super::record::{Place, Record, Recorded};
 use super::turn::Turn;
 use super::{Engine, EngineName, Report, left_open, loopback, netlink, words};
@@ -29,7 +30,7 @@ use crate::error::Error;
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
 use crate::net::{Family, FamilyName, V4, V6};
-use crate::netlink::Namespace;
+use crate::netlink::{Namespace, Socket};
 
 pub(super) use self::listing::NftTables;
 pub use self::listing::{Listing, Unread};
@@ -148,10 +149,16 @@ impl Iptables {
             v6: v6.as_ref().map(|(tools, rules)| (tools, *rules)),
         };
         let used: Vec<_> = [Some(&choice.v4), v6.as_ref().map(|(tools, _)| tools)].into_iter().flatten().collect();
+        // Without closing rules, an entry for a connection would be a way past the sidecar.
+        let begins = plan.config.harden && nothing_redirects(&host, &plan.config, &before);
+        let open = begins.then(|| OpenConnections::keep(used.iter().map(|tools| tools.family).collect()));
         let unmarked = transaction.run(&mut memory, &mut report).inspect_err(|_| {
             memory.record.rules.clone_from(&before.rules);
             memory.write(&mut report);
         })?;
+        if let Some(open) = open {
+            open.look_again(&mut report);
+        }
 
         let mut leftovers = Removal::new(&host, &plan.config, &before, false);
         for tools in host.all() {
@@ -209,6 +216,20 @@ impl Iptables {
         memory.write(&mut report);
         Ok(report)
     }
+}
+
+/// Whether no installation of ours or kumactl's is there, as far as is known for certain.
+fn nothing_redirects(host: &Host<'_>, config: &Config, record: &Record) -> bool {
+    let all = host.all();
+    let mut there = Removal::new(host, config, record, false);
+    // What there is to say of it, the removal says.
+    let mut unsaid = Report::new(EngineName::Iptables);
+    all.iter().for_each(|tools| there.look(tools, &mut unsaid));
+    let native = Socket::open().and_then(|mut socket| socket.tables());
+    there.found.is_empty()
+        && there.problem.is_none()
+        && !all.iter().any(locate::Toolset::is_hidden)
+        && native.is_ok_and(|tables| tables.ours.is_empty())
 }
 
 /// The record of this network namespace.
