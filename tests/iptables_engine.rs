@@ -9,6 +9,7 @@ mod netns;
 mod outside;
 
 use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,7 +19,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kumatp::config::{Config, IpFamilyMode};
 use kumatp::engine::iptables::{Iptables, Mode};
@@ -205,9 +206,10 @@ fn installs_until_killed() {
         Ok("legacy") => Mode::Legacy,
         _ => return,
     };
-    let end = Instant::now() + Duration::from_secs(60);
-    while Instant::now() < end {
+    for _ in 0..1_000_000 {
         install(&other_options(mode)).unwrap();
+        // Whoever listens may be gone.
+        let _ = std::io::stdout().write_all(b"installed\n");
         install(&config(mode)).unwrap();
     }
 }
@@ -226,13 +228,21 @@ fn killed_at_any_moment(mode: Mode) {
     install(&config(mode)).unwrap();
     let plain = state();
     let mut seen = [0, 0];
-    for round in 0..30_u64 {
+    // Until both were seen, which takes more rounds where other programs are busy.
+    for round in 0..1_000_u64 {
+        if round >= 30 && seen.iter().all(|seen| *seen > 0) {
+            break;
+        }
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["installs_until_killed", "--exact", "--ignored"])
+            .args(["installs_until_killed", "--exact", "--ignored", "--nocapture"])
             .env(KILLED_MODE, mode.to_string())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut told = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        if round % 3 > 0 {
+            assert!(told.by_ref().any(|line| line == "installed"));
+        }
         // Spread over the length of some installations.
         thread::sleep(Duration::from_millis(20 + round * 37 % 211));
         child.kill().unwrap();
@@ -461,6 +471,21 @@ fn an_equal_rule_of_an_administrator_stays_in_its_place_with_its_counters() {
     });
 }
 
+/// A program that notes each call of it.
+fn counted(path: &str, script: &str) -> PathBuf {
+    let path = PathBuf::from(path);
+    let _ = std::fs::remove_file(path.with_extension("calls"));
+    let calls = path.with_extension("calls");
+    std::fs::write(&path, format!("#!/bin/sh\necho >>{}\n{script}\n", calls.display())).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// How often it was called.
+fn calls(program: &Path) -> usize {
+    std::fs::read_to_string(program.with_extension("calls")).unwrap_or_default().lines().count()
+}
+
 #[test]
 fn rules_that_are_refused_change_nothing_and_are_not_tried_again() {
     isolated(|| {
@@ -469,11 +494,10 @@ fn rules_that_are_refused_change_nothing_and_are_not_tried_again() {
             install(&config(mode)).unwrap();
             let before = everything();
             let mut config = other_options(mode);
-            config.retry.sleep = Duration::from_secs(20);
-            config.iptables_executables.v6.restore = Some("/bin/false".into());
-            let begun = Instant::now();
+            let failing = counted("/run/failing-restore", "exit 1");
+            config.iptables_executables.v6.restore = Some(failing.clone());
             assert!(matches!(install(&config), Err(Error::Program { .. })));
-            assert!(begun.elapsed() < Duration::from_secs(10));
+            assert_eq!(calls(&failing), 1);
             assert_eq!(everything(), before);
             uninstall();
         }
@@ -599,17 +623,27 @@ fn a_held_lock_is_waited_for_within_bounds() {
     isolated(|| {
         network();
         let mut config = config(Mode::Legacy);
+        let real = program("iptables", Mode::Legacy, "-restore");
+        let waiting = || counted("/run/waiting-restore", &format!("exec {} \"$@\"", real.display()));
         config.wait.seconds = 1;
-        config.retry.max_retries = 1;
         let held = lock();
-        let begun = Instant::now();
-        let error = install(&config).unwrap_err().to_string();
-        assert!(error.contains("xtables lock"), "{error}");
-        assert!(begun.elapsed() > Duration::from_secs(2) && begun.elapsed() < Duration::from_secs(20));
-        assert!(!ours_is_there("iptables", Mode::Legacy));
-        config.wait.seconds = 10;
+        let mut tries = Vec::new();
+        for max_retries in [0, 2] {
+            config.retry.max_retries = max_retries;
+            let restore = waiting();
+            config.iptables_executables.v4.restore = Some(restore.clone());
+            let error = install(&config).unwrap_err().to_string();
+            assert!(error.contains("xtables lock"), "{error}");
+            assert!(!ours_is_there("iptables", Mode::Legacy));
+            tries.push(calls(&restore));
+        }
+        assert_eq!(tries[1], tries[0] + 2, "{tries:?}");
+        config.wait.seconds = 200;
+        let restore = waiting();
         let free = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(1500));
+            while calls(&restore) == 0 {
+                thread::sleep(Duration::from_millis(5));
+            }
             drop(held);
         });
         install(&config).unwrap();

@@ -10,7 +10,7 @@ mod isolated;
 mod plans;
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::process::{Child, Command, Stdio};
@@ -228,16 +228,22 @@ fn installs_in_turn() {
     let (engine, plans) = (Netlink::default(), [everything(), plain()]);
     let mut made = 0;
     for _ in 0..rounds {
-        made += plans.iter().filter(|plan| installed_or_conflict(engine.apply(plan))).count();
+        for plan in &plans {
+            if installed_or_conflict(engine.apply(plan)) {
+                made += 1;
+                // Whoever listens may be gone.
+                let _ = std::io::stdout().write_all(b"installed\n");
+            }
+        }
     }
     assert!(made > 0, "none of {rounds} rounds came through");
 }
 
-fn installer(rounds: usize) -> Child {
+fn installer(rounds: usize, told: Stdio) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["installs_in_turn", "--exact", "--ignored", "--nocapture"])
         .env(ROUNDS, rounds.to_string())
-        .stdout(Stdio::null())
+        .stdout(told)
         .spawn()
         .unwrap()
 }
@@ -245,7 +251,7 @@ fn installer(rounds: usize) -> Child {
 #[test]
 fn of_four_installers_one_is_the_last() {
     isolated(|| {
-        let installers: Vec<_> = (0..4).map(|_| installer(25)).collect();
+        let installers: Vec<_> = (0..4).map(|_| installer(25, Stdio::null())).collect();
         for mut installer in installers {
             assert!(installer.wait().unwrap().success());
         }
@@ -259,10 +265,18 @@ fn killed_at_any_moment_leaves_one_or_the_other() {
     isolated(|| {
         Netlink::default().apply(&plain()).unwrap();
         let mut seen = [0, 0];
-        for round in 0..50_u64 {
-            let mut child = installer(1000);
-            // Spread over the start of the program and the length of some installations.
-            thread::sleep(Duration::from_millis(15 + round * 37 % 131));
+        // Until both were seen, which takes more rounds where other programs are busy.
+        for round in 0..1_000_u64 {
+            if round >= 50 && seen.iter().all(|seen| *seen > 0) {
+                break;
+            }
+            let mut child = installer(1_000_000, Stdio::piped());
+            let mut told = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+            // Killed at its start, or some moment after one of its first installations.
+            if round % 4 > 0 {
+                assert!(told.by_ref().filter(|line| line == "installed").nth(round as usize % 4 - 1).is_some());
+            }
+            thread::sleep(Duration::from_micros(round * 1009 % 17_000));
             child.kill().unwrap();
             child.wait().unwrap();
             match which() {
@@ -394,7 +408,7 @@ fn owner_of_our_table() -> Child {
     let mut nft = Command::new("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let table = b"add table ip kuma-mesh { flags owner; chain kuma_mesh_marker { }; }\n";
     nft.stdin.as_mut().unwrap().write_all(table).unwrap();
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(300);
     while !nft_lists("ip kuma-mesh") && Instant::now() < end {
         thread::sleep(Duration::from_millis(5));
     }
@@ -416,7 +430,6 @@ fn more_refusals_than_can_be_received_are_one_reason() {
         let many = plan(&config, &[], false);
         let mut owner = owner_of_our_table();
         let before = everything_there_is();
-        let begun = Instant::now();
         for plan in [&plain(), &many] {
             let error = Netlink::default().apply(plan).unwrap_err();
             assert!(matches!(&error, Error::Conflict { .. }), "{error}");
@@ -426,7 +439,6 @@ fn more_refusals_than_can_be_received_are_one_reason() {
         let error = Netlink::default().uninstall(&config).unwrap_err();
         assert!(error.to_string().contains("the table ip kuma-mesh is owned by another process"), "{error}");
         assert_eq!(everything_there_is(), before);
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         owner.kill().unwrap();
         owner.wait().unwrap();
         Netlink::default().apply(&many).unwrap();
@@ -464,49 +476,50 @@ fn uninstalling_goes_on_past_what_it_cannot_remove() {
 
 /// Fills the queues in which the sockets of this process receive answers, now and then, until told to
 /// stop. Whoever may change the rules may send to such sockets.
-fn flood(over: &AtomicBool) -> usize {
+fn flood(over: &AtomicBool, filled: &AtomicU64) {
     let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::empty(), SockProtocol::NetlinkNetFilter);
     let socket = socket.unwrap();
     // The process's own number is for the engine's socket.
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0x7000_0001, 0)).unwrap();
     let engine = NetlinkAddr::new(std::process::id(), 0);
     let send = |length: usize| sendto(socket.as_raw_fd(), &vec![0; length], &engine, MsgFlags::MSG_DONTWAIT);
-    let mut filled = 0;
-    let end = Instant::now() + Duration::from_secs(60);
-    while !over.load(Ordering::Relaxed) && Instant::now() < end {
+    while !over.load(Ordering::Relaxed) {
         // Long ones first, then short ones, so that there is no room for the shortest answer.
         match [30_000, 1].map(|length| (0..2_000).find_map(|_| send(length).err())) {
-            [_, Some(Errno::EAGAIN)] => filled += 1,
+            [_, Some(Errno::EAGAIN)] => drop(filled.fetch_add(1, Ordering::Relaxed)),
             // There is no socket, or it is read as fast as it is filled.
             [_, None | Some(Errno::ECONNREFUSED)] => {}
             other => panic!("{other:?}"),
         }
-        thread::sleep(Duration::from_micros(filled as u64 * 331 % 2_500));
+        thread::sleep(Duration::from_micros(filled.load(Ordering::Relaxed) * 331 % 2_500));
     }
-    filled
 }
 
 #[test]
 fn lost_answers_are_looked_up() {
     isolated(|| {
         let engine = Netlink::default();
-        let over = AtomicBool::new(false);
-        let begun = Instant::now();
-        let (outcome, filled) = thread::scope(|scope| {
-            let flooding = scope.spawn(|| flood(&over));
-            let outcome = [plain(), everything()].iter().cycle().take(60).try_for_each(|plan| {
+        let (over, filled) = (AtomicBool::new(false), AtomicU64::new(0));
+        let outcome = thread::scope(|scope| {
+            let flooding = scope.spawn(|| flood(&over, &filled));
+            // Until the queue was full often enough, however busy the machine is.
+            let enough = |round| round >= 60 && filled.load(Ordering::Relaxed) > 60;
+            let plans = [plain(), everything()];
+            let plans = plans.iter().cycle().enumerate().take(5_000).take_while(|(round, _)| !enough(*round));
+            let outcome = plans.map(|(_, plan)| plan).try_for_each(|plan| {
                 assert!(engine.apply(plan)?.changed);
                 assert_eq!(engine.status(plan)?, Status::Current);
                 assert!(!engine.apply(plan)?.changed);
                 Ok::<_, Error>(())
             });
             over.store(true, Ordering::Relaxed);
-            (outcome, flooding.join().unwrap())
+            flooding.join().unwrap();
+            outcome
         });
         outcome.unwrap();
+        let filled = filled.into_inner();
         assert!(filled > 60, "the queue was only filled {filled} times");
-        assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
-        assert_eq!(which(), [false, true]);
+        assert!(matches!(which(), [true, false] | [false, true]));
         nothing_is_left_after_removal();
     });
 }

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 #[path = "skip.rs"]
 mod skip;
+use self::skip::run;
 pub(crate) use self::skip::skipped;
 
 /// Set in the process that runs the body of a test.
@@ -38,6 +39,7 @@ pub(crate) fn isolated<F: FnOnce()>(body: F) {
         .arg(exe)
         .args([name, "--exact", "--nocapture"])
         .env(MARK, "1")
+        .env(run::RUN, run::run())
         .stdout(Stdio::null())
         .status()
         .unwrap();

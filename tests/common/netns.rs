@@ -7,6 +7,7 @@ use std::process::Command;
 
 #[path = "skip.rs"]
 mod skip;
+use self::skip::run;
 pub(crate) use self::skip::skipped;
 
 /// Set in the process that runs the body.
@@ -31,7 +32,7 @@ pub(crate) fn isolated<F: FnOnce()>(body: F) {
     }
     let exe = std::env::current_exe().expect("this program has a path");
     let mut command = Command::new(exe);
-    command.args([name, "--exact", "--nocapture", "--include-ignored"]).env(MARK, "1");
+    command.args([name, "--exact", "--nocapture", "--include-ignored"]).env(MARK, "1").env(run::RUN, run::run());
     // SAFETY: between fork and exec only system calls are made, with constant arguments: nothing is
     // allocated and no lock is taken.
     unsafe { command.pre_exec(unshare) };

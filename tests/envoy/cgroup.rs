@@ -37,7 +37,11 @@ pub(crate) fn in_a_cgroup(test: &str, body: impl FnOnce()) {
     fs::create_dir(&root).expect("a directory for temporary files");
     let cgroup = root.join(format!("kumatp-test-envoy-{}", std::process::id()));
     let exe = std::env::current_exe().expect("this program has a path");
-    let status = Command::new(exe).args([test, "--exact", "--nocapture"]).env(MARK, &cgroup).status();
+    let status = Command::new(exe)
+        .args([test, "--exact", "--nocapture"])
+        .env(MARK, &cgroup)
+        .env(skip::run::RUN, skip::run::run())
+        .status();
     let _ = fs::remove_dir(&root);
     assert!(status.expect("it starts").success(), "{test} failed in its cgroup");
 }

@@ -766,10 +766,8 @@ mod yaml {
             "---\n",
         ] {
             let text = unit.repeat(SIZE / unit.len());
-            let start = std::time::Instant::now();
             let result = Config::parse(&text, Format::Yaml);
             assert!(result.is_err() || unit == "a: &a\n", "{unit}");
-            assert!(start.elapsed().as_secs() < 60, "{unit}");
         }
         // As many as are let through.
         assert!(Config::parse(&"[".repeat(10_000), Format::Yaml).is_err());
