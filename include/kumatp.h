@@ -1185,9 +1185,10 @@ kumatp_status kumatp_resolv_conf_restore(const char *etc,
  * Says what becomes of connections and queries with all the rules that are in force in a network namespace, ours and those of
  * others: of their first packet, and of the answer to it. Nothing is sent, and nothing changes.
  *
- * Our tables of nf_tables are read from the kernel; what is in tables of iptables, its programs list, which are run only if
- * there are some. Other tables of nf_tables are not looked into. Where the answer depends on rules that are there and could not
- * be read, or on a part of a rule that is not known here, the "end" of a "verdict" is "undecided".
+ * Tables of nf_tables, ours and those of others, are read from the kernel; what is in tables of iptables, its programs list, which
+ * are run only if there are some. Tables of bridges and ARP are not followed, which the notes say. Where the answer depends on
+ * rules that are there and could not be read, or on a part of a rule that is not known here, the "end" of a "verdict" is
+ * "undecided".
  *
  * The result is a JSON document: "answers", which is for one packet an object, and for a list a list of objects in the
  * same order, each as kumatp_plan_explain() has it; and "notes", what is not known of the rules, as kumatp_config_notes() has
@@ -1218,7 +1219,8 @@ kumatp_status kumatp_installed_explain(int32_t netns_fd,
  *
  * The result is a JSON document: "diff", as kumatp_plan_diff() has it from what is installed to the plan; "engine", which has
  * installed what there is ("netlink" or "iptables"; "netlink" if there is nothing), and as which the rules of the plan are
- * written; and "notes", what could not be read, as kumatp_config_notes() has them.
+ * written; "earlier", the nat chains of others that the kernel calls before ours, as kumatp_state_to_json() has them; and "notes",
+ * what could not be read, as kumatp_config_notes() has them.
  *
  * @param plan  lent
  * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
@@ -1281,7 +1283,8 @@ uint32_t kumatp_state_engines(const struct kumatp_state *state);
  * "differences", a list of text, or where it is uncompared, "reason"; "installations", a list of objects with "engine"
  * ("netlink", "iptables" or "ebpf"), for iptables "mode" ("nft" or "legacy"), "families" (a list of "ipv4" and "ipv6"), "status"
  * as above, and for ebpf "programs": "dir" (where they are pinned), "generation", "attached" (a list of objects with "hook" and the
- * numbers "program", "link" and "target" of the kernel) and "counters" (an object of numbers); and "notes" where something could not be looked at, as kumatp_config_notes() has them.
+ * numbers "program", "link" and "target" of the kernel) and "counters" (an object of numbers); "earlier" where nat chains of others are called before those that are installed, a list of
+ * objects with "family", "table", "chain", "hook", "priority" and "certain"; and "notes" where something could not be looked at, as kumatp_config_notes() has them.
  *
  * @param state  lent
  * @param[out] out  the document; the caller's, for kumatp_text_free()

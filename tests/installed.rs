@@ -15,7 +15,7 @@ use kumatp::engine::{Engine as _, EngineName, Installed, installed};
 use kumatp::model::{BuiltinChain, End, Match, Plan};
 use kumatp::net::FamilyName;
 use kumatp::netlink::Namespace;
-use kumatp::nftables::{Action, LiveTable, Marker, Native, Rule, Table};
+use kumatp::nftables::{Action, ChainType, LiveTable, Marker, Native, OtherHook, Rule, Table};
 use kumatp::render::iptables::{self, Style};
 use kumatp::save::{PartialMatch, PartialTarget};
 use kumatp::simulate::{Simulator, Verdict};
@@ -134,7 +134,8 @@ fn the_simulator_answers_for_what_is_installed() {
         let read = now();
         let rules = Simulator::of_installed(&read).unwrap();
         rules.expect("tcp 10.1.2.4:4711").redirected_to(15001);
-        rules.expect("tcp 10.1.2.3:4712").delivered();
+        // What is let pass by nat is dropped behind it.
+        rules.expect("tcp 10.1.2.3:4712").dropped();
         let outcome = rules.run(&"tcp 10.1.2.3:4711".parse().unwrap());
         assert!(matches!(outcome.verdict, Verdict::Undecided { .. }), "{outcome}");
         let step = outcome.deciding().unwrap();
@@ -199,14 +200,32 @@ fn what_is_not_ours_is_found_in_its_place() {
 }
 
 #[test]
-fn tables_of_others_are_named() {
+fn tables_of_others_are_read() {
     isolated(|| {
-        for table in ["inet firewalld", "ip docker", "bridge b", "netdev n", "ip nat"] {
+        for table in ["inet firewalld", "ip docker", "bridge b", "netdev n", "ip nat", "ip kuma-mesh"] {
             run("nft", &[&format!("add table {table}")], "");
         }
-        let mut others = now().others;
-        others.sort();
-        assert_eq!(others, ["inet firewalld", "ip docker", "netdev n"]);
+        run("nft", &["add table bridge c { chain f { type filter hook forward priority 0; drop; }; }"], "");
+        let rules = "add chain ip docker o { type nat hook output priority -150; policy drop; }; add rule ip docker o ip daddr \
+                     10.0.0.0/8 tcp dport { 80, 443-444 } counter redirect to :9999 comment \"theirs\"; add rule ip docker o meta \
+                     mark 7 ct state new dnat to 10.0.0.1";
+        run("nft", &[rules], "");
+        let read = now();
+        let mut titles: Vec<_> = read.foreign.iter().map(|table| table.title.as_str()).collect();
+        titles.sort();
+        assert_eq!(titles, ["inet firewalld", "ip docker", "ip kuma-mesh", "netdev n"]);
+        assert_eq!((&read.others[..], read.unknown().len()), (&["bridge c".to_owned()][..], 1));
+        assert!(read.native.is_empty());
+        let docker = read.foreign.iter().find(|table| table.name == "docker").unwrap();
+        let chain = &docker.chains[0];
+        let base = chain.base.as_ref().unwrap();
+        assert_eq!((base.kind, base.hook), (ChainType::Nat, OtherHook::Builtin(BuiltinChain::Output)));
+        assert_eq!((base.priority, base.drops, docker.has_a_say()), (-150, true, true));
+        let [first, second] = &chain.rules[..] else { panic!("{chain:?}") };
+        assert_eq!(first.text, "ip daddr 10.0.0.0/8 tcp dport @__set0 counter redirect to :9999");
+        assert_eq!(first.comment.as_deref(), Some("theirs"));
+        let mark = if cfg!(target_endian = "little") { "0x07000000" } else { "0x00000007" };
+        assert_eq!(second.text, format!("meta mark == {mark} ct state new dnat to 10.0.0.1"));
     });
 }
 
@@ -339,13 +358,10 @@ fn another_namespace_is_read_from_outside() {
         Netlink::in_namespace(Namespace::open(path).unwrap()).apply(&plan).unwrap();
         let read = installed(Some(&Namespace::open(path).unwrap())).unwrap();
         assert_eq!(read.native.len(), 2);
-        assert_eq!(read.others, ["inet there"]);
+        let titles: Vec<_> = read.foreign.iter().map(|table| table.title.as_str()).collect();
+        assert_eq!((titles, read.others.len()), (vec!["inet there"], 0));
         let unknown = read.unknown();
-        assert_eq!(unknown.len(), read.notes.len() + 1);
-        assert_eq!(
-            unknown.last().unwrap().to_string(),
-            "nf_tables: there are tables that were not looked into, and their rules may do otherwise: inet there"
-        );
+        assert_eq!(unknown, read.notes);
         assert_eq!((read.engine(), read.loopback.as_str()), (Some(EngineName::Netlink), "loop"));
         let here = now();
         assert_eq!((here.engine(), here.loopback.as_str()), (None, "lo"));

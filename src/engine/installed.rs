@@ -1,18 +1,20 @@
 //! The rules that are in force now.
 
+use std::collections::BTreeMap;
+
 use super::iptables::{Iptables, Listing, Mode, NftTables};
-use super::{EngineName, netlink};
+use super::{EarlierChain, EngineName, earlier, netlink};
 #[cfg(feature = "ebpf")]
 use crate::config::Config;
 use crate::error::Error;
 use crate::facts;
-use crate::model::{Note, TableName};
+use crate::model::Note;
 use crate::net::{FamilyName, InterfaceName};
-use crate::netlink::{Namespace, OtherTable, Socket, Stop};
-use crate::nftables::LiveTable;
+use crate::netlink::{Around, Namespace, Socket, Stop};
+use crate::nftables::{LiveTable, OtherTable};
 
-/// The rules of a network namespace, as far as anything here knows of them: our tables, and everything in those of
-/// iptables.
+/// The rules of a network namespace, as far as anything here knows of them: our tables, those of iptables, and those that other
+/// programs have in nf_tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Installed {
@@ -20,8 +22,10 @@ pub struct Installed {
     pub native: Vec<LiveTable>,
     /// The tables of iptables, for each [`Mode`] that has some or could not be looked into.
     pub iptables: Vec<Listing>,
-    /// The tables of nf_tables that were not looked into, as `nft` calls them: `inet firewalld`. Packets of IP may meet
-    /// their rules too.
+    /// The tables of nf_tables that are other programs', but for those that iptables lists.
+    pub foreign: Vec<OtherTable>,
+    /// The tables of nf_tables with rules that are not followed, as `nft` calls them: `bridge filter`. What is sent and received
+    /// through a bridge, and the ARP that it needs, may meet them.
     pub others: Vec<String>,
     /// Whether programs of the engine ebpf are in force. They deal with sockets, before there are the
     /// packets that rules are for, and what they are told is not read.
@@ -47,14 +51,24 @@ impl Installed {
         }
     }
 
-    /// All that is not known of what is in force: the notes, and a warning about the tables of others.
+    /// The nat chains of others that the kernel calls before ours.
+    pub fn earlier(&self) -> Vec<EarlierChain> {
+        earlier::of_installed(self)
+    }
+
+    /// A warning that names them, if there are some.
+    pub fn earlier_note(&self) -> Option<Note> {
+        earlier::note(&self.earlier())
+    }
+
+    /// All that is not known of what is in force: the notes, and a warning about the tables that are not followed.
     pub fn unknown(&self) -> Vec<Note> {
         let mut notes = self.notes.clone();
         if self.programs {
             notes.push(Note::warning("ebpf", PROGRAMS));
         }
         if !self.others.is_empty() {
-            let text = "there are tables that were not looked into, and their rules may do otherwise";
+            let text = "there are tables of bridges or ARP, which are not followed, and their rules may do otherwise";
             notes.push(Note::warning("nf_tables", format!("{text}: {}", self.others.join(", "))));
         }
         notes
@@ -67,8 +81,8 @@ const PROGRAMS: &str = "programs of the engine ebpf are in force, and what they 
 
 /// Reads the rules that are in force in the network namespace of the calling thread, or in another one.
 ///
-/// Our own tables are read from the kernel. What is in tables of iptables is what its programs list; they are run only
-/// if there is such a table. Tables are not read at one moment: what changes meanwhile may be in some and not in others.
+/// Tables of nf_tables, ours and those of others, are read from the kernel. What is in tables of iptables is what its programs
+/// list; they are run only if there is such a table. Tables are not read at one moment: what changes meanwhile may be in some and not in others.
 ///
 /// # Errors
 /// [`Error::Permission`] if the caller may not look, [`Error::Os`] if something cannot be read. Want of a program is no
@@ -82,9 +96,14 @@ pub fn installed(namespace: Option<&Namespace>) -> Result<Installed, Error> {
 
 fn installed_here() -> Result<Installed, Error> {
     let mut notes = Vec::new();
-    let (native, others) = match Socket::open().and_then(|mut socket| socket.look_around()) {
-        Ok((dump, others)) => {
-            let lift = |family: FamilyName| Some(dump.of(family)?.lift_live(family));
+    let mut nft = NftTables::default();
+    let (native, foreign) = match Socket::open().and_then(|mut socket| socket.look_around(interfaces().as_ref())) {
+        Ok(Around { ours, of_iptables, others }) => {
+            for (family, table, has_sets) in of_iptables {
+                nft.families.push(family);
+                nft.with_sets.extend(has_sets.then_some((family, table.to_string())));
+            }
+            let lift = |family: FamilyName| Some(ours.of(family)?.lift_live(family));
             (FamilyName::ALL.into_iter().filter_map(lift).collect(), others)
         }
         Err(Stop::Missing) => {
@@ -93,12 +112,9 @@ fn installed_here() -> Result<Installed, Error> {
         }
         Err(stop) => return Err(stop.into()),
     };
-    let (of_iptables, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_of_iptables);
-    let mut nft = NftTables::default();
-    for (family, table) in of_iptables.into_iter().filter_map(|table| Some((table.family?, table))) {
-        nft.families.push(family);
-        nft.with_sets.extend(table.has_sets.then_some((family, table.name)));
-    }
+    let of_ip = |table: &OtherTable| FamilyName::ALL.into_iter().any(|family| table.family.meets(family));
+    let (foreign, others): (Vec<_>, Vec<_>) = foreign.into_iter().partition(of_ip);
+    let others: Vec<_> = others.into_iter().filter(OtherTable::has_a_say).map(|table| table.title).collect();
     let mut iptables = Vec::new();
     for mode in Mode::ALL {
         let listing = Iptables::default().list(mode, &nft)?;
@@ -135,7 +151,8 @@ fn installed_here() -> Result<Installed, Error> {
         missing: missing.into_iter().collect(),
         native,
         iptables,
-        others: others.iter().map(OtherTable::title).collect(),
+        foreign,
+        others,
         loopback,
         notes,
     })
@@ -160,7 +177,8 @@ fn programs(notes: &mut Vec<Note>) -> Result<(bool, bool), Error> {
     Ok((false, false))
 }
 
-/// Whether a table has a name that iptables-nft gives its tables.
-fn is_of_iptables(table: &OtherTable) -> bool {
-    table.family.is_some() && table.name.parse::<TableName>().is_ok()
+/// The network interfaces by their numbers; none if they cannot be listed.
+fn interfaces() -> Option<BTreeMap<u32, String>> {
+    let list = nix::net::if_::if_nameindex().ok()?;
+    Some(list.iter().map(|one| (one.index(), one.name().to_string_lossy().into_owned())).collect())
 }

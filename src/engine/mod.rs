@@ -3,6 +3,8 @@
 //! Real ones need Linux and the feature `host`; [`fake`] is for tests, and needs nothing.
 
 mod compare;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod earlier;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub mod ebpf;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -47,6 +49,8 @@ use crate::error::{Error, InvalidValue};
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
 
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub use earlier::EarlierChain;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use installed::{Installed, installed};
 #[cfg(all(feature = "host", target_os = "linux"))]

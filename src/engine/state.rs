@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::iptables::{Iptables, Mode};
 use super::words::not_installed_by_us;
-use super::{EngineName, Status, netlink};
+use super::{EarlierChain, EngineName, Status, earlier, netlink};
 use crate::config::Config;
 use crate::error::Error;
 use crate::model::{Note, Plan};
@@ -13,7 +13,7 @@ use crate::netlink::{Dump, Namespace, Socket, Stop};
 
 /// What is installed in a network namespace.
 ///
-/// Its JSON form has `status`, `installations` and, if there is something to say, `notes`:
+/// Its JSON form has `status`, `installations` and, if there is something to say, `earlier` (see [`EarlierChain`]) and `notes`:
 ///
 /// ```json
 /// {
@@ -36,7 +36,10 @@ pub struct State {
     pub status: Status,
     /// What was found. More than one if one engine's rules were not removed when another's came.
     pub installations: Vec<Installation>,
-    /// What could not be looked at.
+    /// The nat chains of others that the kernel calls before those of the installations. They do not make one drift.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierChain>,
+    /// What could not be looked at, and what else should be known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
 }
@@ -94,21 +97,30 @@ pub fn state_with(config: &Config, plan: Option<&Plan>, namespace: Option<&Names
 fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
     let mut notes = Vec::new();
     let mut installations = Vec::new();
-    match Socket::open().and_then(|mut socket| socket.look()) {
-        Ok((dump, leftovers, _)) => {
+    let mut earlier = Vec::new();
+    let legacy = netlink::Legacy::look();
+    legacy.note(&mut notes);
+    match Socket::open().and_then(|mut socket| Ok((socket.look()?, socket))) {
+        Ok(((dump, leftovers, _), mut socket)) => {
             if !dump.taken.is_empty() {
                 notes.push(Note::warning("netlink", not_installed_by_us(&dump.taken)));
             }
             installations.extend(by_netlink(plan, &dump));
             installations.extend(by_iptables(plan, Mode::Nft, leftovers.families()));
+            let of_iptables = [(Mode::Nft, leftovers.families()), (Mode::Legacy, legacy.families.clone())];
+            let mut unseen = Vec::new();
+            earlier = earlier::look(&mut socket, &dump, &of_iptables, &mut unseen)?;
+            // Otherwise that has been said.
+            if legacy.unseen().is_none() {
+                notes.extend(unseen);
+            }
+            notes.extend(earlier::note(&earlier));
         }
         Err(Stop::Missing) => {
             notes.push(Note::info("netlink", format!("not looked into: {}", Error::from(Stop::Missing))));
         }
         Err(stop) => return Err(stop.into()),
     }
-    let legacy = netlink::Legacy::look();
-    legacy.note(&mut notes);
     installations.extend(by_iptables(plan, Mode::Legacy, legacy.families));
     #[cfg(feature = "ebpf")]
     let suspected = by_ebpf(config, plan, &mut installations, &mut notes)?;
@@ -122,7 +134,7 @@ fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
         (Status::Absent | Status::Current, Some(reason)) => Status::Uncompared { reason },
         (status, _) => status,
     };
-    Ok(State { status, installations, notes })
+    Ok(State { status, installations, earlier, notes })
 }
 
 /// Adds what there is of eBPF programs, and says why it is not known whether there are others, where something speaks for that.

@@ -136,7 +136,8 @@ pub(super) fn diff(plan: &Plan) -> Result<kumatp_text, Error> {
     let planned = Planned::by(engine, plan.clone());
     let before = Simulator::of_installed_ours(&installed)?;
     let diff = before.diff(&planned.simulator());
-    Ok(kumatp_text::json(&json!({"notes": installed.notes, "engine": engine, "diff": diff})))
+    let notes: Vec<_> = installed.notes.iter().cloned().chain(installed.earlier_note()).collect();
+    Ok(kumatp_text::json(&json!({"notes": notes, "engine": engine, "earlier": installed.earlier(), "diff": diff})))
 }
 
 pub(super) fn restore_resolv_conf(etc: &Path) -> Result<Report, Error> {

@@ -12,9 +12,10 @@ use super::text::kumatp_text;
 /// Says what becomes of connections and queries with all the rules that are in force in a network namespace, ours and those of
 /// others: of their first packet, and of the answer to it. Nothing is sent, and nothing changes.
 ///
-/// Our tables of nf_tables are read from the kernel; what is in tables of iptables, its programs list, which are run only if
-/// there are some. Other tables of nf_tables are not looked into. Where the answer depends on rules that are there and could not
-/// be read, or on a part of a rule that is not known here, the "end" of a "verdict" is "undecided".
+/// Tables of nf_tables, ours and those of others, are read from the kernel; what is in tables of iptables, its programs list, which
+/// are run only if there are some. Tables of bridges and ARP are not followed, which the notes say. Where the answer depends on
+/// rules that are there and could not be read, or on a part of a rule that is not known here, the "end" of a "verdict" is
+/// "undecided".
 ///
 /// The result is a JSON document: "answers", which is for one packet an object, and for a list a list of objects in the
 /// same order, each as kumatp_plan_explain() has it; and "notes", what is not known of the rules, as kumatp_config_notes() has
@@ -58,7 +59,8 @@ pub unsafe extern "C" fn kumatp_installed_explain(
 ///
 /// The result is a JSON document: "diff", as kumatp_plan_diff() has it from what is installed to the plan; "engine", which has
 /// installed what there is ("netlink" or "iptables"; "netlink" if there is nothing), and as which the rules of the plan are
-/// written; and "notes", what could not be read, as kumatp_config_notes() has them.
+/// written; "earlier", the nat chains of others that the kernel calls before ours, as kumatp_state_to_json() has them; and "notes",
+/// what could not be read, as kumatp_config_notes() has them.
 ///
 /// @param plan  lent
 /// @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread

@@ -99,6 +99,15 @@ impl Content {
         }
     }
 
+    /// Where the kernel calls its nat chains: the hook, and the priority.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(crate) fn nat_chains(&self) -> Vec<(BuiltinChain, i32)> {
+        let bases = self.chains.iter().filter_map(|chain| chain.base.as_ref()).filter(|base| base.kind == "nat");
+        // `enum nf_inet_hooks` of linux/netfilter.h, in the order of the chains.
+        let hook = |number: u32| BuiltinChain::ALL.get(usize::try_from(number).ok()?).copied();
+        bases.filter_map(|base| Some((hook(base.hook)?, base.priority))).collect()
+    }
+
     /// Removes all rules of a chain. False if there is no such chain.
     pub(crate) fn flush(&mut self, name: &str) -> bool {
         let chain = self.chains.iter_mut().find(|chain| chain.name == name);

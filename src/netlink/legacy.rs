@@ -9,7 +9,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use super::options;
 use super::wire::array;
 use crate::config::ChainPair;
-use crate::model::{Comment, TableName};
+use crate::model::{BuiltinChain, Comment, TableName};
 use crate::net::FamilyName;
 
 /// `IPT_SO_GET_INFO` and `IPT_SO_GET_ENTRIES` (linux/netfilter_ipv4/ip_tables.h); those of ip6_tables
@@ -52,11 +52,41 @@ pub(crate) fn legacy_installation(family: FamilyName) -> io::Result<bool> {
     Ok(false)
 }
 
+/// The chains that decide where connections go and have rules in the nat table of iptables-legacy.
+///
+/// # Errors
+/// If the kernel does not let us look.
+pub(crate) fn legacy_nat_chains(family: FamilyName) -> io::Result<Vec<BuiltinChain>> {
+    let Some(info) = info(family, TableName::Nat.as_str())? else { return Ok(Vec::new()) };
+    // `hook_entry` and `underflow` of `struct ipt_getinfo`: where the chain of a hook begins, and where its policy is.
+    let number = |first: usize, hook: BuiltinChain| array(&info, first + 4 * hook as usize).map(u32::from_ne_bytes);
+    let has_rules = |hook: &BuiltinChain| number(NAME + 4, *hook) != number(NAME + 24, *hook);
+    Ok([BuiltinChain::Prerouting, BuiltinChain::Output].into_iter().filter(has_rules).collect())
+}
+
 /// The entries of a table; none if it is not in use.
 fn entries(family: FamilyName, table: &str) -> io::Result<Option<Vec<u8>>> {
-    let (list, domain, level) = match family {
-        FamilyName::V4 => ("ip_tables_names", AddressFamily::Inet, libc::SOL_IP),
-        FamilyName::V6 => ("ip6_tables_names", AddressFamily::Inet6, libc::SOL_IPV6),
+    // The table may grow between the two calls, which the kernel then says by EAGAIN.
+    for _ in 0..8 {
+        let Some(info) = info(family, table)? else { return Ok(None) };
+        let Some(size) = array(&info, INFO - 4).map(u32::from_ne_bytes) else { break };
+        let mut entries = vec![0; ENTRIES + size as usize];
+        entries[..NAME].copy_from_slice(&info[..NAME]);
+        entries[NAME..NAME + 4].copy_from_slice(&size.to_ne_bytes());
+        match ask(family, GET_ENTRIES, &mut entries) {
+            Ok(()) => return Ok(Some(entries.split_off(ENTRIES))),
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EAGAIN))
+}
+
+/// What the kernel says of a table (`struct ipt_getinfo`); none if it is not in use.
+fn info(family: FamilyName, table: &str) -> io::Result<Option<[u8; INFO]>> {
+    let list = match family {
+        FamilyName::V4 => "ip_tables_names",
+        FamilyName::V6 => "ip6_tables_names",
     };
     let lists = Path::new("/proc/thread-self/net");
     let names = match std::fs::read_to_string(lists.join(list)) {
@@ -71,27 +101,22 @@ fn entries(family: FamilyName, table: &str) -> io::Result<Option<Vec<u8>>> {
     if !names.lines().any(|name| name == table) {
         return Ok(None);
     }
+    let mut info = [0; INFO];
+    let length = table.len().min(NAME - 1);
+    info[..length].copy_from_slice(&table.as_bytes()[..length]);
+    ask(family, GET_INFO, &mut info)?;
+    Ok(Some(info))
+}
+
+/// Has the kernel write what it says to a question into the bytes that ask it.
+fn ask(family: FamilyName, question: i32, bytes: &mut [u8]) -> io::Result<()> {
+    let (domain, level) = match family {
+        FamilyName::V4 => (AddressFamily::Inet, libc::SOL_IP),
+        FamilyName::V6 => (AddressFamily::Inet6, libc::SOL_IPV6),
+    };
     // Any socket of the family will do.
     let socket = socket(domain, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    let mut name = [0; NAME];
-    let length = table.len().min(NAME - 1);
-    name[..length].copy_from_slice(&table.as_bytes()[..length]);
-    // The table may grow between the two calls, which the kernel then says by EAGAIN.
-    for _ in 0..8 {
-        let mut info = [0; INFO];
-        info[..NAME].copy_from_slice(&name);
-        options::get(socket.as_fd(), level, GET_INFO, &mut info)?;
-        let Some(size) = array(&info, INFO - 4).map(u32::from_ne_bytes) else { break };
-        let mut entries = vec![0; ENTRIES + size as usize];
-        entries[..NAME].copy_from_slice(&name);
-        entries[NAME..NAME + 4].copy_from_slice(&size.to_ne_bytes());
-        match options::get(socket.as_fd(), level, GET_ENTRIES, &mut entries) {
-            Ok(_) => return Ok(Some(entries.split_off(ENTRIES))),
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::Error::from_raw_os_error(libc::EAGAIN))
+    options::get(socket.as_fd(), level, question, bytes).map(drop)
 }
 
 /// A chain begins with an entry of the target `ERROR` that holds the chain's name: 29 bytes for the

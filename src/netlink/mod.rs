@@ -5,12 +5,16 @@
 //! kernel adds, and the order of its attributes, do not matter.
 //!
 //! What a dump says can also be lifted back to the native form, so that an installation is compared with
-//! what it says of itself. Tables of others are looked at in two places only: for Docker's chain, and for
-//! what iptables installations of ours or kumactl's left, which is removed with our own batch.
+//! what it says of itself. Whoever installs or removes looks at tables of others in two places only: for
+//! Docker's chain, and for what iptables installations of ours or kumactl's left, which is removed with our
+//! own batch. What else is in force is read where somebody asks what becomes of a packet, and from it what
+//! rules of others do, as far as that is understood.
 //!
 //! Encoding and decoding are pure and work on any system; the `Socket` needs Linux and the feature
 //! `host`.
 
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod around;
 mod batch;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod conntrack;
@@ -34,6 +38,8 @@ mod lift;
 mod namespace;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod options;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod others;
 mod reply;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod sock_diag;
@@ -43,6 +49,8 @@ mod socket;
 pub(crate) mod tracking;
 mod wire;
 
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use around::{Around, CalledChain};
 pub use batch::{Batch, Finished, Object};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use conntrack::Tuple;
@@ -53,7 +61,7 @@ pub(crate) use integrity::Integrity;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use leftovers::Leftovers;
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub(crate) use legacy::{legacy_chain_exists, legacy_installation};
+pub(crate) use legacy::{legacy_chain_exists, legacy_installation, legacy_nat_chains};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use namespace::Here;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -62,7 +70,7 @@ pub use namespace::Namespace;
 pub(crate) use namespace::worker;
 pub use reply::{Failure, Outcome};
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub(crate) use socket::{OtherTable, OwnTables, Socket, Stop};
+pub(crate) use socket::{OwnTables, Socket, Stop};
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use super::batch::{Finished, number};
 use super::constants::*;
-use super::wire::{Head, Message, Messages, Writer, array};
+use super::wire::{Head, Messages, Writer, array};
 use super::{Dump, InvalidDump, Leftovers, Outcome, leftovers, options};
 use crate::model::TableName;
 use crate::net::FamilyName;
@@ -34,24 +34,6 @@ pub(crate) struct Socket {
     fd: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
-}
-
-/// A table that is not ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OtherTable {
-    /// The kernel's name of its family.
-    of: &'static str,
-    /// The family, if it is of one.
-    pub(crate) family: Option<FamilyName>,
-    pub(crate) name: String,
-    pub(crate) has_sets: bool,
-}
-
-impl OtherTable {
-    /// As `nft` calls it, for people.
-    pub(crate) fn title(&self) -> String {
-        format!("{} {}", self.of, self.name.escape_debug())
-    }
 }
 
 /// The families that have a table of our name.
@@ -145,12 +127,6 @@ impl Socket {
         Ok((dump, leftovers, generation))
     }
 
-    /// Everything in our tables, and the tables of all others that packets of IP meet.
-    pub(crate) fn look_around(&mut self) -> Result<(Dump, Vec<OtherTable>), Stop> {
-        let read = |socket: &mut Self| Ok(socket.dump_once()?.zip(socket.others_once()?));
-        Ok(self.steadily(read)?.0)
-    }
-
     /// What an uninstallation removes: the tables of ours, and leftovers.
     pub(crate) fn look_for_removal(&mut self) -> Result<(OwnTables, Leftovers, u32), Stop> {
         let read = |socket: &mut Self| Ok(socket.tables_once()?.zip(socket.leftovers_once()?));
@@ -159,7 +135,10 @@ impl Socket {
     }
 
     /// Reads something while the rules do not change, and says their generation.
-    fn steadily<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<Option<T>, Stop>) -> Result<(T, u32), Stop> {
+    pub(super) fn steadily<T>(
+        &mut self,
+        mut read: impl FnMut(&mut Self) -> Result<Option<T>, Stop>,
+    ) -> Result<(T, u32), Stop> {
         for _ in 0..ATTEMPTS {
             let before = self.generation()?;
             let found = read(self);
@@ -176,7 +155,7 @@ impl Socket {
     }
 
     /// `None` if it was interrupted.
-    fn dump_once(&mut self) -> Result<Option<Dump>, Stop> {
+    pub(super) fn dump_once(&mut self) -> Result<Option<Dump>, Stop> {
         let mut dump = Dump::default();
         for family in FamilyName::ALL {
             if !self.read_rules(family, &mut dump)? {
@@ -260,38 +239,6 @@ impl Socket {
         Ok(Some(leftovers))
     }
 
-    /// `None` if it was interrupted.
-    fn others_once(&mut self) -> Result<Option<Vec<OtherTable>>, Stop> {
-        let list =
-            |socket: &mut Self, kind| socket.send_request(Head { kind, flags: NLM_F_DUMP, ..Head::default() }, |_| {});
-        let (tables, sets) = (list(self, message::GETTABLE)?, list(self, message::GETSET)?);
-        if tables.interrupted || sets.interrupted {
-            return Ok(None);
-        }
-        // The table's name is attribute 1 of both.
-        let named = |message: &Message<'_>| {
-            let (family, attributes) = message.generic()?;
-            Some((family, attributes.text(NFTA_TABLE_NAME)?.to_owned()))
-        };
-        let of = |answer: &Answer, kind| -> Vec<(u8, String)> {
-            Messages(&answer.bytes).filter(|message| message.kind == kind).filter_map(|m| named(&m)).collect()
-        };
-        let with_sets = of(&sets, message::NEWSET);
-        let other = |(number, name): (u8, String)| {
-            let (of, family) = match number {
-                NFPROTO_IPV4 => ("ip", Some(FamilyName::V4)),
-                NFPROTO_IPV6 => ("ip6", Some(FamilyName::V6)),
-                NFPROTO_INET => ("inet", None),
-                NFPROTO_NETDEV => ("netdev", None),
-                _ => return None,
-            };
-            let has_sets = with_sets.iter().any(|(family, table)| (*family, table) == (number, &name));
-            let ours = family.is_some() && name == TABLE;
-            (!ours).then_some(OtherTable { of, family, name, has_sets })
-        };
-        Ok(Some(of(&tables, message::NEWTABLE).into_iter().filter_map(other).collect()))
-    }
-
     /// The tables of our name.
     pub(crate) fn tables(&mut self) -> Result<OwnTables, Stop> {
         Ok(self.steadily(Self::tables_once)?.0)
@@ -346,7 +293,7 @@ impl Socket {
 
     /// Sends one request that changes nothing and reads the whole answer: one message, or those of a
     /// dump. Asks again if it was lost.
-    fn send_request(&mut self, head: Head, body: impl Fn(&mut Writer)) -> Result<Answer, Stop> {
+    pub(super) fn send_request(&mut self, head: Head, body: impl Fn(&mut Writer)) -> Result<Answer, Stop> {
         for _ in 0..ATTEMPTS {
             match self.ask(head, &body) {
                 Err(Stop::Unknown | Stop::System(_, Errno::ENOBUFS)) => _ = self.read_all(|_| ())?,
@@ -455,8 +402,8 @@ impl Socket {
 
 /// The messages that answer a request.
 #[derive(Debug, Default)]
-struct Answer {
-    bytes: Vec<u8>,
+pub(super) struct Answer {
+    pub(super) bytes: Vec<u8>,
     /// Whether the rules changed during the dump.
-    interrupted: bool,
+    pub(super) interrupted: bool,
 }

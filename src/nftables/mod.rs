@@ -52,6 +52,8 @@ mod lower;
 mod marker;
 mod names;
 mod native;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod other;
 mod owner;
 mod zones;
 
@@ -63,6 +65,11 @@ pub(crate) use native::table_name;
 pub use native::{
     Action, Base, Chain, ChainType, Condition, End, Field, Native, Rule, Set, Source, Span, TABLE, Table, Values,
 };
+
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use other::{Deed, Fact, Part};
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub use other::{OtherBase, OtherChain, OtherHook, OtherRule, OtherTable, TableFamily};
 
 #[cfg(test)]
 mod equivalence;

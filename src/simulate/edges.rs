@@ -92,6 +92,8 @@ fn kinds(lines: &[&Line<'_>]) -> Vec<Wanted> {
             Test::Value { field, negated, .. } => format!("{field:?}{negated}"),
             Test::MidStream | Test::Local { .. } | Test::BoundSocket => format!("{test:?}"),
             Test::CtState { states, negated } => format!("{states:?}{negated}"),
+            #[cfg(all(feature = "host", target_os = "linux"))]
+            Test::Flags { .. } | Test::Not(_) => format!("{test:?}"),
             Test::Unknown(text) => text.to_string(),
         });
         if seen.insert(asked.collect::<Vec<_>>()) && kinds.len() < KINDS {
@@ -223,6 +225,8 @@ impl Wanted {
             Test::BoundSocket => self.tracking = Some(Tracking::LostAnswer),
             // Of this, the packet says nothing.
             Test::Local { .. } => {}
+            #[cfg(all(feature = "host", target_os = "linux"))]
+            Test::Flags { .. } | Test::Not(_) => {}
         }
     }
 
@@ -271,6 +275,8 @@ impl Wanted {
                 }
             }
             Test::Local { .. } | Test::Unknown(_) => {}
+            #[cfg(all(feature = "host", target_os = "linux"))]
+            Test::Flags { .. } | Test::Not(_) => {}
         }
     }
 

@@ -93,19 +93,21 @@ impl<'r> Simulator<'r> {
     where
         AnyPacket: From<Packet<F>>,
     {
-        let Sent { outcome: request, translation } = self.send_knowing(packet, None);
-        let listener = match request.verdict {
+        let request = self.send_knowing(packet, None);
+        let listener = match request.outcome.verdict {
             Verdict::Redirected { port } => self.listeners.iter().find(|(at, _)| *at == port).map(|(_, name)| *name),
             _ => None,
         };
-        let reply = self.reply(packet, &request, translation);
+        let reply = self.reply(packet, &request);
+        let request = request.outcome;
         Explanation { packet: packet.clone().into(), request, reply, listener, sockets: self.sockets }
     }
 
-    fn reply<F: Family>(&self, packet: &Packet<F>, request: &Outcome<'r>, translation: Translation) -> Option<Reply<'r>>
+    fn reply<F: Family>(&self, packet: &Packet<F>, sent: &Sent<'r>) -> Option<Reply<'r>>
     where
         AnyPacket: From<Packet<F>>,
     {
+        let Sent { outcome: request, translation, untracked } = sent;
         // A connection from before has its answers underway, and what fits none has none.
         if packet.tracking != Tracking::New || !matches!(packet.protocol, IpProtocol::Tcp | IpProtocol::Udp) {
             return None;
@@ -123,8 +125,8 @@ impl<'r> Simulator<'r> {
         let mut known =
             Known { source: Some(source), destination: Some(destination), translation: translation.back(from, to) };
         let mut answer = self.answer(packet, redirected, source, destination);
-        let mut outcome = self.send_knowing(&answer, Some(&known)).outcome;
-        let found = outcome.zone == request.zone;
+        let Sent { mut outcome, untracked: answer_untracked, .. } = self.send_knowing(&answer, Some(&known));
+        let found = outcome.zone == request.zone && !untracked && !answer_untracked;
         if !found {
             // Connection tracking does not find the connection, and takes a query's answer for a query, and that of a connection
             // for nothing that it knows.
@@ -136,6 +138,9 @@ impl<'r> Simulator<'r> {
         let arrival = match (&outcome.verdict, redirected, found) {
             (Verdict::Dropped, ..) => lost("it is dropped".to_owned()),
             (Verdict::Undecided { reason }, ..) => Arrival::Undecided { reason: reason.clone() },
+            (_, Some(_), false) if answer_untracked => {
+                lost("connection tracking lets it alone, so it is not translated back".to_owned())
+            }
             (_, Some(_), false) => lost(format!(
                 "it is tracked in zone {} and the request in zone {}, so it is not translated back",
                 outcome.zone, request.zone

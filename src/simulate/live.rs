@@ -16,11 +16,12 @@ use crate::nftables::{ChainType, LiveTable, priority, table_name};
 use crate::save::Saved;
 
 impl<'r> Simulator<'r> {
-    /// The rules that are in force, as far as they were read: our tables, and everything in those of iptables. What is known to be
-    /// there and could not be read makes packets that come to it [`Undecided`](super::Verdict::Undecided), as programs of the engine
-    /// ebpf do with what they may redirect.
+    /// The rules that are in force, as far as they were read: our tables, everything in those of iptables, and those that other
+    /// programs have in nf_tables. What is known to be there and could not be read makes packets that come to it
+    /// [`Undecided`](super::Verdict::Undecided), as programs of the engine ebpf do with what they may redirect; so does a condition or
+    /// an action of others that is not known, such as a mark or a translation to another address, where the answer depends on it.
     ///
-    /// Not looked into are the tables of [`Installed::others`].
+    /// Not followed are the tables of [`Installed::others`].
     ///
     /// # Errors
     /// [`Error::Config`] if a listing of iptables has a table that is none of its own.
@@ -49,42 +50,60 @@ impl<'r> Simulator<'r> {
     }
 
     fn installed(installed: &'r Installed, whose: Whose) -> Result<Self, Error> {
-        let in_order = |listings: &[&'r Listing]| {
-            let v4 = of_family::<V4>(installed, listings, |listing| &listing.v4, whose)?;
-            let v6 = of_family::<V6>(installed, listings, |listing| &listing.v6, whose)?;
-            Ok::<_, Error>([v4, v6])
-        };
-        let mut listings: Vec<&Listing> = installed.iptables.iter().collect();
-        let [v4, v6] = in_order(&listings)?;
-        let mut simulator = Self::new(v4, Some(v6)).with_loopback(installed.loopback.clone());
-        if listings.len() > 1 {
-            // The chains of both have the same priorities; which are called first depends on which came last.
-            listings.reverse();
-            let why = "chains of iptables-nft and iptables-legacy disagree, and which are called first is not known";
-            simulator.readings.push(Reading { programs: in_order(&listings)?, why });
+        let v4 = sources::<V4>(installed, |listing| &listing.v4, whose)?;
+        let v6 = sources::<V6>(installed, |listing| &listing.v6, whose)?;
+        let programs = |v4: &[Program<'r>], v6: &[Program<'r>]| [Program::all(v4), Program::all(v6)];
+        let [all_v4, all_v6] = programs(&v4, &v6);
+        let mut simulator = Self::new(all_v4, Some(all_v6)).with_loopback(installed.loopback.clone());
+        let why =
+            "chains of several programs have the same priority and disagree, and which are called first is not known";
+        // Whichever of them is the first: of those that decide, no other is asked.
+        for first in 1..v4.len().max(v6.len()) {
+            let ties = |all: &[Program<'r>]| {
+                let others = all.iter().enumerate().filter(|(at, _)| *at != first);
+                all.get(first).is_some_and(|one| others.into_iter().any(|(_, other)| one.ties_with(other)))
+            };
+            if ties(&v4) || ties(&v6) {
+                let in_front = |all: &[Program<'r>]| {
+                    let mut all = all.to_vec();
+                    all.get_mut(..=first).into_iter().for_each(|some| some.rotate_right(1));
+                    all
+                };
+                let programs = programs(&in_front(&v4), &in_front(&v6));
+                simulator.readings.push(Reading { programs, why });
+            }
+        }
+        if simulator.v4.meets_translation() || simulator.v6.meets_translation() {
+            let why = "a filter chain has the priority at which connections are translated, and which comes first is not known";
+            let programs = [simulator.v4.clone().behind_translation(), simulator.v6.clone().behind_translation()];
+            simulator.readings.push(Reading { programs, why });
         }
         Ok(simulator)
     }
 }
 
-fn of_family<'r, F: Family>(
+/// What everybody's rules do, one program for each of those whose chains the kernel calls in an order that is known.
+fn sources<'r, F: Family>(
     installed: &'r Installed,
-    listings: &[&'r Listing],
     saved: impl Fn(&'r Listing) -> &'r Saved<F>,
     whose: Whose,
-) -> Result<Program<'r>, Error> {
-    let mut program = Program::default();
+) -> Result<Vec<Program<'r>>, Error> {
+    let mut sources = Vec::new();
     for table in installed.native.iter().filter(|table| table.family == F::NAME && !table.dormant) {
-        program.append(Program::of_live(table));
+        sources.push(Program::of_live(table));
     }
-    for listing in listings {
-        program.append(Program::of_saved(saved(listing), whose)?);
+    for listing in &installed.iptables {
+        let mut program = Program::of_saved(saved(listing), whose)?;
         let certain = listing.unread.iter().filter(|unread| unread.family == F::NAME && unread.certain);
         for unread in certain.filter(|_| whose == Whose::All) {
             program.add_unread(unread);
         }
+        sources.push(program);
     }
-    Ok(program)
+    if whose == Whose::All {
+        sources.extend(installed.foreign.iter().map(|table| Program::of_others(table, F::NAME)));
+    }
+    Ok(sources)
 }
 
 impl<'r> Program<'r> {
@@ -130,7 +149,7 @@ impl<'r> Program<'r> {
     }
 
     /// Something that all packets come to, or those that come to this table, and that may do anything with them.
-    fn add_unknown(&mut self, place: Place<'r>, reason: &str, table: Option<TableName>) {
+    pub(super) fn add_unknown(&mut self, place: Place<'r>, reason: &str, table: Option<TableName>) {
         let chain = self.chains.len();
         self.chains.push(Code::new(vec![Line { tests: Vec::new(), act: Act::Unknown(reason.into()), place }]));
         for hook in BuiltinChain::ALL {

@@ -30,6 +30,17 @@
 //! net/netfilter/nf_nat_redirect.c), without which the kernel drops it. The engines differ on purpose in a few points, which
 //! [`nftables`](crate::nftables) lists; the simulator answers for the one that it is asked about.
 //!
+//! If it is not known whether a rule matches, both cases are tried. Only if they end differently is the answer
+//! [`Undecided`](Verdict::Undecided).
+//!
+//! Of tables that other programs have in nf_tables, [`Simulator::of_installed`] follows base chains of the types filter, route and
+//! nat, those of network devices too; conditions on addresses, ports, protocols, interfaces, owners, TCP flags, the
+//! connection-tracking state and local addresses; look-ups in sets and verdict maps, concatenated ones too; calls, verdicts,
+//! redirections, source translation, `notrack` and zones. A translation to another address, a queue or a transparent proxy leaves
+//! a packet undecided, as does a mark, a counter or a random number that the answer depends on. The order of chains that have the
+//! same priority in different tables is not known: an answer that depends on it is undecided as well. Bridges and ARP are not
+//! followed.
+//!
 //! # The engine ebpf
 //!
 //! Its programs steer sockets, and the simulator asks what becomes of the first packet as if they were rules. Where they differ, the
@@ -50,6 +61,8 @@ mod guards;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod live;
 mod native;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod others;
 mod outcome;
 mod packet;
 mod planned;
@@ -264,7 +277,7 @@ impl<'r> Simulator<'r> {
             false => packet,
             true => {
                 if let Some(outcome) = sockets::untouched(packet, &self.loopback) {
-                    return Sent { outcome, translation: Translation::NONE };
+                    return Sent { outcome, translation: Translation::NONE, untracked: false };
                 }
                 as_packet = sockets::as_packet(packet, &self.loopback);
                 &as_packet
@@ -273,8 +286,8 @@ impl<'r> Simulator<'r> {
         let mut sent = self.through(of_family::<F, _>([&self.v4, &self.v6]), packet, known);
         for Reading { programs: [v4, v6], why } in &self.readings {
             let other = self.through(of_family::<F, _>([v4, v6]), packet, known);
-            let same = (&other.outcome.verdict, other.outcome.zone, other.translation)
-                == (&sent.outcome.verdict, sent.outcome.zone, sent.translation);
+            let same = (&other.outcome.verdict, other.outcome.zone, other.translation, other.untracked)
+                == (&sent.outcome.verdict, sent.outcome.zone, sent.translation, sent.untracked);
             if !same {
                 sent.outcome.leave_undecided(why);
             }

@@ -176,6 +176,8 @@ pub enum Effect {
     Logged,
     /// It chose the conntrack zone, or would have if none had been chosen before.
     Tracked,
+    /// It keeps the packet out of connection tracking, so that its connection is not translated.
+    Untracked,
     /// Nothing that matters here.
     Passed,
     /// It is not known what it does, or whether it matches.

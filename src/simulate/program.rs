@@ -44,6 +44,45 @@ impl<'r> Program<'r> {
         }
     }
 
+    /// The rules of all of these: where a priority is the same, in this order.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(super) fn all(programs: &[Self]) -> Self {
+        let mut all = Self::default();
+        programs.iter().for_each(|program| all.append(program.clone()));
+        all
+    }
+
+    /// Whether a hook calls chains of both at the same place.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(super) fn ties_with(&self, other: &Self) -> bool {
+        BuiltinChain::ALL.into_iter().any(|hook| {
+            let orders: BTreeSet<_> = self.calls(hook).iter().map(|base| base.order(hook)).collect();
+            other.calls(hook).iter().any(|base| orders.contains(&base.order(hook)))
+        })
+    }
+
+    /// Whether a hook calls a chain at the place where it translates.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(super) fn meets_translation(&self) -> bool {
+        BuiltinChain::ALL.into_iter().any(|hook| {
+            let calls = self.calls(hook);
+            calls.iter().any(|base| base.is_at_translation(hook))
+                && calls.iter().any(|base| base.kind == ChainType::Nat)
+        })
+    }
+
+    /// With those chains behind that place instead of before it.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(super) fn behind_translation(mut self) -> Self {
+        for (hook, calls) in BuiltinChain::ALL.into_iter().zip(std::mem::take(&mut self.hooks)) {
+            for base in calls {
+                let priority = base.priority + i32::from(base.is_at_translation(hook));
+                self.call(hook, Base { priority, ..base });
+            }
+        }
+        self
+    }
+
     /// The user whose connections the chains of ours let leave, whatever they are: the sidecar.
     pub(super) fn sidecar(&self) -> Option<Uid> {
         let lines = self.chains.iter().flat_map(|chain| &chain.lines);
@@ -86,6 +125,11 @@ impl Base<'_> {
             ChainType::Filter => (self.priority, false, 0),
             ChainType::Nat => (translation(hook), true, self.priority),
         }
+    }
+
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    fn is_at_translation(&self, hook: BuiltinChain) -> bool {
+        self.kind == ChainType::Filter && self.priority == translation(hook)
     }
 
     /// Whether packets come to it with what became of them where they are translated.
@@ -173,6 +217,15 @@ pub(super) enum Test {
         states: CtStates,
         negated: bool,
     },
+    /// Of the TCP flags of the mask, exactly these are set.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    Flags {
+        mask: u8,
+        flags: u8,
+    },
+    /// The other does not hold.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    Not(Box<Test>),
     /// One that is not known, as it is written.
     Unknown(Arc<str>),
 }
@@ -233,6 +286,9 @@ pub(super) enum Act {
     Source(NewSource),
     Log(LogPrefix, LogLevel),
     Zone(u16),
+    /// Connection tracking lets it alone.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    Untrack,
     /// On with this line of the same chain.
     Skip(usize),
     /// On with the next line, whatever it does besides.

@@ -505,6 +505,7 @@ fn what_programs_do_that_are_in_force_is_not_known() {
     let installed = crate::engine::Installed {
         native: Vec::new(),
         iptables: Vec::new(),
+        foreign: Vec::new(),
         others: Vec::new(),
         programs: true,
         programs_suspected: false,
@@ -542,6 +543,7 @@ fn what_is_missing_besides_rules_is_a_difference() {
     let mut installed = crate::engine::Installed {
         native: Vec::new(),
         iptables: Vec::new(),
+        foreign: Vec::new(),
         others: Vec::new(),
         programs: false,
         programs_suspected: false,

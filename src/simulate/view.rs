@@ -23,6 +23,8 @@ pub(super) struct View<'p> {
     pub(super) tracking: Tracking,
     /// Whether connection tracking has seen it.
     pub(super) tracked: bool,
+    /// Whether a rule keeps it out of connection tracking.
+    pub(super) untracked: bool,
     /// How its connection is translated, as far as that was decided.
     pub(super) translation: Translation,
     /// The interface that it came in by; empty if none.
@@ -55,6 +57,7 @@ impl<'p> View<'p> {
             protocol: packet.protocol.number(),
             tracking: packet.tracking,
             tracked: false,
+            untracked: false,
             translation: if fresh { Translation::NONE } else { known.translation },
             input: packet.in_interface.as_ref().map_or("", InterfaceName::as_str),
             output: Some(packet.out_interface.as_ref().map_or("", InterfaceName::as_str)),
@@ -121,8 +124,28 @@ impl<'p> View<'p> {
                     false => *negated,
                 }
             }
+            #[cfg(all(feature = "host", target_os = "linux"))]
+            Test::Flags { mask, flags } => return self.has_flags(*mask, *flags),
+            #[cfg(all(feature = "host", target_os = "linux"))]
+            Test::Not(other) => !self.holds(other)?,
             Test::Unknown(_) => return None,
         })
+    }
+
+    /// Whether of the TCP flags of the mask exactly these are set. What opens a connection has SYN, and neither FIN, RST nor ACK;
+    /// of everything else it is only known that this is not so.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    fn has_flags(&self, mask: u8, flags: u8) -> Option<bool> {
+        const SYN: u8 = 0x02;
+        const KNOWN: u8 = 0x01 | SYN | 0x04 | 0x10;
+        if self.protocol != IpProtocol::Tcp.number() {
+            return None;
+        }
+        match self.tracking.opens() {
+            true if flags & KNOWN != SYN & mask => Some(false),
+            true => (mask & !KNOWN == 0).then_some(true),
+            false => (mask & KNOWN == KNOWN && flags & KNOWN == SYN).then_some(false),
+        }
     }
 
     /// Whether the address of an end is one of this host, as far as interfaces tell: a packet of this host is from one of its
@@ -152,6 +175,7 @@ impl<'p> View<'p> {
     /// The states that the packet is in, and those that it may be in besides.
     fn states(&self) -> (CtStates, CtStates) {
         let mut own = match self.tracking {
+            _ if self.untracked => CtStates::UNTRACKED,
             _ if !self.tracked => CtStates::INVALID,
             Tracking::New | Tracking::MidStream | Tracking::Lost | Tracking::LostAnswer => CtStates::NEW,
             Tracking::Established => CtStates::ESTABLISHED,
@@ -163,7 +187,7 @@ impl<'p> View<'p> {
             // It depends on whether the older connection was answered.
             perhaps = CtStates::NEW | CtStates::ESTABLISHED;
         }
-        if own != CtStates::INVALID {
+        if !own.intersects(CtStates::INVALID | CtStates::UNTRACKED) {
             let translated = [(self.translation.snat, CtStates::SNAT), (self.translation.dnat, CtStates::DNAT)];
             for (is_translated, state) in translated {
                 own.set(state, is_translated == Some(true));

@@ -23,15 +23,76 @@ const CONNTRACK: i32 = -200;
 pub(super) struct Sent<'r> {
     pub(super) outcome: Outcome<'r>,
     pub(super) translation: Translation,
+    /// Whether a rule keeps it out of connection tracking.
+    pub(super) untracked: bool,
 }
 
+impl Sent<'_> {
+    /// Whether it ends in the same way, whatever its source is translated to.
+    fn agrees(&self, other: &Self) -> bool {
+        let key = |sent: &Self| {
+            let Translation { destination, to_this_host, dnat, .. } = sent.translation;
+            (sent.outcome.verdict.clone(), sent.outcome.zone, sent.untracked, destination, to_this_host, dnat)
+        };
+        key(self) == key(other)
+    }
+}
+
+/// How many times a packet is sent, each time with other answers to what is not known, before it is left undecided.
+const TRIES: usize = 64;
+
 /// Sends a packet through a program. What is known of its connection has no meaning for the first packet of one.
+///
+/// Where it is not known whether a rule matches, it is tried both ways; only if the packet ends in different ways it is undecided.
 pub(super) fn walk<'r, F: Family>(
     program: &Program<'r>,
     packet: &Packet<F>,
     known: &Known,
     loopback: &str,
 ) -> Sent<'r> {
+    let (mut sent, asked) = walk_assuming(program, packet, known, loopback, &[]);
+    if let (Verdict::Undecided { .. }, Some(first)) = (&sent.outcome.verdict, asked.first()) {
+        return Sent { outcome: first.clone(), ..sent };
+    }
+    let mut open = turned(&[], asked);
+    let mut tries = 1;
+    while let Some((assumed, undecided)) = open.pop() {
+        let (other, asked) = walk_assuming(program, packet, known, loopback, &assumed);
+        tries += 1;
+        if tries > TRIES || !sent.agrees(&other) {
+            return Sent { outcome: undecided, ..sent };
+        }
+        if sent.translation.source != other.translation.source {
+            sent.translation.source = Some(Endpoint::UNKNOWN);
+        }
+        if sent.translation.snat != other.translation.snat {
+            sent.translation.snat = None;
+        }
+        open.extend(turned(&assumed, asked));
+    }
+    sent
+}
+
+/// The other answer to each question that was answered by default, and what to say if it makes a difference. The first question
+/// comes last.
+fn turned<'r>(assumed: &[bool], asked: Vec<Outcome<'r>>) -> Vec<(Vec<bool>, Outcome<'r>)> {
+    let by_default = asked.into_iter().enumerate().skip(assumed.len());
+    let turn = |(at, undecided)| {
+        let defaults = std::iter::repeat_n(false, at - assumed.len());
+        (assumed.iter().copied().chain(defaults).chain([true]).collect(), undecided)
+    };
+    by_default.map(turn).rev().collect()
+}
+
+/// The same with these answers to what is not known, one after another, and no to all others. With what would be undecided at each
+/// question.
+fn walk_assuming<'r, F: Family>(
+    program: &Program<'r>,
+    packet: &Packet<F>,
+    known: &Known,
+    loopback: &str,
+    assumed: &[bool],
+) -> (Sent<'r>, Vec<Outcome<'r>>) {
     let outcome = Outcome {
         verdict: Verdict::Delivered,
         zone: 0,
@@ -45,13 +106,15 @@ pub(super) fn walk<'r, F: Family>(
         // The first address of the interface.
         Direction::Inbound | Direction::Forwarded => Value::Unknown,
     };
-    let mut walk = Walk { program, view, outcome, zone: None, decided: [false; 2], here, met: 0 };
+    let mut walk =
+        Walk { program, view, outcome, zone: None, decided: [false; 2], here, met: 0, assumed, asked: Vec::new() };
     let ended = walk.hooks::<F>(packet.direction, loopback);
     if ended.is_ok() && packet.tracking == Tracking::Established {
         walk.outcome.verdict = Verdict::Established;
     }
     walk.outcome.zone = walk.zone.unwrap_or_default();
-    Sent { outcome: walk.outcome, translation: walk.view.translation }
+    let sent = Sent { outcome: walk.outcome, translation: walk.view.translation, untracked: walk.view.untracked };
+    (sent, walk.asked)
 }
 
 /// The way ends here: the verdict is in the outcome.
@@ -85,6 +148,10 @@ struct Walk<'w, 'r> {
     /// The address of this host that what is redirected goes to.
     here: Value,
     met: u32,
+    /// Whether rules match of which that is not known, in the order in which it is asked; no if nothing is said.
+    assumed: &'w [bool],
+    /// What is undecided at each of them.
+    asked: Vec<Outcome<'r>>,
 }
 
 impl<'w, 'r> Walk<'w, 'r> {
@@ -151,7 +218,7 @@ impl<'w, 'r> Walk<'w, 'r> {
             match (base.kind, part) {
                 (ChainType::Nat, Some(part)) => {
                     // Only the first packet of a connection, and of the chains the first that decides (linux nf_nat_core.c).
-                    if self.view.tracking.is_fresh() && !self.decided[part as usize] {
+                    if self.view.tracking.is_fresh() && !self.view.untracked && !self.decided[part as usize] {
                         self.base(base, Some(part))?;
                     }
                 }
@@ -228,6 +295,8 @@ impl<'w, 'r> Walk<'w, 'r> {
                 Act::Redirect(_) | Act::Translate(..) => Effect::Redirected,
                 Act::Log(..) => Effect::Logged,
                 Act::Zone(_) => Effect::Tracked,
+                #[cfg(all(feature = "host", target_os = "linux"))]
+                Act::Untrack => Effect::Untracked,
                 Act::Skip(_) | Act::Next => Effect::Passed,
                 Act::Unknown(_) => Effect::Unknown,
             };
@@ -286,8 +355,12 @@ impl<'w, 'r> Walk<'w, 'r> {
                     // A template counts only before the packet has its connection, and the first one does.
                     if !self.view.tracked && self.zone.is_none() {
                         self.zone = Some(*zone);
+                        self.view.untracked = false;
                     }
                 }
+                // Something that has its connection, or a template for one, is let alone (linux nft_ct.c, `nft_notrack_eval`).
+                #[cfg(all(feature = "host", target_os = "linux"))]
+                Act::Untrack => self.view.untracked |= !self.view.tracked && self.zone.is_none(),
                 Act::Skip(to) => line = *to,
                 Act::Next => {}
                 Act::Unknown(reason) => {
@@ -329,22 +402,32 @@ impl<'w, 'r> Walk<'w, 'r> {
                 Some(true) => return Ok(Some((at, rule))),
                 Some(false) => {}
                 None if rule.act.is_harmless() => {}
-                None => {
-                    let unknown = rule.tests.iter().find_map(|test| match test {
-                        Test::Unknown(text) => Some(text.clone()),
-                        _ => None,
-                    });
-                    self.outcome.trace.push(Step { place: rule.place, effect: Effect::Unknown });
-                    let reason = match unknown {
-                        Some(text) => format!("it is not known whether '{text}' holds"),
-                        None => "it is not known what the packet has been translated to".to_owned(),
-                    };
-                    return Err(self.end(Verdict::Undecided { reason }));
-                }
+                None if self.may_match(rule)? => return Ok(Some((at, rule))),
+                None => {}
             }
             at += 1;
         }
         Ok(None)
+    }
+
+    /// Whether a rule is taken to match of which that is not known.
+    fn may_match(&mut self, rule: &'w Line<'r>) -> Result<bool, Ended> {
+        let assumed = self.assumed.get(self.asked.len()).copied().unwrap_or_default();
+        let unknown = rule.tests.iter().find(|test| self.view.holds(test).is_none());
+        let reason = match unknown {
+            Some(Test::Unknown(text)) => format!("it is not known whether '{text}' holds"),
+            _ => "it is not known what the packet has been translated to".to_owned(),
+        };
+        let mut undecided = self.outcome.clone();
+        undecided.trace.push(Step { place: rule.place, effect: Effect::Unknown });
+        undecided.decided_by = Some(undecided.trace.len() - 1);
+        undecided.verdict = Verdict::Undecided { reason };
+        if self.asked.len() >= TRIES {
+            self.outcome = undecided;
+            return Err(Ended);
+        }
+        self.asked.push(undecided);
+        Ok(assumed)
     }
 
     /// The end of a chain that a hook calls.

@@ -139,6 +139,8 @@ const TABLE: &[(&str, Reached)] = &[
     ("engine::Netlink::left_to_iptables", In("kumatp_plan_apply")),
     ("engine::Installed::engine", In("kumatp_installed_diff")),
     ("engine::Installed::unknown", In("kumatp_installed_explain")),
+    ("engine::Installed::earlier", In("kumatp_installed_diff")),
+    ("engine::Installed::earlier_note", In("kumatp_installed_diff")),
     ("engine::installed", By("kumatp_installed_explain")),
     ("engine::preview", By("kumatp_plan_render")),
     ("engine::state_with", In("kumatp_state_read")),

@@ -16,9 +16,9 @@ mod elsewhere;
 mod linux;
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use self::elsewhere::{Live, needs_linux, preview};
+pub(crate) use self::elsewhere::{Earlier, Live, needs_linux, preview};
 #[cfg(target_os = "linux")]
-pub(crate) use self::linux::{Live, preview};
+pub(crate) use self::linux::{Earlier, Live, preview};
 
 /// What changes the rules, and where.
 pub(crate) struct Target {

@@ -9,7 +9,7 @@ use kumatp::save::SavedFamilies;
 use kumatp::simulate::{AnyPacket, Planned, Simulator};
 use kumatp::{Facts, Plan, policy};
 
-use crate::host::{Live, Target};
+use crate::host::{Earlier, Live, Target};
 use crate::output::{self, warn};
 use crate::{Failure, flags, input};
 
@@ -87,6 +87,7 @@ impl Source {
         let config = config(matches, Some(file), &mut said)?;
         let live = target.live()?;
         warn(live.notes(), config.verbose);
+        warn(&live.earlier_note().into_iter().collect::<Vec<_>>(), config.verbose);
         if config.ebpf.enabled {
             target.engine = EngineName::Ebpf;
         } else if !target.asked {
@@ -122,6 +123,14 @@ impl Source {
         Err(Failure::Usage(format!(
             "--rules: there are no rules for {family}, which the packet is of; give what {program} prints as well"
         )))
+    }
+
+    /// The nat chains of others that come before ours, of what is installed.
+    pub(crate) fn earlier(&self) -> Vec<Earlier> {
+        match self {
+            Self::LiveOurs(live) => live.earlier(),
+            _ => Vec::new(),
+        }
     }
 
     pub(crate) fn simulator(&self) -> Result<Simulator<'_>, Failure> {

@@ -31,11 +31,16 @@ impl Listing {
 
     /// The same of one family.
     pub(in crate::engine) fn has_ours_of(&self, family: FamilyName) -> bool {
-        !match family {
-            FamilyName::V4 => Ours::find(&self.v4, &[]).is_empty(),
-            FamilyName::V6 => Ours::find(&self.v6, &[]).is_empty(),
+        match family {
+            FamilyName::V4 => has_ours(&self.v4),
+            FamilyName::V6 => has_ours(&self.v6),
         }
     }
+}
+
+/// Whether there are rules of ours or kumactl's.
+pub(in crate::engine) fn has_ours<F: Family>(saved: &Saved<F>) -> bool {
+    !Ours::find(saved, &[]).is_empty()
 }
 
 /// Rules that are there, or may be, and could not be read.

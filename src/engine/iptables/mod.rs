@@ -32,8 +32,8 @@ use crate::model::{Note, Plan};
 use crate::net::{Family, FamilyName, V4, V6};
 use crate::netlink::{Namespace, Socket};
 
-pub(super) use self::listing::NftTables;
 pub use self::listing::{Listing, Unread};
+pub(super) use self::listing::{NftTables, has_ours};
 pub use self::locate::Mode;
 
 /// How long an operation may take in all, retries included.

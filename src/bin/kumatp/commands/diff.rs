@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use kumatp::simulate::Diff;
 
 use super::{print, print_json};
+use crate::host::Earlier;
 use crate::source::Source;
 use crate::{Failure, input};
 
@@ -20,11 +22,21 @@ pub(crate) fn diff(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         )));
     };
     let (before, after) = Source::two(matches, a, b)?;
+    let earlier = [before.earlier(), after.earlier()].concat();
     let (before, after) = (before.simulator()?, after.simulator()?);
     let diff = before.diff(&after);
     match matches.get_flag("json") {
-        true => print_json(&diff)?,
+        true => print_json(&Document { diff: &diff, earlier })?,
         false => print(&format!("{diff}\n"))?,
     }
     Ok(if diff.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+}
+
+/// The difference, and the nat chains of others that come before what is installed.
+#[derive(serde::Serialize)]
+struct Document<'a, 'r> {
+    #[serde(flatten)]
+    diff: &'a Diff<'r>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    earlier: Vec<Earlier>,
 }

@@ -24,11 +24,22 @@ impl Target {
     }
 }
 
+/// A nat chain of others that comes before ours: there is none.
+pub(crate) type Earlier = ();
+
 /// What is installed: there is nothing that could be.
 pub(crate) enum Live {}
 
 impl Live {
     pub(crate) fn notes(&self) -> &[Note] {
+        match *self {}
+    }
+
+    pub(crate) fn earlier(&self) -> Vec<Earlier> {
+        match *self {}
+    }
+
+    pub(crate) fn earlier_note(&self) -> Option<Note> {
         match *self {}
     }
 

@@ -4,7 +4,7 @@ use kumatp::config::Config;
 use kumatp::engine::ebpf::{self, Ebpf};
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
-use kumatp::engine::{Engine, EngineName, Installed, installed};
+use kumatp::engine::{EarlierChain, Engine, EngineName, Installed, installed};
 use kumatp::model::Note;
 use kumatp::netlink::Namespace;
 use kumatp::simulate::Simulator;
@@ -80,12 +80,25 @@ impl Target {
     }
 }
 
+/// A nat chain of others that comes before ours.
+pub(crate) type Earlier = EarlierChain;
+
 /// What is installed, by whomever.
 pub(crate) struct Live(Installed);
 
 impl Live {
     pub(crate) fn notes(&self) -> &[Note] {
         &self.0.notes
+    }
+
+    /// The nat chains of others that come before ours.
+    pub(crate) fn earlier(&self) -> Vec<Earlier> {
+        self.0.earlier()
+    }
+
+    /// A warning that names them.
+    pub(crate) fn earlier_note(&self) -> Option<Note> {
+        self.0.earlier_note()
     }
 
     /// What is not known of it.
