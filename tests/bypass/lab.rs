@@ -3,20 +3,14 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::Command;
 
 use kumatp::net::{FamilyName, Uid};
 use kumatp::{Config, Facts, policy};
-use nix::errno::Errno;
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, getsockopt, recv, send, setsockopt,
-    socket, sockopt,
-};
+use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::common::world::{APP, Backend, Netns, Place, SIDECAR, Server, User, WORKLOAD, World, feed, sysctl};
-use crate::segment::{self, Seen};
+use crate::link::{Link, hardware_of};
 
 /// A neighbour that is no host: nobody answers what it did not ask for.
 pub(crate) const PEER: [&str; 2] = ["10.77.0.66", "fd77::66"];
@@ -144,57 +138,6 @@ pub(crate) fn heard(mut stream: &TcpStream) -> Vec<u8> {
     let _ = stream.set_nonblocking(true);
     let length = stream.read(&mut buffer).unwrap_or(0);
     buffer[..length].to_vec()
-}
-
-/// The far end of the link to the workload's host.
-pub(crate) struct Link {
-    socket: OwnedFd,
-    /// The hardware addresses of the host's end and of the far one.
-    pub(crate) near: [u8; 6],
-    pub(crate) far: [u8; 6],
-}
-
-impl Link {
-    /// On an interface of the calling thread's namespace.
-    fn new(interface: &str) -> io::Result<Self> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
-        let (far, link) = hardware_of(interface)?;
-        bind(socket.as_raw_fd(), &link)?;
-        setsockopt(&socket, sockopt::RcvBufForce, &(64 << 20))?;
-        Ok(Self { socket, near: [0; 6], far })
-    }
-
-    /// Has a packet arrive at the host.
-    pub(crate) fn send(&self, hardware: Option<[u8; 6]>, packet: &[u8]) -> io::Result<()> {
-        let kind = if packet[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
-        let frame = [&hardware.unwrap_or(self.near), &self.far, kind.as_slice(), packet].concat();
-        send(self.socket.as_raw_fd(), &frame, MsgFlags::empty())?;
-        Ok(())
-    }
-
-    /// What has left the host since the last time.
-    pub(crate) fn left(&self) -> io::Result<Vec<Seen>> {
-        let mut all = Vec::new();
-        let mut buffer = vec![0; 65536];
-        loop {
-            match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Err(Errno::EAGAIN) => return Ok(all),
-                Ok(length) if buffer[..length].get(6..12) == Some(&self.near) => {
-                    all.extend(segment::read(&buffer[14..length]));
-                }
-                result => drop(result?),
-            }
-        }
-    }
-}
-
-/// The hardware address of an interface of the calling thread's namespace.
-fn hardware_of(interface: &str) -> io::Result<([u8; 6], LinkAddr)> {
-    let mut links = getifaddrs()?.filter(|addr| addr.interface_name == interface);
-    let link = links.find_map(|addr| addr.address?.as_link_addr().copied());
-    let addr = |link: LinkAddr| Some((link.addr()?, link));
-    link.and_then(addr).ok_or_else(|| io::Error::other(format!("no interface {interface}")))
 }
 
 /// Where a connection was going before it was translated, as a sidecar asks for it.

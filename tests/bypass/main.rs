@@ -6,12 +6,19 @@
 //! servers and clients of several users are needed.
 #![cfg(all(feature = "host", target_os = "linux"))]
 
+mod before;
+mod borrowed;
 mod cases;
 #[expect(dead_code, reason = "it is for the other tests, too")]
 #[path = "../common/mod.rs"]
 mod common;
+mod conntrack;
 mod first;
 mod lab;
+mod link;
+mod lost;
+mod pair;
+mod places;
 mod range;
 mod segment;
 
@@ -25,6 +32,41 @@ macro_rules! matrix {
             #[test]
             fn first_packets() {
                 first::packets($backend);
+            }
+
+            #[test]
+            fn lost_entries() {
+                lost::entries($backend);
+            }
+
+            #[test]
+            fn lost_entries_that_do_not_come_back() {
+                lost::entries_that_do_not_come_back($backend);
+            }
+
+            #[test]
+            fn borrowed_tuples() {
+                borrowed::tuples($backend);
+            }
+
+            #[test]
+            fn entries_from_before() {
+                before::entries($backend);
+            }
+
+            #[test]
+            fn interfaces() {
+                places::interfaces($backend);
+            }
+
+            #[test]
+            fn an_interface_without_an_address() {
+                places::no_address($backend);
+            }
+
+            #[test]
+            fn connections_that_a_helper_expects() {
+                places::expected_by_a_helper($backend);
             }
         }
     )*};
