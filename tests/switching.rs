@@ -399,7 +399,7 @@ fn the_state_follows_what_happens_to_the_tables() {
             ),
             (
                 &["add", "element", "ip6", "kuma-mesh", "outbound_exclude_ports", "{ 9000 }"],
-                "ip6 kuma-mesh: its sets have 3 intervals instead of 2",
+                "ip6 kuma-mesh: its sets have 9 intervals instead of 8",
                 "the set outbound_exclude_ports has been changed",
             ),
             (
@@ -410,7 +410,7 @@ fn the_state_follows_what_happens_to_the_tables() {
             (
                 &["add", "rule", "ip", "kuma-mesh", "nat_output_last", "counter"],
                 "of chain nat_output_last is not one that kumatp makes",
-                "the chain nat_output_last has 5 rules instead of 4",
+                "the chain nat_output_last has 4 rules instead of 3",
             ),
             (
                 &["add", "table", "ip", "kuma-mesh", "{ flags dormant; }"],
@@ -534,6 +534,41 @@ fn everything_can_be_uninstalled_whatever_engine_made_it() {
         assert!(!Path::new("/run/kumatp").exists());
         let reports = uninstall_all(&Config::default(), None).unwrap();
         assert!(reports.iter().all(|report| !report.changed && report.steps.is_empty()), "{reports:?}");
+    });
+}
+
+/// What nothing can remove is no success, and keeps nothing else in place.
+#[test]
+fn rules_that_stay_are_a_failure_that_names_them() {
+    isolated(|| {
+        network();
+        install(&Iptables::default(), &config(Mode::Legacy)).unwrap();
+        install(&Netlink::default().allow_legacy_leftovers(), &config(Mode::Nft)).unwrap();
+        let names: Vec<_> = ["iptables", "ip6tables"]
+            .into_iter()
+            .flat_map(|family| Mode::ALL.map(|mode| ["", "-save", "-restore"].map(|end| program(family, mode, end))))
+            .flatten()
+            .map(|path| path.canonicalize().unwrap())
+            .collect();
+        // The programs are gone, in this mount namespace.
+        for path in names.iter().collect::<std::collections::BTreeSet<_>>() {
+            run("mount", &["--bind", "/dev/null", path.to_str().unwrap()]);
+        }
+        let error = uninstall_all(&Config::default(), None).unwrap_err();
+        let Error::Several(parts) = &error else { panic!("{error}") };
+        assert!(matches!(&parts[..], [Error::Conflict { .. }, Error::Unsupported { .. }]), "{error}");
+        let first = error.to_string().lines().next().unwrap().to_owned();
+        assert!(
+            first.contains("IPv4 and IPv6 rules in tables of iptables-legacy, and they are still active"),
+            "{first}"
+        );
+        assert!(!ours_in_nft() && !loopback_address());
+        for path in names.iter().collect::<std::collections::BTreeSet<_>>() {
+            run("umount", &[path.to_str().unwrap()]);
+        }
+        assert!(ours_in_iptables(Mode::Legacy));
+        uninstall_all(&Config::default(), None).unwrap();
+        assert!(!ours_in_iptables(Mode::Legacy));
     });
 }
 

@@ -236,9 +236,9 @@ pub(super) fn differences(
         }
     };
     for (name, wanted, words) in [
-        (Name::Networks, &content.networks, "the networks and addresses are other ones"),
-        (Name::Owners, &content.owners, "the users and groups with exclusions are other ones"),
-        (Name::OwnerPorts, &content.owner_ports, "the excluded ports of users and groups are other ones"),
+        (Name::Networks, &content.networks, "the networks and addresses differ"),
+        (Name::Owners, &content.owners, "the users and groups with exclusions differ"),
+        (Name::OwnerPorts, &content.owner_ports, "the excluded ports of users and groups differ"),
     ] {
         if read(name)?.as_ref() != Some(wanted) {
             list.push(words.to_owned());

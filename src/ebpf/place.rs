@@ -133,7 +133,10 @@ impl Place {
         }
         // Two mounts, one over the other, would be two places. Who comes later waits, and then sees the first one.
         let below = OpenOptions::new().read(true).custom_flags(O_DIRECTORY).open(&self.bpffs);
-        let below = below.map_err(|error| Error::io(format!("open {path}"), &error))?;
+        let below = below.map_err(|error| match is_nothing(&error) {
+            true => self.wrong(),
+            false => Error::io(format!("open {path}"), &error),
+        })?;
         let _alone = Flock::lock(below, FlockArg::LockExclusive)
             .map_err(|(_, errno)| Error::io(format!("lock {path}"), &errno.into()))?;
         if self.is_bpffs()? {

@@ -18,7 +18,8 @@ impl Host {
             return self.abilities.clone();
         }
         // Not being allowed to look is not absence.
-        let text = format!("the kernel is taken to be capable of everything: {}", words::not_permitted());
+        let text =
+            format!("cannot check kernel support; assuming all features are present: {}", words::not_permitted());
         HostAbilities { remarks: vec![Remark::info("engine", text)], ..HostAbilities::default() }
     }
 

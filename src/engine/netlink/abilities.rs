@@ -24,9 +24,10 @@ pub(super) fn look(config: &Config) -> Result<HostAbilities, Error> {
         Ok(()) => Ok(found),
         // Not being allowed to look is not absence.
         Err(error @ Error::Permission { .. }) => {
-            found
-                .remarks
-                .push(Remark::info("engine", format!("the kernel is taken to be capable of everything: {error}")));
+            found.remarks.push(Remark::info(
+                "engine",
+                format!("cannot check kernel support; assuming all features are present: {error}"),
+            ));
             Ok(found)
         }
         Err(error) if config.dry_run => {
