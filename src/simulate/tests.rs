@@ -62,6 +62,13 @@ fn defaults() {
     check(&plan, "inbound tcp 10.0.0.5:80 invalid", &Verdict::Delivered, 0, None);
 }
 
+#[test]
+fn what_is_for_the_listener_itself_needs_no_translation() {
+    let plan = plan(|config, _| config.redirect.vnet = vec!["docker0:172.17.0.0/16".parse().unwrap()]);
+    check(&plan, "inbound tcp 172.17.0.1:15001 in docker0", &redirected(15001), 0, Some("redirect.vnet.networks[0]"));
+    check(&plan, "inbound tcp 10.0.0.5:15006", &redirected(15006), 0, Some("redirect.inbound.enabled"));
+}
+
 /// Where nat is not asked, or by a packet that opens nothing: what the netlink engine closes and iptables leaves open.
 #[test]
 fn what_should_be_redirected_does_not_pass_by_netlink() {

@@ -50,14 +50,32 @@ pub(super) fn walk<'r, F: Family>(
     known: &Known,
     loopback: &str,
 ) -> Sent<'r> {
-    let (mut sent, asked) = walk_assuming(program, packet, known, loopback, &[]);
+    let sent = walk_if(program, packet, known, loopback, None);
+    let unclear = packet.tracking.is_fresh() && sent.translation.dnat.is_none();
+    if !unclear || !matches!(sent.outcome.verdict, Verdict::Undecided { .. }) {
+        return sent;
+    }
+    // Redirected to the port that it was for, at an address that may be the same: that may make no difference.
+    let [is, is_not] = [true, false].map(|translated| walk_if(program, packet, known, loopback, Some(translated)));
+    if is.outcome.verdict == is_not.outcome.verdict { is } else { sent }
+}
+
+/// The same if a translation that may change nothing is one, or is none.
+fn walk_if<'r, F: Family>(
+    program: &Program<'r>,
+    packet: &Packet<F>,
+    known: &Known,
+    loopback: &str,
+    if_unclear: Option<bool>,
+) -> Sent<'r> {
+    let (mut sent, asked) = walk_assuming(program, packet, known, loopback, (&[], if_unclear));
     if let (Verdict::Undecided { .. }, Some(first)) = (&sent.outcome.verdict, asked.first()) {
         return Sent { outcome: first.clone(), ..sent };
     }
     let mut open = turned(&[], asked);
     let mut tries = 1;
     while let Some((assumed, undecided)) = open.pop() {
-        let (other, asked) = walk_assuming(program, packet, known, loopback, &assumed);
+        let (other, asked) = walk_assuming(program, packet, known, loopback, (&assumed, if_unclear));
         tries += 1;
         if tries > TRIES || !sent.agrees(&other) {
             return Sent { outcome: undecided, ..sent };
@@ -91,7 +109,7 @@ fn walk_assuming<'r, F: Family>(
     packet: &Packet<F>,
     known: &Known,
     loopback: &str,
-    assumed: &[bool],
+    (assumed, if_unclear): (&[bool], Option<bool>),
 ) -> (Sent<'r>, Vec<Outcome<'r>>) {
     let outcome = Outcome {
         verdict: Verdict::Delivered,
@@ -106,8 +124,18 @@ fn walk_assuming<'r, F: Family>(
         // The first address of the interface.
         Direction::Inbound | Direction::Forwarded => Value::Unknown,
     };
-    let mut walk =
-        Walk { program, view, outcome, zone: None, decided: [false; 2], here, met: 0, assumed, asked: Vec::new() };
+    let mut walk = Walk {
+        program,
+        view,
+        outcome,
+        zone: None,
+        decided: [false; 2],
+        here,
+        if_unclear,
+        met: 0,
+        assumed,
+        asked: Vec::new(),
+    };
     let ended = walk.hooks::<F>(packet.direction, loopback);
     if ended.is_ok() && packet.tracking == Tracking::Established {
         walk.outcome.verdict = Verdict::Established;
@@ -147,6 +175,8 @@ struct Walk<'w, 'r> {
     decided: [bool; 2],
     /// The address of this host that what is redirected goes to.
     here: Value,
+    /// Whether a translation that may change nothing is one.
+    if_unclear: Option<bool>,
     met: u32,
     /// Whether rules match of which that is not known, in the order in which it is asked; no if nothing is said.
     assumed: &'w [bool],
@@ -260,7 +290,12 @@ impl<'w, 'r> Walk<'w, 'r> {
         self.decided[part as usize] = true;
         match part {
             Part::Destination => {
-                self.view.translation.dnat = end.differs(self.view.destination());
+                let before = self.view.destination();
+                let (dnat, end) = match (end.differs(before), self.if_unclear) {
+                    (None, Some(false)) => (Some(false), before),
+                    (differs, assumed) => (differs.or(assumed), end),
+                };
+                self.view.translation.dnat = dnat;
                 self.view.set_destination(end);
                 self.view.translation.destination = Some(end);
             }

@@ -30,9 +30,9 @@ fn everywhere(packet: &'static str, end: &'static str) -> Expected {
     Expected { packet, with_iptables: end, natively: end }
 }
 
-/// A packet that native rules deliver.
-fn unless_native(packet: &'static str, end: &'static str) -> Expected {
-    Expected { packet, with_iptables: end, natively: DELIVERED }
+/// A packet that native rules drop.
+fn closed_natively(packet: &'static str, end: &'static str) -> Expected {
+    Expected { packet, with_iptables: end, natively: DROPPED }
 }
 
 impl Case {
@@ -83,7 +83,7 @@ pub(crate) fn all() -> Vec<Case> {
                 everywhere("inbound icmpv6 fd77::1 from 2001:db8::9 in eth0", DELIVERED),
                 everywhere("inbound tcp 10.77.0.1:8080 from 203.0.113.10 in eth0 invalid", DELIVERED),
                 everywhere("forwarded tcp 203.0.113.9:443 from 172.20.0.2 in br0 out eth0", INBOUND),
-                unless_native("tcp 203.0.113.9:443 from 10.77.0.11 uid 1000 out eth0 midstream", OUTBOUND),
+                everywhere("tcp 203.0.113.9:443 from 10.77.0.11 uid 1000 out eth0 midstream", OUTBOUND),
             ],
         ),
         Case::new(
@@ -92,7 +92,7 @@ pub(crate) fn all() -> Vec<Case> {
             vec![
                 everywhere("inbound tcp 10.77.0.1:8080 from 203.0.113.9 in eth0 invalid", DROPPED),
                 everywhere("forwarded tcp 203.0.113.9:8080 from 172.20.0.2 in br0 out eth0 invalid", DROPPED),
-                everywhere("tcp 203.0.113.9:8080 from 10.77.0.1 uid 1000 out eth0 invalid", DELIVERED),
+                closed_natively("tcp 203.0.113.9:8080 from 10.77.0.1 uid 1000 out eth0 invalid", DELIVERED),
                 everywhere("tcp 10.77.0.11:8080 from 10.77.0.1 uid 1000 out lo invalid", DROPPED),
             ],
         ),
@@ -168,10 +168,10 @@ pub(crate) fn all() -> Vec<Case> {
             "connections from before",
             |config, _| config.redirect.vnet = vec![parsed("docker0:172.17.0.0/16")],
             vec![
-                unless_native("inbound tcp 10.77.0.1:8080 from 203.0.113.9 in eth0 midstream", INBOUND),
-                unless_native("inbound tcp [fd77::1]:8080 from 2001:db8::9 in eth0 midstream", INBOUND),
-                unless_native("forwarded tcp 203.0.113.9:443 from 172.17.0.2 in docker0 out eth0 midstream", OUTBOUND),
-                unless_native("tcp [2001:db8::9]:443 from fd77::1 uid 1000 out eth0 midstream", OUTBOUND),
+                everywhere("inbound tcp 10.77.0.1:8080 from 203.0.113.9 in eth0 midstream", INBOUND),
+                everywhere("inbound tcp [fd77::1]:8080 from 2001:db8::9 in eth0 midstream", INBOUND),
+                everywhere("forwarded tcp 203.0.113.9:443 from 172.17.0.2 in docker0 out eth0 midstream", OUTBOUND),
+                everywhere("tcp [2001:db8::9]:443 from fd77::1 uid 1000 out eth0 midstream", OUTBOUND),
                 everywhere("tcp 203.0.113.9:443 from 10.77.0.1 uid 5678 out eth0 midstream", DELIVERED),
             ],
         ),

@@ -1,26 +1,40 @@
 //! Whether a packet was seen where the simulator says that it ends.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use kumatp::simulate::{Arrival, Direction, Explanation, Tracking, Verdict};
+
+use nix::errno::Errno;
 
 use crate::edges::{Interface, is_own};
 use crate::flight::Sightings;
 use crate::shot::Shot;
 use crate::wire;
 
-/// All that is wrong, if anything.
-pub(crate) fn complaints(shot: &Shot, explanation: &Explanation<'_>, seen: &Sightings) -> Vec<String> {
-    let outcome = &explanation.request;
-    if let Some(why) = &seen.failed {
-        return vec![format!("it could not be sent: {why}")];
-    }
+/// What is wrong with where a packet ends. What connection tracking knows of it, and whether a connection is made of it, depends
+/// here on more than on the packet.
+pub(crate) fn ends_wrong(shot: &Shot, explanation: &Explanation<'_>, seen: &Sightings) -> Vec<String> {
     let mut wrong = Vec::new();
+    match &seen.failed {
+        Some(why) if !is_refusal(why, explanation) => wrong.push(format!("it could not be sent: {why}")),
+        _ => drop(places(shot, explanation, seen, &mut wrong)),
+    }
+    wrong
+}
+
+/// Whether it could not be sent because a rule drops it: whoever sends what is dropped in OUTPUT is told.
+fn is_refusal(why: &str, explanation: &Explanation<'_>) -> bool {
+    explanation.request.verdict == Verdict::Dropped && why == io::Error::from(Errno::EPERM).to_string()
+}
+
+/// Where the packet goes; adds to the complaints if it was seen elsewhere.
+fn places(shot: &Shot, explanation: &Explanation<'_>, seen: &Sightings, wrong: &mut Vec<String>) -> Option<SocketAddr> {
     let destination = shot.flow.destination;
     let (mut arrived, mut left) = (BTreeSet::new(), BTreeSet::new());
     let mut goes_to = Some(destination);
-    match &outcome.verdict {
+    match &explanation.request.verdict {
         Verdict::Delivered if is_own(destination.ip()) => drop(arrived.insert(destination)),
         Verdict::Delivered => drop(left.insert((Interface::towards(destination.ip()).name, destination))),
         Verdict::Redirected { port } => {
@@ -28,7 +42,6 @@ pub(crate) fn complaints(shot: &Shot, explanation: &Explanation<'_>, seen: &Sigh
             let possible = addrs.iter().map(|addr| SocketAddr::new(*addr, port.number()));
             goes_to = possible.clone().find(|to| seen.arrived.contains(to)).or(possible.clone().next());
             arrived.extend(goes_to);
-            wrong.extend(heard_wrong(shot, port.number(), seen));
         }
         Verdict::Dropped => goes_to = None,
         other => wrong.push(format!("a verdict that nothing here can show: {other}")),
@@ -38,6 +51,20 @@ pub(crate) fn complaints(shot: &Shot, explanation: &Explanation<'_>, seen: &Sigh
     }
     if seen.left != left {
         wrong.push(format!("gone to {:?}", seen.left));
+    }
+    goes_to
+}
+
+/// All that is wrong, if anything.
+pub(crate) fn complaints(shot: &Shot, explanation: &Explanation<'_>, seen: &Sightings) -> Vec<String> {
+    let outcome = &explanation.request;
+    if let Some(why) = seen.failed.as_ref().filter(|why| !is_refusal(why, explanation)) {
+        return vec![format!("it could not be sent: {why}")];
+    }
+    let mut wrong = Vec::new();
+    let goes_to = places(shot, explanation, seen, &mut wrong);
+    if let Verdict::Redirected { port } = &outcome.verdict {
+        wrong.extend(heard_wrong(shot, port.number(), seen));
     }
     if outcome.verdict == Verdict::Dropped && !seen.heard.is_empty() {
         wrong.push(format!("heard: {:?}", seen.heard));
@@ -50,7 +77,10 @@ pub(crate) fn complaints(shot: &Shot, explanation: &Explanation<'_>, seen: &Sigh
         (Some(entry), Some(to)) if entry.reply.source != to => {
             wrong.push(format!("tracked as going to {}", entry.reply.source));
         }
-        (Some(entry), None) => wrong.push(format!("tracked: {entry:?}")),
+        // What this host sends to itself has its entry before it comes back, and may be dropped then.
+        (Some(entry), None) if shot.direction != Direction::Outbound || !is_own(shot.flow.destination.ip()) => {
+            wrong.push(format!("tracked: {entry:?}"));
+        }
         (None, Some(_)) if has_ports && shot.tracking != Tracking::Invalid => {
             let translated = matches!(outcome.verdict, Verdict::Redirected { .. });
             if translated || outcome.zone != 0 {
@@ -83,16 +113,18 @@ fn answer_wrong(shot: &Shot, explanation: &Explanation<'_>, seen: &Sightings) ->
 }
 
 /// Where redirection leads: to the loopback address for what was made on the host, to one of the interface's for what arrives
-/// (linux net/netfilter/nf_nat_redirect.c; which one, depends on the order in which they were added).
+/// (linux net/netfilter/nf_nat_redirect.c; which one, depends on the order in which they were added); by native rules also to
+/// the address of the host that the packet has.
 fn redirected_to(shot: &Shot) -> Vec<IpAddr> {
     let is_v4 = shot.flow.source.is_ipv4();
     match (shot.direction, &shot.interface) {
         (Direction::Inbound | Direction::Forwarded, Some(interface)) => {
             let addrs = Interface::named(interface).addrs.iter().filter_map(|addr| addr.parse::<IpAddr>().ok());
-            addrs.filter(|addr| addr.is_ipv4() == is_v4).collect()
+            let own = Some(shot.flow.destination.ip()).filter(|addr| is_own(*addr));
+            addrs.filter(|addr| addr.is_ipv4() == is_v4).chain(own).collect()
         }
-        _ if is_v4 => vec![Ipv4Addr::LOCALHOST.into()],
-        _ => vec![Ipv6Addr::LOCALHOST.into()],
+        _ if is_v4 => vec![Ipv4Addr::LOCALHOST.into(), shot.flow.source.ip()],
+        _ => vec![Ipv6Addr::LOCALHOST.into(), shot.flow.source.ip()],
     }
 }
 

@@ -119,7 +119,7 @@ impl Flight<'_> {
         if let Some(interface) = &shot.interface {
             return self.ground.inject(interface, &bytes(number, shot));
         }
-        let ordinary = shot.tracking == Tracking::New;
+        let ordinary = matches!(shot.tracking, Tracking::New | Tracking::Reused);
         match shot.flow.protocol {
             wire::TCP if ordinary => {
                 let client = client(shot, SockType::Stream)?;
@@ -317,7 +317,7 @@ fn bytes(number: usize, shot: &Shot) -> Vec<u8> {
     let flow = shot.flow;
     let payload = payload(QUERY, number);
     match (flow.protocol, shot.tracking) {
-        (wire::TCP, Tracking::MidStream) => wire::tcp(flow, ACK, 1, 1),
+        (wire::TCP, Tracking::MidStream | Tracking::Lost) => wire::tcp(flow, ACK, 1, 1),
         (wire::TCP, Tracking::Invalid) => wire::tcp(flow, SYN | FIN, 1, 0),
         (wire::TCP, _) => wire::tcp(flow, SYN, 1, 0),
         (wire::UDP, _) => wire::udp(flow, &payload),

@@ -9,7 +9,6 @@
 //! from, which is printed; with `KUMATP_DIFFERENTIAL_RULES`, rules and facts are printed with a disagreement. It takes root.
 #![cfg(all(feature = "host", target_os = "linux"))]
 
-#[expect(dead_code, reason = "loading rules of others is for other tests")]
 #[path = "../common/world/backend.rs"]
 mod backend;
 mod cases;
@@ -19,12 +18,14 @@ mod configurations;
 #[path = "../common/edges.rs"]
 mod edges;
 mod flight;
+mod foreign;
 #[path = "../common/generate.rs"]
 mod generate;
 mod ground;
 #[expect(dead_code, reason = "working as another user is for other tests")]
 #[path = "../common/world/netns.rs"]
 mod netns;
+mod sequences;
 mod shot;
 #[path = "../common/skip.rs"]
 mod skip;
@@ -38,6 +39,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use arbitrary::Unstructured;
 use backend::Backend;
 use trial::{Bench, Tally, Trial};
 
@@ -45,6 +47,9 @@ const BACKENDS: [Backend; 4] = [Backend::Netlink, Backend::NftScript, Backend::I
 
 /// Without being told otherwise.
 const CONFIGURATIONS: u64 = 300;
+
+/// Of how many configurations one is tried with sequences of packets, and another beside rules of others.
+const EACH: u64 = 10;
 
 /// Packets for each.
 const PACKETS: usize = 40;
@@ -111,7 +116,17 @@ fn random_configurations() {
     say(&format!("KUMATP_DIFFERENTIAL={configurations} KUMATP_DIFFERENTIAL_SEED={seed}"));
     on_every_backend(|bench, report| {
         for number in 0..configurations {
-            bench.run(&Trial::random(seed, number, PACKETS, &mut report.skipped), report);
+            let trial = Trial::random(seed, number, PACKETS, &mut report.skipped);
+            bench.run(&trial, report);
+            match number % EACH {
+                3 => bench.run_sequences(&trial.with_packets(seed ^ number, PACKETS), report),
+                7 => {
+                    let bytes = trial::random_bytes(seed.wrapping_add(number));
+                    let trial = trial.with_packets(seed ^ number, PACKETS);
+                    bench.run_beside_others(&trial, &mut Unstructured::new(&bytes), report);
+                }
+                _ => {}
+            }
             if number % 25 == 24 {
                 bench.uninstall(report);
             }
@@ -138,6 +153,9 @@ fn on_every_backend(work: impl Fn(&mut Bench<'_>, &mut Tally) + Sync) {
     });
     for (backend, tally) in &tallies {
         say(&format!("{backend:?}: {tally}"));
+    }
+    for (backend, Tally { beside_others, undecided, .. }) in &tallies {
+        assert!(undecided * 4 <= *beside_others, "{backend:?}: too many are undecided beside rules of others");
     }
     let disagreements: usize = tallies.iter().map(|(_, tally)| tally.disagreements).sum();
     say(&format!("{disagreements} disagreements, in {:.1} s", start.elapsed().as_secs_f32()));

@@ -72,6 +72,14 @@ impl Shot {
         })
     }
 
+    /// The same in another state of connection tracking.
+    pub(crate) fn tracked(&self, tracking: Tracking) -> Self {
+        Self::of(&match self.packet.clone() {
+            AnyPacket::V4(packet) => packet.tracked(tracking).into(),
+            AnyPacket::V6(packet) => packet.tracked(tracking).into(),
+        })
+    }
+
     fn has_ports(&self) -> bool {
         matches!(self.flow.protocol, wire::TCP | wire::UDP)
     }

@@ -8,10 +8,10 @@ use std::sync::Mutex;
 use arbitrary::Unstructured;
 use kumatp::engine::EngineName;
 use kumatp::model::Plan;
-use kumatp::net::InterfaceName;
+use kumatp::net::{FamilyName, InterfaceName};
 use kumatp::nftables::Native;
 use kumatp::render::iptables;
-use kumatp::simulate::{Direction, Explanation, Simulator};
+use kumatp::simulate::{AnyPacket, Direction, Explanation, Simulator};
 use kumatp::{Config, Facts, policy};
 
 use crate::backend::Backend;
@@ -19,7 +19,7 @@ use crate::cases::Host;
 use crate::flight::{self, Sightings};
 use crate::ground::Ground;
 use crate::shot::{self, Shot, Skipped};
-use crate::{compare, configurations, say, wire};
+use crate::{compare, configurations, foreign, say, wire};
 
 /// How many disagreements are printed in full.
 const PRINTED: usize = 12;
@@ -87,7 +87,7 @@ impl Trial {
 }
 
 /// Bytes that follow from a seed (SplitMix64, Steele, Lea, Flood 2014).
-fn random_bytes(mut state: u64) -> Vec<u8> {
+pub(crate) fn random_bytes(mut state: u64) -> Vec<u8> {
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = state;
@@ -124,18 +124,28 @@ impl Bench<'_> {
         self.backend.install(self.ground, &trial.plan).unwrap_or_else(|error| {
             panic!("{}, {:?}: {error}\n{}", trial.name, self.backend, iptables::plan(&trial.plan));
         });
-        self.ground.forget().expect("connection tracking can be emptied");
+        self.forget();
         if self.backend.is_native() {
             trial.check_lowering();
         }
         let explanations: Vec<_> = trial.shots.iter().map(|shot| trial.simulate(self.backend, shot)).collect();
-        let complaints =
-            |number: usize, seen: &Sightings| compare::complaints(&trial.shots[number], &explanations[number], seen);
+        tally.configurations += 1;
+        self.compare(trial, &explanations, compare::complaints, tally)
+    }
+
+    /// Sends the packets and compares with what was said of each, by these complaints.
+    fn compare(
+        &self,
+        trial: &Trial,
+        explanations: &[Explanation<'_>],
+        complain: impl Fn(&Shot, &Explanation<'_>, &Sightings) -> Vec<String>,
+        tally: &mut Tally,
+    ) -> Vec<Sightings> {
+        let complaints = |number: usize, seen: &Sightings| complain(&trial.shots[number], &explanations[number], seen);
         let seen = flight::fly(self.ground, &trial.config, &trial.facts, &trial.shots, |number, seen| {
             complaints(number, seen).is_empty()
         })
         .expect("packets can be sent and seen");
-        tally.configurations += 1;
         for (number, (shot, seen)) in trial.shots.iter().zip(&seen).enumerate() {
             let explanation = &explanations[number];
             tally.count(shot, explanation, seen);
@@ -146,6 +156,54 @@ impl Bench<'_> {
             }
         }
         seen
+    }
+
+    /// Puts the rules into force and sends the packets, without a look at where they end.
+    pub(crate) fn send_unjudged(&mut self, trial: &Trial, tally: &mut Tally) {
+        self.backend.install(self.ground, &trial.plan).expect("the rules load");
+        self.forget();
+        flight::fly(self.ground, &trial.config, &trial.facts, &trial.shots, |_, _| true).expect("packets can be sent");
+        tally.sequences += trial.shots.len();
+    }
+
+    /// Puts the rules into force, sends the packets and compares, with connection tracking as it is.
+    pub(crate) fn send_after(&mut self, trial: &Trial, tally: &mut Tally) {
+        self.backend.install(self.ground, &trial.plan).expect("the rules load");
+        let explanations: Vec<_> = trial.shots.iter().map(|shot| trial.simulate(self.backend, shot)).collect();
+        self.compare(trial, &explanations, compare::ends_wrong, tally);
+    }
+
+    /// Sends the packets with rules of others in force as well, and compares where that is decided.
+    pub(crate) fn compare_beside_others<'r>(
+        &self,
+        trial: &Trial,
+        others: &str,
+        explain: &dyn Fn(&AnyPacket) -> Explanation<'r>,
+        tally: &mut Tally,
+    ) {
+        let explanations: Vec<_> = trial.shots.iter().map(|shot| explain(&shot.packet)).collect();
+        let before = tally.disagreements;
+        let complain =
+            |shot: &Shot, explanation: &Explanation<'_>, seen: &Sightings| match foreign::is_undecided(explanation) {
+                true => Vec::new(),
+                false => compare::ends_wrong(shot, explanation, seen),
+            };
+        self.compare(trial, &explanations, complain, tally);
+        tally.beside_others += explanations.len();
+        tally.undecided += explanations.iter().filter(|explanation| foreign::is_undecided(explanation)).count();
+        if tally.disagreements > before {
+            say(&format!("beside these rules of others:\n{others}"));
+        }
+    }
+
+    /// Loads rules of others, or removes them.
+    pub(crate) fn restore(&self, family: FamilyName, text: &str) {
+        self.backend.restore(self.ground, family, text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    }
+
+    /// Empties connection tracking.
+    pub(crate) fn forget(&self) {
+        self.ground.forget().expect("connection tracking can be emptied");
     }
 
     /// Removes the rules, of which nothing may be left.
@@ -189,6 +247,11 @@ pub(crate) struct Tally {
     pub(crate) packets: usize,
     pub(crate) disagreements: usize,
     pub(crate) uninstalled: usize,
+    /// Packets that came before others of their connection.
+    pub(crate) sequences: usize,
+    /// Packets that met rules of others, and those of them of which it is not known where they end.
+    pub(crate) beside_others: usize,
+    pub(crate) undecided: usize,
     pub(crate) skipped: Skipped,
     kinds: BTreeMap<String, usize>,
 }
@@ -217,10 +280,12 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { configurations, packets, disagreements, uninstalled, .. } = self;
+        let Self { configurations, packets, disagreements, uninstalled, sequences, beside_others, undecided, .. } =
+            self;
         write!(
             f,
-            "{configurations} configurations, {packets} packets, {disagreements} disagreements, {uninstalled} uninstallations"
+            "{configurations} configurations, {packets} packets, {disagreements} disagreements, {uninstalled} uninstallations; \
+             {sequences} sequences; {beside_others} packets beside rules of others, {undecided} of them undecided"
         )?;
         for (what, counts) in [
             ("ends", self.kinds.iter().map(|(a, b)| (a.as_str(), b)).collect::<Vec<_>>()),
