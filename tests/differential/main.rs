@@ -49,7 +49,7 @@ const BACKENDS: [Backend; 4] = [Backend::Netlink, Backend::NftScript, Backend::I
 const CONFIGURATIONS: u64 = 300;
 
 /// Of how many configurations one is tried with sequences of packets, and another beside rules of others.
-const EACH: u64 = 10;
+const EACH: u64 = 15;
 
 /// Packets for each.
 const PACKETS: usize = 40;
