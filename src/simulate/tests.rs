@@ -65,7 +65,7 @@ fn defaults() {
 #[test]
 fn what_is_for_the_listener_itself_needs_no_translation() {
     let plan = plan(|config, _| config.redirect.vnet = vec!["docker0:172.17.0.0/16".parse().unwrap()]);
-    check(&plan, "inbound tcp 172.17.0.1:15001 in docker0", &redirected(15001), 0, Some("redirect.vnet.networks[0]"));
+    check(&plan, "inbound tcp 10.0.0.5:15001 in docker0", &redirected(15001), 0, Some("redirect.vnet.networks[0]"));
     check(&plan, "inbound tcp 10.0.0.5:15006", &redirected(15006), 0, Some("redirect.inbound.enabled"));
 }
 
@@ -207,7 +207,7 @@ fn invalid_packets_are_dropped_on_both_ways() {
     let plan = plan(|config, _| config.drop_invalid_packets = true);
     check(&plan, "inbound tcp 10.0.0.5:80 invalid", &Verdict::Dropped, 0, Some("dropInvalidPackets"));
     check(&plan, "tcp 10.0.0.5:80 out lo invalid", &Verdict::Dropped, 0, Some("dropInvalidPackets"));
-    check(&plan, "tcp 10.0.0.5:53 invalid", &Verdict::Delivered, 0, None);
+    check(&plan, "tcp 10.0.0.5:80 uid 5678 invalid", &Verdict::Delivered, 0, None);
 }
 
 #[test]
