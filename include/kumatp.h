@@ -141,7 +141,8 @@
 #define KUMATP_ENGINE_NETLINK 1
 
 /**
- * The engine that runs the distribution's iptables programs. Needs root. Since 0.1.
+ * The engine that runs the distribution's iptables programs; the others do so with KUMATP_APPLY_REPLACE_LEGACY only. Needs root.
+ * Since 0.1.
  */
 #define KUMATP_ENGINE_IPTABLES 2
 
@@ -159,7 +160,7 @@
 #define KUMATP_ENGINE_ALL 4294967295
 
 /**
- * A flag of kumatp_plan_apply() with KUMATP_ENGINE_NETLINK: rules of an older installation that only the iptables programs can
+ * A flag of kumatp_plan_apply() with KUMATP_ENGINE_NETLINK and KUMATP_ENGINE_EBPF, which run no program otherwise: rules of an older installation that only the iptables programs can
  * remove, such as those in tables of iptables-legacy, are removed by them once the new ones are in force. Without it, tables
  * of iptables-legacy are a KUMATP_E_CONFLICT. Since 0.1.
  */

@@ -10,6 +10,11 @@ mod command;
 mod netns;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use kumatp::engine::Engine as _;
+use kumatp::engine::ebpf::Ebpf;
+use kumatp::{Error, facts, policy};
 
 use self::command::{kumatp, refused, text, with_variables};
 use self::netns::{isolated, run, skipped};
@@ -107,7 +112,7 @@ fn packets_are_explained_by_sockets() {
 /// A cgroup and an empty directory for a bpffs, and the variables that say so to each command.
 struct Ground {
     cgroup: String,
-    variables: [(&'static str, String); 3],
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Ground {
@@ -124,7 +129,7 @@ impl Ground {
         let cgroup = format!("{all}/kumatp-cli-{}", std::process::id());
         fs::create_dir(&cgroup).unwrap();
         let name = |end: &str| -> &'static str { Box::leak(format!("KUMA_TRANSPARENT_PROXY_{end}").into_boxed_str()) };
-        let variables = [
+        let variables = vec![
             (name("EBPF_BPFFS_PATH"), bpffs.to_owned()),
             (name("EBPF_CGROUP_PATH"), cgroup.clone()),
             (name("KUMA_DP_USER"), "5678".to_owned()),
@@ -300,5 +305,67 @@ fn an_installation_in_another_bpffs_is_found() {
         assert_eq!(run("nft", &["list", "tables"]), "");
         ground.done("uninstall");
         assert_eq!(plainly("status").0, Some(4));
+    });
+}
+
+/// Programs that note that they were run, before those of the host.
+fn watched_programs() -> String {
+    let dir = "/run/kumatp-programs";
+    fs::create_dir(dir).unwrap();
+    for family in ["iptables", "ip6tables"] {
+        for mode in ["-nft", "-legacy"] {
+            for suffix in ["", "-save", "-restore"] {
+                let name = format!("{family}{mode}{suffix}");
+                let text = format!("#!/bin/sh\necho {name} >>/run/ran\nexec /usr/sbin/{name} \"$@\"\n");
+                fs::write(format!("{dir}/{name}"), text).unwrap();
+                fs::set_permissions(format!("{dir}/{name}"), fs::Permissions::from_mode(0o755)).unwrap();
+            }
+        }
+    }
+    format!("{dir}:{}", std::env::var("PATH").unwrap())
+}
+
+#[test]
+fn programs_of_iptables_are_run_only_where_they_are_needed_and_that_is_said() {
+    isolated(|| {
+        let Some(mut ground) = Ground::new() else { return };
+        let Ok(legacy) = std::process::Command::new("iptables-legacy").arg("--version").output() else {
+            return skipped("iptables-legacy is needed");
+        };
+        assert!(legacy.status.success());
+        let path = watched_programs();
+        ground.variables.push(("PATH", path));
+        let install = "install --engine ebpf --ip-family-mode ipv4 --wait 7";
+        let ran = || fs::read_to_string("/run/ran").unwrap_or_default();
+
+        let (status, _, said) = ground.kumatp(install, "");
+        assert_eq!((status, ran().as_str()), (Some(0), ""), "{said}");
+        assert!(said.contains("--wait: not needed, since no iptables program was run"), "{said}");
+        ground.done("uninstall");
+
+        run("iptables-legacy", &["-t", "nat", "-N", "KUMA_MESH_OUTBOUND"]);
+        run("iptables-legacy", &["-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-j", "KUMA_MESH_OUTBOUND"]);
+        let _ = fs::remove_file("/run/ran");
+        let (status, _, said) = ground.kumatp(install, "");
+        assert_eq!(status, Some(0), "{said}");
+        assert!(ran().contains("iptables-legacy-restore"), "{}", ran());
+        assert!(said.contains("the iptables programs were run") && !said.contains("not needed"), "{said}");
+        assert!(!run("iptables-legacy-save", &[]).contains("KUMA_MESH_"));
+
+        // The library runs none unless it is told to.
+        run("iptables-legacy", &["-t", "nat", "-N", "KUMA_MESH_OUTBOUND"]);
+        let mut config = kumatp::Config::default();
+        config.kuma_dp_user = Some("5678".to_owned());
+        config.ip_family_mode = kumatp::config::IpFamilyMode::Ipv4;
+        let (bpffs, cgroup) = ("/run/kumatp-bpffs", ground.cgroup.clone());
+        let engine = || Ebpf::default().bpffs(bpffs).cgroup(&cgroup);
+        let facts = facts::probe(&policy::facts_needed(&config), engine().abilities(&config).unwrap()).unwrap();
+        let plan = policy::plan(&config, &facts).unwrap();
+        let error = engine().apply(&plan).unwrap_err();
+        assert!(matches!(error, Error::Conflict { .. }), "{error}");
+        let report = engine().allow_legacy_leftovers().apply(&plan).unwrap();
+        assert!(report.notes.iter().any(|note| note.text.contains("only the iptables programs")), "{report:?}");
+        assert!(run("iptables-legacy-save", &[]).contains("KUMA_MESH_"));
+        ground.done("uninstall");
     });
 }

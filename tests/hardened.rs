@@ -22,7 +22,7 @@ use kumatp::{facts, policy};
 use netns::{isolated, run};
 use nix::sys::socket::sockopt::{BindToDevice, ReuseAddr};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket};
-use outside::{client, foreign_rules, left_unredirected, listener, network, program, programs, watch};
+use outside::{client, foreign_rules, left_unredirected, listener, native_rules, network, program, programs, watch};
 
 fn config(mode: Mode, harden: bool) -> Config {
     let mut config = Config::default();
@@ -91,6 +91,7 @@ fn netlink_takes_the_place_of_hardened_rules() {
     isolated(|| {
         network();
         foreign_rules(Mode::Nft);
+        native_rules();
         let before = rules(Mode::Nft);
         install(&config(Mode::Nft, true));
         let engine = Netlink::default();

@@ -27,8 +27,7 @@ mod preview;
 use std::path::PathBuf;
 
 use super::failures::Failures;
-use super::iptables::Iptables;
-use super::netlink::{self, Address, Netlink};
+use super::netlink::{self, Address, Legacy};
 use super::record::Place;
 use super::words::{self, WOULD_REMOVE_ADDRESS, not_removed};
 use super::{Engine, EngineName, Installation, Report, Status, left_open, limits};
@@ -60,6 +59,7 @@ pub struct Ebpf {
     namespace: Option<Namespace>,
     bpffs: Option<PathBuf>,
     cgroup: Option<PathBuf>,
+    legacy_leftovers_allowed: bool,
 }
 
 /// The programs of an installation.
@@ -111,6 +111,14 @@ impl Ebpf {
     /// Deals with the processes of this cgroup, and not with all that are in the network namespace.
     pub fn cgroup(mut self, path: impl Into<PathBuf>) -> Self {
         self.cgroup = Some(path.into());
+        self
+    }
+
+    /// Installs even where an older installation, ours or kumactl's, has rules in tables of iptables-legacy. They are in force
+    /// until the caller removes them with [`Iptables::remove_leftovers`](super::iptables::Iptables::remove_leftovers): this engine
+    /// runs no other program.
+    pub fn allow_legacy_leftovers(mut self) -> Self {
+        self.legacy_leftovers_allowed = true;
         self
     }
 
@@ -209,11 +217,14 @@ impl Engine for Ebpf {
         Ok(abilities)
     }
 
-    /// What another engine has installed is removed once the programs are in force.
+    /// What another engine has installed is removed once the programs are in force, except for what only the iptables programs can
+    /// remove: rules in tables of iptables-legacy are a conflict, and rules without comments that were noted down stay, with a
+    /// warning.
     fn apply(&self, plan: &Plan) -> Result<Report, Error> {
         limits::refuse(plan)?;
         self.run(|| {
             let mut report = Report::new(EngineName::Ebpf);
+            Legacy::look().refuse(self.legacy_leftovers_allowed, &mut report)?;
             let mut address = Address::recall(&mut report)?;
             // It is an address of this host, of which the programs are to know.
             let added = plan.v6.is_some() && address.add(plan.config.ip_family_mode, &mut report)?;
@@ -235,7 +246,7 @@ impl Engine for Ebpf {
                 Change::Replaced => report.step(words::REPLACED_PROGRAMS),
                 Change::Unchanged => {}
             }
-            remove_rules(&plan.config, &mut report).map_err(|error| not_removed(&error))?;
+            remove_rules(&mut report).map_err(|error| not_removed(&error))?;
             Ok(report)
         })
     }
@@ -260,7 +271,7 @@ impl Engine for Ebpf {
 }
 
 /// Removes the rules of the other engines, whose place the programs have taken.
-fn remove_rules(config: &Config, report: &mut Report) -> Result<(), Error> {
+fn remove_rules(report: &mut Report) -> Result<(), Error> {
     match Socket::open() {
         Ok(mut socket) => {
             for what in netlink::removal(&mut socket, false, report)? {
@@ -273,10 +284,10 @@ fn remove_rules(config: &Config, report: &mut Report) -> Result<(), Error> {
             error => return Err(error),
         },
     }
-    if !Netlink::default().left_to_iptables()?.is_empty() {
-        let removed = Iptables::default().remove_leftovers(config)?;
-        removed.steps.into_iter().for_each(|step| report.step(step));
-        report.notes.extend(removed.notes);
+    // A record that cannot be read has been noted.
+    if let Ok(record) = Place::of_this_namespace().and_then(|place| place.load()) {
+        let left = (!record.rules.is_empty()).then(|| netlink::unmarked(&record));
+        report.notes.extend(left.map(|text| Note::warning("comments.disabled", text)));
     }
     Ok(())
 }

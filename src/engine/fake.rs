@@ -359,7 +359,7 @@ impl Engine for Fake {
         match self.name {
             EngineName::Iptables => host.install_by_iptables(plan),
             EngineName::Netlink => host.install_by_netlink(plan, self.legacy_leftovers_allowed),
-            EngineName::Ebpf => host.install_by_ebpf(plan),
+            EngineName::Ebpf => host.install_by_ebpf(plan, self.legacy_leftovers_allowed),
         }
     }
 

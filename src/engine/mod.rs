@@ -54,7 +54,7 @@ pub use earlier::EarlierChain;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use installed::{Installed, installed};
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub use replace::replace_all;
+pub use replace::{replace_all, replace_all_by};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use state::{Installation, State, state, state_with};
 #[cfg(all(feature = "host", target_os = "linux"))]

@@ -20,14 +20,13 @@ mod older;
 mod problem;
 
 use self::change::install;
-use self::older::unmarked;
 use super::compare::{Wanted, differences};
 use super::failures::Failures;
 use super::loopback::{self, Presence};
 use super::record::Place;
 #[cfg(feature = "ebpf")]
 use super::words::not_removed;
-use super::words::{MISSING_ADDRESS, WOULD_REMOVE_ADDRESS, legacy, legacy_conflict, legacy_problem, stays};
+use super::words::{MISSING_ADDRESS, WOULD_REMOVE_ADDRESS, legacy, stays};
 use super::{Engine, EngineName, Report, Status, left_open};
 use crate::config::Config;
 use crate::error::Error;
@@ -39,7 +38,7 @@ use crate::nftables::{Marker, Native, SCHEMA};
 
 pub(super) use self::address::{Address, address_is_ours};
 pub(super) use self::change::{removal, remove_tables};
-pub(super) use self::older::Legacy;
+pub(super) use self::older::{Legacy, unmarked};
 
 /// The kernel's nf_tables, in the caller's network namespace or another one.
 ///
@@ -112,18 +111,6 @@ impl Netlink {
         })
     }
 
-    /// Rules that netlink cannot remove are a conflict, unless the caller will remove them. Whether there are any.
-    fn check_legacy(&self, report: &mut Report) -> Result<bool, Error> {
-        let found = Legacy::look();
-        found.note(&mut report.notes);
-        let Some(problem) = legacy_problem(&found.families) else { return Ok(false) };
-        if self.legacy_leftovers_allowed {
-            report.notes.push(Note::info("iptables", problem));
-            return Ok(true);
-        }
-        Err(legacy_conflict(problem))
-    }
-
     fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
         match &self.namespace {
             None => work(),
@@ -147,7 +134,7 @@ impl Engine for Netlink {
     fn apply(&self, plan: &Plan) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
-            let redirected = self.check_legacy(&mut report)?;
+            let redirected = Legacy::look().refuse(self.legacy_leftovers_allowed, &mut report)?;
             #[cfg(feature = "ebpf")]
             let programs = super::ebpf::are_to_be_removed(&plan.config, &mut report)?;
             let mut socket = Socket::open()?;

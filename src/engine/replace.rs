@@ -1,36 +1,62 @@
 //! Installing over whatever is installed, by whichever engine.
 
+#[cfg(feature = "ebpf")]
+use super::ebpf::Ebpf;
 use super::iptables::Iptables;
 use super::netlink::Netlink;
-use super::{Engine as _, Report};
+use super::{Engine, EngineName, Report};
 use crate::error::Error;
 use crate::model::Plan;
 use crate::netlink::Namespace;
 
-/// Installs by netlink in the network namespace of the calling thread or in another one, and then has
-/// the iptables programs remove what netlink cannot: an older installation, ours or kumactl's, in the
-/// tables of iptables-legacy, and rules without comments that were noted down. Runs programs only if
-/// there is something to remove so.
+/// [`replace_all_by`] netlink.
+///
+/// # Errors
+/// As [`replace_all_by`].
+pub fn replace_all(plan: &Plan, namespace: Option<&Namespace>) -> Result<Vec<Report>, Error> {
+    replace_all_by(EngineName::Netlink, plan, namespace)
+}
+
+/// Installs by an engine in the network namespace of the calling thread or in another one, and then has
+/// the iptables programs remove what the engine cannot: an older installation, ours or kumactl's, in the
+/// tables of iptables-legacy, and rules without comments that were noted down. Engines other than
+/// [`Iptables`] run programs only if there is something to remove so.
 ///
 /// One report for each engine that was at work.
 ///
 /// # Errors
-/// As [`Netlink`]'s [`apply`](super::Engine::apply). [`Error::Conflict`] if the new rules are in force
+/// As the engine's [`apply`](super::Engine::apply). [`Error::Conflict`] if the new rules are in force
 /// and the older ones could not be removed.
-pub fn replace_all(plan: &Plan, namespace: Option<&Namespace>) -> Result<Vec<Report>, Error> {
+pub fn replace_all_by(engine: EngineName, plan: &Plan, namespace: Option<&Namespace>) -> Result<Vec<Report>, Error> {
     match namespace {
-        None => replace_here(plan),
-        Some(namespace) => namespace.run(|| replace_here(plan))?,
+        None => replace_here(engine, plan),
+        Some(namespace) => namespace.run(|| replace_here(engine, plan))?,
     }
 }
 
-fn replace_here(plan: &Plan) -> Result<Vec<Report>, Error> {
+fn replace_here(engine: EngineName, plan: &Plan) -> Result<Vec<Report>, Error> {
     let netlink = Netlink::default();
     let left = netlink.left_to_iptables()?;
+    let by: Box<dyn Engine> = match engine {
+        EngineName::Iptables => return Ok(vec![Iptables::default().apply(plan)?]),
+        EngineName::Netlink if left.is_empty() => Box::new(netlink),
+        EngineName::Netlink => Box::new(netlink.allow_legacy_leftovers()),
+        #[cfg(feature = "ebpf")]
+        EngineName::Ebpf if left.is_empty() => Box::new(Ebpf::default()),
+        #[cfg(feature = "ebpf")]
+        EngineName::Ebpf => Box::new(Ebpf::default().allow_legacy_leftovers()),
+        #[cfg(not(feature = "ebpf"))]
+        EngineName::Ebpf => {
+            return Err(Error::Unsupported {
+                what: "the engine ebpf in this build".to_owned(),
+                remedy: "use one with the feature ebpf".to_owned(),
+            });
+        }
+    };
+    let report = by.apply(plan)?;
     if left.is_empty() {
-        return Ok(vec![netlink.apply(plan)?]);
+        return Ok(vec![report]);
     }
-    let report = netlink.allow_legacy_leftovers().apply(plan)?;
     let removed = Iptables::default().remove_leftovers(&plan.config).map_err(|error| {
         let conflict = Error::Conflict {
             problem: format!("the new rules are active, and so is an older installation ({})", left.join(", ")),

@@ -101,7 +101,7 @@ pub(crate) fn legacy(family: FamilyName) -> String {
 /// What netlink has to say, before an installation, about families with [`legacy`] rules.
 pub(crate) fn legacy_problem(families: &[FamilyName]) -> Option<String> {
     let problems: Vec<_> = families.iter().copied().map(legacy).collect();
-    (!problems.is_empty()).then(|| format!("{}, which netlink cannot remove", problems.join(" and ")))
+    (!problems.is_empty()).then(|| format!("{}, which only the iptables programs can remove", problems.join(" and ")))
 }
 
 /// What to do about a [`legacy_problem`].

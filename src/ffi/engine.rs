@@ -17,7 +17,8 @@ use crate::error::{Error, InvalidValue};
 
 /// The engine that talks to the kernel's nf_tables, without any program. Needs CAP_NET_ADMIN. Since 0.1.
 pub const KUMATP_ENGINE_NETLINK: u32 = 1;
-/// The engine that runs the distribution's iptables programs. Needs root. Since 0.1.
+/// The engine that runs the distribution's iptables programs; the others do so with KUMATP_APPLY_REPLACE_LEGACY only. Needs root.
+/// Since 0.1.
 pub const KUMATP_ENGINE_IPTABLES: u32 = 2;
 /// The engine that steers sockets by eBPF programs, in libraries that were built with the feature "ebpf"; others answer
 /// KUMATP_E_UNSUPPORTED. Where it pins them and which cgroup it deals with is up to the configuration ("ebpf": {"bpffsPath",
@@ -27,7 +28,7 @@ pub const KUMATP_ENGINE_EBPF: u32 = 4;
 /// Every engine that the library has, where several are allowed: whatever is installed, by whichever. Since 0.1.
 pub const KUMATP_ENGINE_ALL: u32 = 0xffff_ffff;
 
-/// A flag of kumatp_plan_apply() with KUMATP_ENGINE_NETLINK: rules of an older installation that only the iptables programs can
+/// A flag of kumatp_plan_apply() with KUMATP_ENGINE_NETLINK and KUMATP_ENGINE_EBPF, which run no program otherwise: rules of an older installation that only the iptables programs can
 /// remove, such as those in tables of iptables-legacy, are removed by them once the new ones are in force. Without it, tables
 /// of iptables-legacy are a KUMATP_E_CONFLICT. Since 0.1.
 pub const KUMATP_APPLY_REPLACE_LEGACY: u32 = 1;

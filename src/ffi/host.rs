@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::engine::ebpf::Ebpf;
 use crate::engine::iptables::Iptables;
 use crate::engine::netlink::Netlink;
-use crate::engine::{self, Engine, EngineName, Report, replace_all, resolv_backup, uninstall_all};
+use crate::engine::{self, Engine, EngineName, Report, replace_all_by, resolv_backup, uninstall_all};
 use crate::error::Error;
 use crate::facts::{self, Facts};
 use crate::model::{Note, Plan};
@@ -94,11 +94,12 @@ pub(super) fn preview(plan: &Plan) -> Result<String, Error> {
     }
 }
 
-/// Carries the plan out; `replace_legacy` has the iptables programs remove what netlink cannot.
+/// Carries the plan out; `replace_legacy` has the iptables programs remove what the engine cannot.
 pub(super) fn apply(plan: &Plan, name: EngineName, replace_legacy: bool) -> Result<Vec<Report>, Error> {
-    match name {
-        EngineName::Netlink if replace_legacy => replace_all(plan, None),
-        name => Ok(vec![by_name(name)?.apply(plan)?]),
+    let engine = by_name(name)?;
+    match replace_legacy {
+        true => replace_all_by(name, plan, None),
+        false => Ok(vec![engine.apply(plan)?]),
     }
 }
 

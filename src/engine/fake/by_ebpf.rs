@@ -25,12 +25,13 @@ impl Host {
         }
     }
 
-    pub(super) fn install_by_ebpf(&mut self, plan: &Plan) -> Result<Report, Error> {
+    pub(super) fn install_by_ebpf(&mut self, plan: &Plan, legacy_allowed: bool) -> Result<Report, Error> {
         limits::refuse(plan)?;
         let mut report = Report::new(EngineName::Ebpf);
         if self.unprivileged {
             return Err(no_programs());
         }
+        self.refuse_legacy(legacy_allowed, &mut report)?;
         if plan.v6.is_some() {
             self.add_address(&mut report);
         }

@@ -42,11 +42,7 @@ impl Host {
         if self.unprivileged {
             return Err(words::not_permitted());
         }
-        match words::legacy_problem(&self.legacy.families()) {
-            Some(problem) if legacy_allowed => report.notes.push(Note::info("iptables", problem)),
-            Some(problem) => return Err(words::legacy_conflict(problem)),
-            None => {}
-        }
+        self.refuse_legacy(legacy_allowed, &mut report)?;
         if let (Some(_), Some((reason, remedy))) = (&plan.v6, &self.abilities.v6_refused) {
             return Err(Error::Unsupported {
                 what: format!("IPv6 in nf_tables of this kernel ({reason})"),
@@ -104,6 +100,16 @@ impl Host {
         let stays = self.legacy.families().into_iter().map(|family| words::stays(&words::legacy(family)));
         report.notes.extend(stays.map(|text| Note::warning("iptables", text)));
         Ok(report)
+    }
+
+    /// Only the iptables engine can remove what is in tables of iptables-legacy.
+    pub(super) fn refuse_legacy(&self, allowed: bool, report: &mut Report) -> Result<(), Error> {
+        match words::legacy_problem(&self.legacy.families()) {
+            Some(problem) if allowed => report.notes.push(Note::info("iptables", problem)),
+            Some(problem) => return Err(words::legacy_conflict(problem)),
+            None => {}
+        }
+        Ok(())
     }
 
     /// Removes what is in the tables of iptables-nft, and says what it was.

@@ -43,19 +43,17 @@ impl Host {
         (families.contains(&FamilyName::V6) && !self.address).then(|| words::MISSING_ADDRESS.to_owned())
     }
 
-    /// Removes the rules of all other engines, whose place programs have taken.
+    /// Removes the rules of all other engines, whose place programs have taken, as far as no iptables program is needed.
     pub(super) fn remove_rules(&mut self, report: &mut Report) {
         let families = self.own.families();
         if !families.is_empty() {
             report.step(format!("removed {}", words::tables(&families)));
         }
         families.into_iter().for_each(|family| self.own.remove(family));
-        for (kind, name) in [(&mut self.nft, "nft"), (&mut self.legacy, "legacy")] {
-            for family in FamilyName::ALL {
-                let items = kind.describe(family).into_iter();
-                items.for_each(|item| report.step(format!("removed {item} ({family}, {name})")));
-                kind.remove(family);
-            }
+        for family in FamilyName::ALL {
+            let items = self.nft.describe(family).into_iter();
+            items.for_each(|item| report.step(format!("removed {item} ({family}, nft)")));
+            self.nft.remove(family);
         }
     }
 

@@ -143,3 +143,15 @@ fn a_removal_that_fails_leaves_the_new_rules_and_the_older_ones() {
     fake.apply(&v4).unwrap();
     assert_eq!(fake.status(&v4), Ok(Status::Current));
 }
+
+#[test]
+fn legacy_rules_are_in_the_way_of_programs_too() {
+    let ebpf = Fake::new(EngineName::Ebpf);
+    let plan = plan(&ebpf, |_| {});
+    ebpf.leave_behind(Tables::IptablesLegacy, &plan);
+    assert!(matches!(ebpf.apply(&plan), Err(Error::Conflict { .. })));
+    assert!(ebpf.installed().is_none());
+    let report = ebpf.clone().allow_legacy_leftovers().apply(&plan).unwrap();
+    assert!(report.notes.iter().any(|note| note.text.contains("only the iptables programs can remove")), "{report:?}");
+    assert!(ebpf.installed().is_some() && ebpf.installed_in(Tables::IptablesLegacy).is_some());
+}

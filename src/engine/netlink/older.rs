@@ -2,7 +2,9 @@
 
 use std::io;
 
+use crate::engine::Report;
 use crate::engine::record::Record;
+use crate::engine::words::{legacy_conflict, legacy_problem};
 use crate::error::Error;
 use crate::model::Note;
 use crate::net::FamilyName;
@@ -31,6 +33,18 @@ impl Legacy {
         found
     }
 
+    /// Only the iptables programs can remove what there is: a conflict, unless the caller will have them do it. Whether there is
+    /// something.
+    pub(in crate::engine) fn refuse(&self, allowed: bool, report: &mut Report) -> Result<bool, Error> {
+        self.note(&mut report.notes);
+        let Some(problem) = legacy_problem(&self.families) else { return Ok(false) };
+        if allowed {
+            report.notes.push(Note::info("iptables", problem));
+            return Ok(true);
+        }
+        Err(legacy_conflict(problem))
+    }
+
     /// What could not be looked into, if anything.
     pub(crate) fn unseen(&self) -> Option<Error> {
         let (_, error) = self.unseen.first()?;
@@ -46,7 +60,7 @@ impl Legacy {
     }
 }
 
-pub(super) fn unmarked(record: &Record) -> String {
+pub(in crate::engine) fn unmarked(record: &Record) -> String {
     format!(
         "an older iptables installation has {} rules without comments in built-in chains of iptables",
         record.rules.len()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::ArgMatches;
 use kumatp::config::Config;
-use kumatp::engine::{EngineName, Report, Status, ebpf, replace_all, resolv_backup, state, uninstall_all};
+use kumatp::engine::{EngineName, Report, Status, ebpf, replace_all_by, resolv_backup, state, uninstall_all};
 use kumatp::model::{Note, Plan, Severity};
 use kumatp::{Error, firewalld, policy, render};
 
@@ -22,22 +22,20 @@ pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
     if !config.dry_run {
         target.must_be_allowed("install the rules")?;
     }
-    let engine = target.engine()?;
     let plan = policy::plan(&config, &target.facts(&config)?)?;
     warn(&plan.notes, config.verbose);
     if config.dry_run {
+        note_unneeded(matches, &target);
         return dry_run(&target, &plan);
     }
-    let reports = match target.engine {
-        EngineName::Netlink => replace_all(&plan, target.namespace()?.as_ref())?,
-        _ => vec![engine.apply(&plan)?],
-    };
+    let reports = replace_all_by(target.engine, &plan, target.namespace()?.as_ref())?;
     reports.iter().for_each(|report| warn(&report.notes, config.verbose));
-    if let [_, by_programs] = &reports[..] {
-        output::say(format!(
-            "note: the iptables programs were run, since netlink cannot remove this: {}",
+    match &reports[..] {
+        [_, by_programs] => output::say(format!(
+            "note: the iptables programs were run, since only they can remove this: {}",
             by_programs.steps.join(", ")
-        ));
+        )),
+        _ => note_unneeded(matches, &target),
     }
     if pod::is_given(matches) {
         verify(&target, &plan)?;
@@ -88,16 +86,16 @@ fn target(matches: &ArgMatches, config: &Config) -> Result<Target, Failure> {
     if config.store_firewalld && !target.asked && !config.dry_run {
         output::say("note: --store-firewalld selects the engine iptables, whose rules firewalld can load again");
     }
-    if target.engine != EngineName::Iptables {
-        let of_programs = ["wait", "wait-interval", "max-retries", "sleep-between-retries", "iptables-executables"];
-        for flag in of_programs.into_iter().filter(|flag| matches.contains_id(flag)) {
-            output::say(format_args!(
-                "note: --{flag}: not needed, since the engine {} runs no other program",
-                target.engine
-            ));
-        }
-    }
     Ok(target)
+}
+
+/// Says which flags are about programs, where none were run.
+fn note_unneeded(matches: &ArgMatches, target: &Target) {
+    let of_programs = ["wait", "wait-interval", "max-retries", "sleep-between-retries", "iptables-executables"];
+    let given = of_programs.into_iter().filter(|flag| matches.contains_id(flag));
+    for flag in given.filter(|_| target.engine != EngineName::Iptables) {
+        output::say(format_args!("note: --{flag}: not needed, since no iptables program was run"));
+    }
 }
 
 /// Prints the rules: as kumactl does, or for the engine that was asked for by name.
