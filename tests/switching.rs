@@ -346,7 +346,8 @@ fn a_switch_of_engines_lets_no_connection_out() {
     isolated(|| {
         network();
         watch();
-        let accepted = [listener("127.0.0.1:15001"), listener("[::1]:15001")];
+        // As Kuma's, on every address of both families: netlink sends connections to the one that they come from.
+        let accepted = listener("[::]:15001");
         netlink(&config(Mode::Nft)).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let clients = [client("10.88.0.1:80", stop.clone()), client("[fd88::1]:80", stop.clone())];
@@ -364,7 +365,7 @@ fn a_switch_of_engines_lets_no_connection_out() {
             let (made, failed) = client.join().unwrap();
             assert!(made > 20 && failed == 0, "{made} made, {failed} failed");
         }
-        assert!(accepted.iter().all(|count| count.load(Ordering::Relaxed) > 20));
+        assert!(accepted.load(Ordering::Relaxed) > 40);
         assert_eq!(left_unredirected(), 0);
     });
 }
