@@ -392,6 +392,21 @@ fn chains_before_ours_are_named() {
         let text = json["notes"].to_string();
         assert!(text.contains("come before ours and may decide first: ip a o (OUTPUT, priority -150);"), "{text}");
         assert_eq!(text.matches("inet d p").count(), 1, "{text}");
+        // The command says the same; it is not built for every test.
+        if let Some(kumatp) = option_env!("CARGO_BIN_EXE_kumatp") {
+            std::fs::write("/run/config.yaml", "verbose: false\n").unwrap();
+            let said = |args: &[&str]| Command::new(kumatp).args(args).output().unwrap();
+            for args in [&["diff", "live", "/run/config.yaml", "--json"][..], &["status", "--json"]] {
+                let output = said(args);
+                let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+                assert_eq!(document["earlier"], json["earlier"], "{args:?}: {output:?}");
+            }
+            for args in [&["diff", "live", "/run/config.yaml"][..], &["status"]] {
+                let output = said(args);
+                let told = String::from_utf8_lossy(&output.stderr);
+                assert!(told.contains("may decide first: ip a o (OUTPUT, priority -150)"), "{args:?}: {output:?}");
+            }
+        }
     });
 }
 
