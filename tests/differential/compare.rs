@@ -95,7 +95,7 @@ pub(crate) fn complaints(shot: &Shot, explanation: &Explanation<'_>, seen: &Sigh
 
 /// Whether the answer to a query does not come, or comes, as it should. That of a connection is part of opening it.
 fn answer_wrong(shot: &Shot, explanation: &Explanation<'_>, seen: &Sightings) -> Option<String> {
-    if shot.flow.protocol != wire::UDP {
+    if shot.flow.protocol != wire::UDP || explanation.request.verdict == Verdict::Dropped {
         return None;
     }
     let redirected = matches!(explanation.request.verdict, Verdict::Redirected { .. });
