@@ -7,6 +7,7 @@ mod isolated;
 #[path = "common/plans.rs"]
 mod plans;
 
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use kumatp::config::{Config, IpFamilyMode};
@@ -17,7 +18,7 @@ use kumatp::netlink::Namespace;
 use kumatp::render::nft;
 use kumatp::{Error, Facts};
 
-use self::isolated::{isolated, run};
+use self::isolated::{isolated, run, skipped};
 use self::plans::{plan, plans};
 
 fn nft_command(command: &str) -> String {
@@ -49,6 +50,16 @@ fn of(wanted: &str) -> Plan {
     plans().into_iter().find(|(name, _)| *name == wanted).unwrap().1
 }
 
+/// Has nft load a script; whether the message was not too long for its socket.
+fn loaded(script: &str) -> bool {
+    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    nft.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = nft.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() || said.contains("Message too long"), "{said}");
+    output.status.success()
+}
+
 #[test]
 fn the_kernel_has_what_the_script_would_have_given_it() {
     isolated(|| {
@@ -63,7 +74,12 @@ fn the_kernel_has_what_the_script_would_have_given_it() {
             assert!(!engine.apply(&plan).unwrap().changed, "{name}");
             assert_eq!(run("nft", &["-a", "list", "ruleset"], ""), handles, "{name}");
             // Over the older one, as the script does it.
-            run("nft", &["-f", "-"], &nft::plan(&plan));
+            if !loaded(&nft::plan(&plan)) {
+                skipped(&format!(
+                    "{name}: nft can send a script of this length for root outside of user namespaces only"
+                ));
+                continue;
+            }
             assert_eq!(ours, ruleset(), "{name}");
             // What nft made of the script is what we would have made.
             assert_eq!(engine.status(&plan).unwrap(), Status::Current, "{name}");
@@ -342,7 +358,8 @@ fn an_address_that_is_gone_is_a_difference_and_comes_back() {
 #[test]
 fn nothing_is_noted_in_files() {
     isolated(|| {
-        run("mount", &["-o", "remount,ro", "/run"], "");
+        // In this mount only, which root of a user namespace may too.
+        run("mount", &["-o", "remount,bind,ro", "/run"], "");
         let (engine, plan) = (Netlink::default(), default_plan());
         let report = engine.apply(&plan).unwrap();
         assert!(report.notes.iter().all(|note| note.about != "record"), "{report:?}");
