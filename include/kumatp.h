@@ -810,8 +810,8 @@ kumatp_status kumatp_facts_capable_host(uint32_t sidecar_uid,
  *
  * Its members: "sidecarUid" (a uid as text, the only one that must be there); "loopback" (name of the interface, "lo");
  * "resolvers", the name servers, which matter only if DNS queries to them are to be redirected: "path" (text),
- * "servers" (list of addresses), "skipped" (list of text); "ipv6": "state", which is "usable", "linkLocal",
- * "unaddressed", "unusable" with "reason", or "refused" with "reason" and "remedy"; "ipv4Abilities" and "ipv6Abilities": "comments",
+ * "servers" (list of addresses, a link-local one perhaps with its interface, as "fe80::1%eth0"), "skipped" (list of text);
+ * "ipv6": "state", which is "usable", "linkLocal", "unaddressed", "unusable" with "reason", or "refused" with "reason" and "remedy"; "ipv4Abilities" and "ipv6Abilities": "comments",
  * "conntrackZones", "mangle" (all true if not given) and "dockerOutput" (false), whether the host has them;
  * "remarks", a list of objects with "about", "text" and "warning" (true or false).
  *

@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
@@ -138,13 +137,7 @@ impl Network {
 
 fn resolvers(texts: Vec<String>) -> Resolvers {
     let mut resolvers = Resolvers::default();
-    for text in texts {
-        match text.parse::<IpAddr>() {
-            // A rule can only name the IPv4 form of a mapped address.
-            Ok(addr) => resolvers.servers.push(addr.to_canonical()),
-            Err(_) => resolvers.skipped.push(text),
-        }
-    }
+    resolvers.extend(texts.iter().map(String::as_str));
     resolvers
 }
 

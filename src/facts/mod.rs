@@ -22,9 +22,9 @@ pub(crate) use ipv6::look as look_for_ipv6;
 pub(crate) use probe::ipv6_is_off;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use probe::{loopback, probe, probe_in};
-pub use resolv_conf::Resolvers;
+pub use resolv_conf::{NameServer, Resolvers};
 
-use crate::net::{Family, FamilyName, InterfacePattern, Uid};
+use crate::net::{Family, FamilyName, InterfaceName, InterfacePattern, Uid};
 
 /// What is known of the host.
 ///
@@ -106,11 +106,16 @@ impl Facts {
 impl Resolvers {
     /// The servers of a family, in the order of the file.
     pub fn of<F: Family>(&self) -> impl Iterator<Item = F::Addr> {
-        self.servers.iter().copied().filter_map(F::from_ip)
+        self.by_interface::<F>().map(|(addr, _)| addr)
+    }
+
+    /// The same, each with the interface by which it is asked, if it has to be that one.
+    pub fn by_interface<F: Family>(&self) -> impl Iterator<Item = (F::Addr, Option<&InterfaceName>)> {
+        self.servers.iter().filter_map(|server| Some((F::from_ip(server.addr)?, server.interface.as_ref())))
     }
 
     /// Servers that were not read from a file.
     pub fn new(servers: impl IntoIterator<Item = IpAddr>) -> Self {
-        Self { path: PathBuf::new(), servers: servers.into_iter().collect(), skipped: Vec::new() }
+        Self { path: PathBuf::new(), servers: servers.into_iter().map(NameServer::from).collect(), skipped: Vec::new() }
     }
 }

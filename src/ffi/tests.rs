@@ -448,10 +448,11 @@ fn facts_are_a_document() {
             assert!(message.starts_with("facts: ") && message.contains("line 1"), "{message}");
         }
         let (path, path_len) = data("/r");
-        let (bytes, len) = data("nameserver 10.0.0.53\nnameserver fe80::1%eth0\n");
+        let (bytes, len) = data("nameserver 10.0.0.53\nnameserver fe80::1%eth0\nnameserver dns.example\n");
         let resolvers = json(call(|out, err| kumatp_resolvers_parse(path, path_len, bytes, len, out, err)));
         assert_eq!(resolvers["servers"][0], "10.0.0.53");
-        assert_eq!(resolvers["skipped"][0], "fe80::1%eth0");
+        assert_eq!(resolvers["servers"][1], "fe80::1%eth0");
+        assert_eq!(resolvers["skipped"][0], "dns.example");
     }
 }
 

@@ -116,6 +116,13 @@ impl FromStr for InterfaceName {
 
 serde_by_text!(InterfaceName);
 
+/// The pattern that means this interface and no other.
+impl From<InterfaceName> for InterfacePattern {
+    fn from(name: InterfaceName) -> Self {
+        Self(name.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

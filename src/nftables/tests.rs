@@ -387,6 +387,13 @@ fn queries_to_excluded_servers_are_tracked_as_their_answers() {
     config.redirect.outbound.exclude_ports_for_uids.clear();
     let found = zoned(&config, &["10.9.0.1", "10.8.0.1"]);
     assert_eq!(found, ["udp dport 53 ip daddr 10.9.0.0/16 ip daddr 10.9.0.1 ct zone set 1"]);
+    // Also where the answer has to come in by the interface that the query leaves by.
+    config.redirect.outbound.exclude_ips = vec!["fe80::/64".parse().unwrap()];
+    let mut facts = facts(&[]);
+    facts.resolvers = Some(Resolvers::parse(std::path::Path::new(""), "nameserver fe80::1%eth0"));
+    let found = rules(native(&config, &facts).v6.as_ref().unwrap(), "raw_output");
+    let zoned = |rule: &&String| rule.contains("fe80::/64") && rule.contains("oifname") && rule.ends_with("zone set 1");
+    assert_eq!(found.iter().filter(zoned).count(), 1, "{found:?}");
 }
 
 /// What holds whatever the configuration is.

@@ -89,6 +89,8 @@ fn mirror(conditions: &[Condition]) -> Vec<Condition> {
             };
             Condition::Value { field, values, negated }
         }
+        Condition::OutInterface { interface, negated } => Condition::InInterface { interface, negated },
+        Condition::InInterface { interface, negated } => Condition::OutInterface { interface, negated },
         other => other,
     });
     owner::with(&[], mirrored)

@@ -11,8 +11,8 @@ mod raw;
 use crate::config::{Config, Dns, IpFamilyMode};
 use crate::error::Error;
 use crate::facts::{Abilities, Facts, Ipv6, Request};
-use crate::model::{Guards, Hardened, Note, Plan, Ruleset};
-use crate::net::{Cidr, Family, FamilyName, V4, V6};
+use crate::model::{Guards, Hardened, Match, Note, Plan, Rule, Ruleset};
+use crate::net::{Cidr, Family, FamilyName, InterfacePattern, V4, V6};
 
 /// Makes the rules that a configuration asks for on a host with these facts.
 ///
@@ -47,7 +47,8 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Plan, Error> {
     let (sidecar_uid, loopback) = (facts.sidecar_uid, facts.loopback.clone());
     let dns = &config.redirect.dns;
     let servers = facts.resolvers.as_ref().filter(|_| dns.enabled && !dns.capture_all);
-    let name_servers = servers.map(|resolvers| resolvers.servers.clone()).unwrap_or_default();
+    let name_servers =
+        servers.map(|resolvers| resolvers.servers.iter().map(|server| server.addr).collect()).unwrap_or_default();
     let guards = guards(facts, v6.is_some(), &mut notes);
     let hardened = config.harden.then(|| Hardened {
         v4: harden::hardened(&v4, &loopback),
@@ -151,7 +152,28 @@ enum Queries<F: Family> {
     /// Those to any server.
     All,
     /// Those to the servers of resolv.conf.
-    To(Vec<Cidr<F>>),
+    To(Vec<Server<F>>),
+}
+
+/// A server of resolv.conf.
+struct Server<F: Family> {
+    addr: Cidr<F>,
+    /// The interface by which it is asked, if it has to be that one.
+    interface: Option<InterfacePattern>,
+}
+
+impl<F: Family> Server<F> {
+    /// The rule for what is sent to the server.
+    fn asked(&self, rule: Rule<F>) -> Rule<F> {
+        let rule = self.interface.iter().cloned().fold(rule, |rule, interface| rule.with(Match::out(interface)));
+        rule.with(Match::to(self.addr.clone()))
+    }
+
+    /// The rule for what comes from the server.
+    fn answering(&self, rule: Rule<F>) -> Rule<F> {
+        let rule = self.interface.iter().cloned().fold(rule, |rule, interface| rule.with(Match::on(interface)));
+        rule.with(Match::from(self.addr.clone()))
+    }
 }
 
 impl<F: Family> DnsCapture<F> {
@@ -168,7 +190,13 @@ impl<F: Family> DnsCapture<F> {
                 problem: "the name servers are not known, and redirect.dns.enabled needs them".into(),
                 remedy: "probe the host, give the servers, or set redirect.dns.captureAll".into(),
             })?;
-            let servers: Vec<_> = resolvers.of::<F>().map(Cidr::bare).collect();
+            let servers = resolvers.by_interface::<F>();
+            let servers: Vec<_> = servers
+                .map(|(addr, interface)| Server {
+                    addr: Cidr::bare(addr),
+                    interface: interface.cloned().map(Into::into),
+                })
+                .collect();
             if servers.is_empty() {
                 let why = match resolvers.path.as_os_str().is_empty() {
                     true => format!("no {} server was given", F::NAME),
@@ -260,7 +288,7 @@ fn note_servers(config: &Config, facts: &Facts, notes: &mut Vec<Note>) {
             Note::warning(
                 "redirect.dns.enabled",
                 format!(
-                    "queries to the name server '{}' of {} are not redirected, since no rule can name it",
+                    "queries to the name server '{}' of {} are not redirected, since it is no IP address",
                     server.escape_debug(),
                     resolvers.path.display()
                 ),

@@ -151,8 +151,8 @@ fn dns<F: Family>(context: &Context<'_, F>, chain: &mut Chain<F>) {
             None => {
                 rule.with(query()).comment("redirect every DNS query to the sidecar").because("redirect.dns.captureAll")
             }
-            Some(server) => rule
-                .with(Match::to(server.clone()))
+            Some(server) => server
+                .asked(rule)
                 .with(query())
                 .comment("redirect DNS queries to this server to the sidecar")
                 .because("redirect.dns.resolvConfigPath"),

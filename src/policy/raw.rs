@@ -37,24 +37,22 @@ pub(super) fn table<F: Family>(context: &Context<'_, F>) -> Table<F> {
             Queries::To(servers) => {
                 for server in servers {
                     output.push(
-                        rule(&WORKLOAD, "track DNS queries of the workload to this server in zone 2")
-                            .with(Match::to(server.clone()))
+                        server
+                            .asked(rule(&WORKLOAD, "track DNS queries of the workload to this server in zone 2"))
                             .with(query()),
                     );
-                    if is_loopback(server) {
+                    if is_loopback(&server.addr) {
                         // Its answers never pass PREROUTING with port 53: Docker's server, for one,
                         // answers from a port of its own.
                         output.push(
                             rule(&UPSTREAM, "track answers of this local DNS server in zone 1")
-                                .with(Match::from(server.clone()))
+                                .with(Match::from(server.addr.clone()))
                                 .with(Match::to(F::localhost()))
                                 .with(Transport::udp()),
                         );
                     }
                     prerouting.push(
-                        rule(&UPSTREAM, "track answers of this DNS server in zone 1")
-                            .with(Match::from(server.clone()))
-                            .with(answer()),
+                        server.answering(rule(&UPSTREAM, "track answers of this DNS server in zone 1")).with(answer()),
                     );
                 }
             }

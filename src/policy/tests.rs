@@ -181,6 +181,26 @@ fn unknown_resolvers_are_an_error_only_if_needed() {
 }
 
 #[test]
+fn a_server_with_a_zone_is_asked_by_its_interface() {
+    let mut config = Config::default();
+    config.redirect.dns.enabled = true;
+    let mut facts = Facts::capable_host(Uid::SIDECAR);
+    let servers = "nameserver fe80::1%eth0\nnameserver fe80::1\nnameserver 010.1\n";
+    facts.resolvers = Some(crate::facts::Resolvers::parse(std::path::Path::new("/r"), servers));
+    assert!(warnings(&config, &facts).is_empty(), "{:?}", warnings(&config, &facts));
+    let text = text(&config, &facts);
+    for rule in [
+        "-o eth0 -d fe80::1 -p udp --dport 53 -j REDIRECT --to-ports 15053",
+        " -d fe80::1 -p udp --dport 53 -j REDIRECT --to-ports 15053",
+        "-A OUTPUT -o eth0 -d fe80::1 -p udp --dport 53 -j CT --zone 2",
+        "-A PREROUTING -i eth0 -s fe80::1 -p udp --sport 53 -j CT --zone 1",
+        " -d 8.0.0.1 -p udp --dport 53 -j REDIRECT --to-ports 15053",
+    ] {
+        assert!(text.contains(rule), "{rule}: {text}");
+    }
+}
+
+#[test]
 fn every_rule_has_a_comment_and_an_origin() {
     let mut config = Config::default();
     config.redirect.dns.enabled = true;

@@ -163,6 +163,7 @@ const TABLE: &[(&str, Reached)] = &[
     ("facts::Facts::capable_host", By("kumatp_facts_capable_host")),
     ("facts::Remark::info", In("kumatp_facts_parse")),
     ("facts::Remark::warning", In("kumatp_facts_parse")),
+    ("facts::Resolvers::by_interface", In("kumatp_plan_build")),
     ("facts::Resolvers::new", In("kumatp_facts_parse")),
     ("facts::Resolvers::of", In("kumatp_plan_build")),
     ("facts::Resolvers::parse", By("kumatp_resolvers_parse")),
