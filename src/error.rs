@@ -158,15 +158,27 @@ impl From<Problem> for Error {
     }
 }
 
-/// Quotes a value for a message: control characters escaped, very long values cut.
+/// The text with what cannot be seen escaped, so that nothing can disturb a message. Quotes and backslashes stay as they are.
+pub(crate) fn visible(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut visible, c| {
+        match c {
+            '\'' | '"' | '\\' => visible.push(c),
+            // Control characters, and those that change how others look.
+            _ => visible.extend(c.escape_debug()),
+        }
+        visible
+    })
+}
+
+/// Quotes a value for a message: very long values cut.
 struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MAX: usize = 120;
         match self.0.char_indices().nth(MAX) {
-            Some((end, _)) => write!(f, "'{}…'", self.0[..end].escape_debug()),
-            None => write!(f, "'{}'", self.0.escape_debug()),
+            Some((end, _)) => write!(f, "'{}…'", visible(&self.0[..end])),
+            None => write!(f, "'{}'", visible(self.0)),
         }
     }
 }
@@ -193,6 +205,12 @@ mod tests {
     fn a_problem_names_field_value_and_remedy() {
         let problem = InvalidValue::new("70000", "a port from 1 to 65535").at("redirect.dns.port");
         assert_eq!(problem.to_string(), "redirect.dns.port: '70000' is not valid: expected a port from 1 to 65535");
+    }
+
+    #[test]
+    fn quotes_are_not_escaped() {
+        let text = InvalidValue::new(r#"it's "2s" of C:\x"#, "a duration").to_string();
+        assert_eq!(text, r#"'it's "2s" of C:\x' is not valid: expected a duration"#);
     }
 
     #[test]

@@ -303,6 +303,61 @@ fn render_knows_every_syntax() {
 }
 
 #[test]
+fn render_for_one_family() {
+    let facts = r#"{"sidecarUid": "4242", "ipv6": {"state": "usable"}}"#;
+    let render = |args: &[&str]| text(&kumatp(&[&["render", "--facts=-"], args].concat(), facts).stdout);
+    let (four, six) = (render(&["--family=ipv4"]), render(&["--family=ipv6"]));
+    assert!(four.starts_with("* nat\n") && four.ends_with("COMMIT\n") && four.contains("-s 127.0.0.6/32"), "{four}");
+    assert!(six.starts_with("* nat\n") && six.ends_with("COMMIT\n") && six.contains("-s ::6/128"), "{six}");
+    assert_eq!(render(&[]), format!("### IPv4 ###\n\n{four}\n### IPv6 ###\n\n{six}"));
+    let picture = render(&["--family=ipv6", "--format=mermaid"]);
+    assert!(picture.contains("(IPv6)") && !picture.contains("(IPv4)"), "{picture}");
+    refused(2, &["render", "--facts=-", "--family=ipv6", "--format=nft"], facts, &["--family", "nft"]);
+    refused(2, &["render", "--facts=-", "--family=ipv6", "--ip-family-mode=ipv4"], facts, &["no rules for IPv6"]);
+}
+
+#[test]
+fn a_uid_is_an_answer_and_nothing_to_warn_of() {
+    let uid = ("KUMA_TRANSPARENT_PROXY_KUMA_DP_USER", "4294967000");
+    let base = ["install", "--dry-run", "--ip-family-mode=ipv4"];
+    for (args, stdin, variables) in [
+        (&["--kuma-dp-user=4294967000"][..], "", &[][..]),
+        (&["--config=-"], "kumaDPUser: '4294967000'", &[]),
+        (&[], "", &[uid]),
+    ] {
+        let output = with_variables(&[&base[..], args].concat(), stdin, variables);
+        assert!(text(&output.stdout).contains("--uid-owner 4294967000"), "{output:?}");
+        assert_eq!(text(&output.stderr), "", "{args:?}");
+    }
+}
+
+#[test]
+fn what_only_shows_rules_needs_no_user_for_the_sidecar() {
+    // Without a user database there is neither of the usual ones.
+    let script = r#"
+        mount --bind /dev/null /etc/passwd
+        for command in "install --dry-run" render "explain tcp 10.0.0.1:1"; do
+            $KUMATP $command --ip-family-mode ipv4 2>said >told || exit 1
+            grep -q '^note: kumaDPUser: .*5678' said && echo noted
+        done
+        code $KUMATP install --ip-family-mode ipv4
+    "#;
+    let Some(output) = in_a_namespace(&format!("cd /run\n{script}")) else { return };
+    assert_eq!(text(&output.stdout).split_whitespace().collect::<Vec<_>>(), ["noted", "noted", "noted", "2"]);
+    let help = text(&kumatp(&["install", "--help"], "").stdout);
+    let example = help.lines().find_map(|line| line.trim().strip_prefix("kumatp ")).unwrap();
+    assert!(example.contains("--dry-run"), "{example}");
+}
+
+#[test]
+fn a_pause_as_kumactl_takes_it() {
+    for pause in ["2s", "\"2s\"", "2000000000"] {
+        assert!(!rules(&["--sleep-between-retries", pause], "").is_empty());
+    }
+    refused(2, &["install", "--dry-run", "--sleep-between-retries=2x"], "", &["nanoseconds"]);
+}
+
+#[test]
 fn render_for_a_host_that_is_not_there() {
     let facts = r#"{"sidecarUid": "4242", "ipv6": {"state": "usable"}, "resolvers": {"servers": ["192.0.2.53"]}}"#;
     let output = kumatp(&["render", "--facts=-", "--redirect-dns"], facts);

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::Failure;
 use super::failure::Code;
 use super::request::Attachment;
-use crate::error::Error;
+use crate::error::{Error, visible};
 use crate::files;
 use crate::netlink::{Namespace, worker};
 
@@ -29,7 +29,7 @@ const LIMIT: u64 = 4 << 20;
 pub(super) fn namespace(attachment: &Attachment) -> Result<Option<Namespace>, Failure> {
     let Some(path) = &attachment.netns else { return Ok(None) };
     let refused = |problem: String| {
-        let details = format!("CNI_NETNS: '{}' {problem}", path.display().to_string().escape_debug());
+        let details = format!("CNI_NETNS: '{}' {problem}", visible(&path.display().to_string()));
         Failure::new(Code::Environment, "invalid environment variable: CNI_NETNS", details)
     };
     let there = match std::fs::metadata(path) {

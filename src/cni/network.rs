@@ -7,7 +7,7 @@ use super::failure::{self, Code};
 use super::template::Template;
 use super::{Failure, Version};
 use crate::config::Profile;
-use crate::error::{InvalidValue, Problem};
+use crate::error::{InvalidValue, Problem, visible};
 use crate::facts::Resolvers;
 
 /// The capability by which a runtime hands the annotations of a pod to plugins.
@@ -147,8 +147,8 @@ fn misspelt(prefix: &str, map: &Map<String, Value>, known: &[&str]) -> Result<()
         if let Some(near) = known.iter().find(|known| bare(known) == bare(key)) {
             return Err(Failure::new(
                 Code::UnsupportedField,
-                format!("unsupported key {prefix}{}", key.escape_debug()),
-                format!("{prefix}{}: {}; did you mean {prefix}{near}?", key.escape_debug(), shortened(value)),
+                format!("unsupported key {prefix}{}", visible(key)),
+                format!("{prefix}{}: {}; did you mean {prefix}{near}?", visible(key), shortened(value)),
             ));
         }
     }

@@ -16,7 +16,7 @@ use crate::config::kubernetes::Pod;
 use crate::config::{Config, IpFamilyMode};
 use crate::engine::netlink::Netlink;
 use crate::engine::{Engine, EngineName, Status, state};
-use crate::error::Error;
+use crate::error::{Error, visible};
 use crate::facts::{self, Facts};
 use crate::model::{Note, Plan};
 use crate::net::Uid;
@@ -140,7 +140,7 @@ fn about(error: Error) -> Failure {
 fn existing(attachment: &Attachment) -> Result<Namespace, Failure> {
     host::namespace(attachment)?.ok_or_else(|| {
         let path = attachment.netns.as_deref().unwrap_or("".as_ref()).display().to_string();
-        let details = format!("CNI_NETNS: '{}' is not there, or is no network namespace", path.escape_debug());
+        let details = format!("CNI_NETNS: '{}' is not there, or is no network namespace", visible(&path));
         Failure::new(Code::Environment, "invalid environment variable: CNI_NETNS", details)
     })
 }
@@ -208,7 +208,7 @@ fn config_maps(attachment: &Attachment, pod: &Pod) -> Result<ConfigMaps, Failure
     let custom = match pod.annotations.get(CONFIG_MAP).filter(|name| !name.is_empty()) {
         None => None,
         Some(name) if network.config_map_file.is_none() => {
-            let name = name.escape_debug();
+            let name = visible(name);
             let details = format!(
                 "{CONFIG_MAP}: '{name}' is not known here: expected configMapFile in the network configuration"
             );
@@ -237,7 +237,7 @@ impl Place {
         let servers_needed = needed.resolv_conf.take().is_some();
         let mut facts = facts::probe_in(&self.namespace, &needed, abilities).map_err(about)?;
         facts.resolvers.clone_from(&network.resolvers);
-        // Servers that no rule can name are as good as none.
+        // What is no address is as good as none.
         if servers_needed && facts.resolvers.as_ref().is_none_or(|resolvers| resolvers.servers.is_empty()) {
             let details = "redirect.dns.enabled: the name servers of the pod are not known: expected \"capabilities\": \
                            {\"dns\": true} or \"dns\": {\"nameservers\": […]} in the configuration of the plugin, name \

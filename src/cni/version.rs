@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::Failure;
 use super::failure::Code;
+use crate::error::visible;
 
 /// A version of the CNI specification that the plugin speaks. Chains of plugins, which it has to be part of, came
 /// with 0.3.0.
@@ -46,7 +47,7 @@ impl Version {
         Failure::new(
             Code::IncompatibleVersion,
             "incompatible CNI versions",
-            format!("cniVersion is {}; supported are {}", given.escape_debug(), Self::ALL.map(Self::as_str).join(", ")),
+            format!("cniVersion is {}; supported are {}", visible(given), Self::ALL.map(Self::as_str).join(", ")),
         )
     }
 

@@ -57,7 +57,7 @@ impl Turn {
     }
 
     fn of_name(name: &[u8], patience: Duration, with_strangers: Duration, report: &mut Report) -> Result<Self, Error> {
-        let address = UnixAddr::new_abstract(name).map_err(|errno| failed(errno))?;
+        let address = UnixAddr::new_abstract(name).map_err(failed)?;
         let begun = Instant::now();
         loop {
             match bound(&address) {

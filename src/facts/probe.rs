@@ -7,7 +7,7 @@ use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::unistd::User;
 
 use super::{Facts, HostAbilities, Ipv6, Remark, Request, Resolvers, ipv6};
-use crate::error::Error;
+use crate::error::{Error, visible};
 use crate::files;
 use crate::net::{InterfacePattern, Uid};
 use crate::netlink::Namespace;
@@ -110,10 +110,7 @@ fn sidecar(request: &Request, remarks: &mut Vec<Remark>) -> Result<Uid, Error> {
             None => Ok(Uid::SIDECAR),
             Some(Ok(uid)) => Ok(uid),
             Some(Err(_)) => unknown(
-                format!(
-                    "'{}' is not a uid, and in CNI mode no user is looked up",
-                    given.unwrap_or_default().escape_debug()
-                ),
+                format!("'{}' is not a uid, and in CNI mode no user is looked up", visible(given.unwrap_or_default())),
                 "give the number of the user",
             ),
         };
@@ -133,18 +130,16 @@ fn sidecar(request: &Request, remarks: &mut Vec<Remark>) -> Result<Uid, Error> {
             if let Some(uid) = by_name(given) {
                 return Ok(uid);
             }
-            remarks.push(Remark::warning(
-                "kumaDPUser",
-                format!("no user here has the uid {uid}, which is used all the same"),
-            ));
+            // A number is an answer.
+            remarks.push(Remark::info("kumaDPUser", format!("no user with uid {uid} exists here; using it anyway")));
         }
         return Ok(uid);
     }
     match by_name(given) {
         Some(uid) => Ok(uid),
         None => unknown(
-            format!("there is no user '{}'", given.escape_debug()),
-            "create it, or give the user that the sidecar runs as by another name or by its uid (--kuma-dp-user)",
+            format!("no user '{}' exists", visible(given)),
+            "create it, or name another user or a uid (--kuma-dp-user)",
         ),
     }
 }
@@ -202,10 +197,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_uid_is_used_with_a_warning() {
+    fn an_unknown_uid_is_used_without_a_warning() {
         let mut remarks = Vec::new();
         assert_eq!(sidecar(&request(Some("4294967000"), false), &mut remarks).unwrap().number(), 4_294_967_000);
-        assert!(remarks[0].warning && remarks[0].text.contains("4294967000"));
+        assert!(!remarks[0].warning && remarks[0].text.contains("4294967000"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod nat;
 mod raw;
 
 use crate::config::{Config, Dns, IpFamilyMode};
-use crate::error::Error;
+use crate::error::{Error, visible};
 use crate::facts::{Abilities, Facts, Ipv6, Request};
 use crate::model::{Guards, Hardened, Match, Note, Plan, Rule, Ruleset};
 use crate::net::{Cidr, Family, FamilyName, InterfacePattern, V4, V6};
@@ -289,7 +289,7 @@ fn note_servers(config: &Config, facts: &Facts, notes: &mut Vec<Note>) {
                 "redirect.dns.enabled",
                 format!(
                     "queries to the name server '{}' of {} are not redirected, since it is no IP address",
-                    server.escape_debug(),
+                    visible(server),
                     resolvers.path.display()
                 ),
             )

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::model::{Chain, End, Match, Owner, Placement, Plan, PortMatch, Rule, Ruleset, Table, Target, Transport};
-use crate::net::{Family, PortRange};
+use crate::net::{Family, FamilyName, PortRange};
 
 /// How long the text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,14 +27,24 @@ pub enum Style {
 /// # Ok::<(), kumatp::Error>(())
 /// ```
 pub fn plan(plan: &Plan) -> String {
-    let style = if plan.config.verbose { Style::Long } else { Style::Short };
-    let mut text = String::from("### IPv4 ###\n\n");
-    write_ruleset(&mut text, plan.iptables_v4(), style);
-    if let Some(v6) = plan.iptables_v6() {
-        text.push_str("\n### IPv6 ###\n\n");
-        write_ruleset(&mut text, v6, style);
+    let mut text = String::new();
+    for name in FamilyName::ALL {
+        if let Some(rules) = family(plan, name) {
+            let separator = if text.is_empty() { "" } else { "\n" };
+            let _ = write!(text, "{separator}### {name} ###\n\n{rules}");
+        }
     }
     text
+}
+
+/// The rules of a plan for one family, which `iptables-restore` or `ip6tables-restore` takes as they are; none if the plan has
+/// none for it.
+pub fn family(plan: &Plan, family: FamilyName) -> Option<String> {
+    let style = if plan.config.verbose { Style::Long } else { Style::Short };
+    match family {
+        FamilyName::V4 => Some(ruleset(plan.iptables_v4(), style)),
+        FamilyName::V6 => plan.iptables_v6().map(|v6| ruleset(v6, style)),
+    }
 }
 
 /// The rules of one family, without a heading.

@@ -2,6 +2,7 @@
 
 use super::Unknown;
 use super::tokens::{Token, tokens};
+use crate::error::visible;
 use crate::model::{
     ChainName, Comment, CtState, End, LogLevel, Match, Owner, Placement, PortMatch, Rule, Target, Transport,
 };
@@ -157,7 +158,7 @@ impl<'a, F: Family> Parser<'a, F> {
                 false => (token, false),
             };
             if token.quoted {
-                return Err(unknown(format!("{:?} where an option is expected", token.text)));
+                return Err(unknown(format!("'{}' where an option is expected", visible(&token.text))));
             }
             let option = token.text.as_ref();
             if negated && !takes_negation(option) {
@@ -492,7 +493,7 @@ fn takes_negation(option: &str) -> bool {
 
 /// An option that is known, with a value that the model does not hold.
 fn strange(option: &str, value: &str) -> Unknown {
-    unknown(format!("'{option} {}'", value.escape_debug()))
+    unknown(format!("'{option} {}'", visible(value)))
 }
 
 /// Decimal without a leading zero, which iptables would take for octal.

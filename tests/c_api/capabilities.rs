@@ -176,6 +176,7 @@ const TABLE: &[(&str, Reached)] = &[
     ("firewalld::unstore", By("kumatp_firewalld_unstore")),
     ("policy::facts_needed", In("kumatp_facts_probe")),
     ("policy::plan", By("kumatp_plan_build")),
+    ("render::family", In("kumatp_plan_render")),
     ("render::native", In("kumatp_plan_render")),
     ("render::plan", By("kumatp_plan_render")),
     ("render::removal", By("kumatp_nft_removal")),

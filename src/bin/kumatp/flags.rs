@@ -168,7 +168,13 @@ const FLAGS: &[Flag] = &[
         "How often to try for the lock meanwhile [default: 0, left to iptables]",
     ),
     row(PROGRAMS, One, "max-retries", "NUMBER", "How often to try again after a failure that may pass [default: 4]"),
-    row(PROGRAMS, One, "sleep-between-retries", "DURATION", "The pause before trying again: 2s, 500ms [default: 2s]"),
+    row(
+        PROGRAMS,
+        One,
+        "sleep-between-retries",
+        "DURATION",
+        "Pause before another attempt: 2s, 500ms, or a number of nanoseconds [default: 2s]",
+    ),
     row(
         PROGRAMS,
         One,

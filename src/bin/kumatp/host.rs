@@ -8,7 +8,7 @@ use kumatp::engine::EngineName;
 use kumatp::net::Uid;
 use kumatp::{Error, Facts, policy};
 
-use crate::{Failure, input};
+use crate::{Failure, input, output};
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
@@ -67,15 +67,19 @@ impl Target {
         serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("--facts {path}: {error}")))
     }
 
-    /// The facts for a question, which nothing is installed for: where no user was named and none of the usual ones is there, the
-    /// sidecar is taken to be 5678.
+    /// The facts where nothing is installed: if no user was named and none of the usual ones exists, the sidecar is taken to run
+    /// as uid 5678, and a note says so.
     pub(crate) fn facts_for_a_question(&self, config: &Config) -> Result<Facts, Failure> {
         match self.facts(config) {
-            Err(Failure::Library(Error::Facts { fact, .. }))
+            Err(Failure::Library(Error::Facts { fact, problem, .. }))
                 if fact == "kumaDPUser" && config.kuma_dp_user.is_none() =>
             {
                 let mut config = config.clone();
                 config.kuma_dp_user = Some(Uid::SIDECAR.to_string());
+                output::say_once(format!(
+                    "note: kumaDPUser: {problem}; assuming uid {}, which `install` does not",
+                    Uid::SIDECAR
+                ));
                 self.facts(&config)
             }
             facts => facts,

@@ -251,10 +251,21 @@ fn render() -> Command {
                     .value_parser(["iptables", "nft", "json", "firewalld", "mermaid", "dot", "ebpf"])
                     .help("The syntax to write; mermaid and dot are pictures, ebpf is what the programs of that engine are told"),
             )
+            .arg(
+                Arg::new("family")
+                    .long("family")
+                    .value_name("FAMILY")
+                    .value_parser(["ipv4", "ipv6"])
+                    .help("Print the rules for one address family, as iptables-restore or ip6tables-restore takes them; with the formats iptables, mermaid and dot"),
+            )
             .arg(facts())
             .arg(netns())
             .arg(words()),
     ))
+    .after_help(
+        "Example: check that ip6tables-restore accepts the rules:\n\
+         \n  kumatp render --family ipv6 | ip6tables-restore --noflush --test",
+    )
 }
 
 fn status() -> Command {

@@ -20,6 +20,13 @@ pub(crate) fn say(line: impl Display) {
     held.push_str(&format!("{line}\n"));
 }
 
+/// The same, unless the line is held back already.
+pub(crate) fn say_once(line: String) {
+    if !HELD.lock().unwrap_or_else(PoisonError::into_inner).lines().any(|held| held == line) {
+        say(line);
+    }
+}
+
 /// Warnings always, other notes if asked for.
 pub(crate) fn warn(notes: &[Note], verbose: bool) {
     for note in notes {

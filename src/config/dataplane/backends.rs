@@ -9,7 +9,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::reader::{Fields, Reader};
 use crate::config::Format;
 use crate::config::wire::{Node, nearest};
-use crate::error::{Error, InvalidValue};
+use crate::error::{Error, InvalidValue, visible};
 use crate::model::Note;
 
 /// The backends that a workload may reach: the union of what the references resolve to. An empty list is none at all,
@@ -139,15 +139,15 @@ impl fmt::Display for BackendRef {
         write!(f, "{}", self.kind)?;
         match &self.select {
             BackendSelector::Name { name, namespace } => {
-                write!(f, " {}", name.escape_debug())?;
+                write!(f, " {}", visible(name))?;
                 if let Some(namespace) = namespace {
-                    write!(f, " in {}", namespace.escape_debug())?;
+                    write!(f, " in {}", visible(namespace))?;
                 }
             }
             BackendSelector::Labels(labels) => {
                 f.write_str(" with")?;
                 for (key, value) in labels {
-                    write!(f, " {}={}", key.escape_debug(), value.escape_debug())?;
+                    write!(f, " {}={}", visible(key), visible(value))?;
                 }
             }
         }
@@ -267,7 +267,7 @@ impl BackendRef {
             return None;
         }
         if name.is_empty() && !namespace.is_empty() {
-            let expected = format!("a name, since the namespace '{}' is given", namespace.escape_debug());
+            let expected = format!("a name, since the namespace '{}' is given", visible(namespace));
             reader.refuse(&fields.path("name"), "", &expected);
         }
         if !(labels.is_empty() || name.is_empty() && namespace.is_empty()) {

@@ -6,7 +6,7 @@ use super::{Dataplane, ResourceFamilyMode, TransparentProxying};
 use crate::config::kubernetes::{Origin, Source};
 use crate::config::wire::{Field, ROWS};
 use crate::config::{Config, IpFamilyMode};
-use crate::error::{Error, InvalidValue};
+use crate::error::{Error, InvalidValue, visible};
 use crate::model::Note;
 use crate::net::Port;
 
@@ -199,7 +199,7 @@ fn families(host: IpFamilyMode, dataplane: &Dataplane, mode: ResourceFamilyMode)
         let address = dataplane.address.as_deref().unwrap_or("missing");
         let text = format!(
             "is {}, so that with ipFamilyMode IPv4 Kuma treats the workload as one without a transparent proxy",
-            address.escape_debug()
+            visible(address)
         );
         notes.push(Note::warning("networking.address", text));
     }

@@ -8,7 +8,7 @@ use super::nearest::nearest;
 use super::node::{self, Node};
 use super::value::{Bad, Source, Wire, switch, texts};
 use crate::config::{ChainPair, Config};
-use crate::error::{Error, InvalidValue, Problem};
+use crate::error::{Error, InvalidValue, Problem, visible};
 use crate::model::Note;
 
 /// How many problems of one list, or unknown keys of one document, are told one by one.
@@ -165,17 +165,6 @@ impl Layers {
 /// What messages call a document as a whole.
 fn whole(name: &str) -> String {
     if name.is_empty() { "document".to_owned() } else { visible(name) }
-}
-
-/// The text with control characters escaped, so that none can disturb a message.
-pub(in crate::config) fn visible(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut visible, c| {
-        match c.is_control() {
-            true => visible.extend(c.escape_debug()),
-            false => visible.push(c),
-        }
-        visible
-    })
 }
 
 pub(in crate::config) fn syntax_problem(document: &str, text: &str, error: node::SyntaxError) -> Problem {

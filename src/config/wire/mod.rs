@@ -11,11 +11,12 @@ mod nearest;
 mod node;
 mod value;
 
+pub(super) use crate::error::visible;
 pub(super) use duration::parse as parse_duration;
 pub use keys::Key;
 pub(super) use keys::{Field, ROWS, Row};
 pub use layers::Layers;
-pub(super) use layers::{Reading, syntax_problem, visible};
+pub(super) use layers::{Reading, syntax_problem};
 pub(super) use nearest::{nearest, within};
 pub(super) use node::{Node, parse as parse_node, parse_all as parse_nodes};
 pub(super) use value::{Source as ValueSource, switch};

@@ -7,6 +7,7 @@ use clap::ArgMatches;
 use kumatp::Error;
 use kumatp::config::dataplane::{Dataplane, compare, fill};
 use kumatp::config::{Format, Layers, variables};
+use kumatp::error::InvalidValue;
 use kumatp::model::Note;
 
 use super::validate::{Checked, conclude};
@@ -57,10 +58,7 @@ fn values(matches: &ArgMatches) -> Result<BTreeMap<String, String>, Failure> {
     }
     for text in matches.get_many::<String>("var").into_iter().flatten() {
         let (name, value) = text.split_once('=').filter(|(name, _)| !name.trim().is_empty()).ok_or_else(|| {
-            Failure::Usage(format!(
-                "--var: '{}' is not valid: expected NAME=VALUE, such as address=192.0.2.7",
-                text.escape_debug()
-            ))
+            Failure::Usage(InvalidValue::new(text, "NAME=VALUE, such as address=192.0.2.7").at("--var").to_string())
         })?;
         values.insert(name.trim().to_owned(), value.to_owned());
     }

@@ -22,7 +22,11 @@ pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
     if !config.dry_run {
         target.must_be_allowed("install the rules")?;
     }
-    let plan = policy::plan(&config, &target.facts(&config)?)?;
+    let facts = match config.dry_run {
+        true => target.facts_for_a_question(&config)?,
+        false => target.facts(&config)?,
+    };
+    let plan = policy::plan(&config, &facts)?;
     warn(&plan.notes, config.verbose);
     if config.dry_run {
         note_unneeded(matches, &target);

@@ -7,6 +7,7 @@ use clap::ArgMatches;
 use kumatp::Error;
 use kumatp::config::Format;
 use kumatp::config::dataplane::reachability::{Reachability, Resources, Rule};
+use kumatp::error::InvalidValue;
 
 use super::dataplane::Read;
 use super::{print, print_json, warn};
@@ -35,11 +36,9 @@ pub(crate) fn reachable(matches: &ArgMatches) -> Result<(), Failure> {
     };
     let explanations = reachability.explain(name);
     if explanations.is_empty() {
-        return Err(Failure::Usage(format!(
-            "--explain: '{}' is not valid: expected the name of a MeshService, MeshExternalService, MeshMultiZoneService \
-             or service in the resources",
-            name.escape_debug()
-        )));
+        let expected =
+            "the name of a MeshService, MeshExternalService, MeshMultiZoneService or service in the resources";
+        return Err(Failure::Usage(InvalidValue::new(name, expected).at("--explain").to_string()));
     }
     match matches.get_flag("json") {
         true => print_json(&explanations),

@@ -7,6 +7,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 use super::super::BackendRef;
 use super::wanted::{Ports, Wanted};
 use super::{Backend, BackendPort, Reachability, Rule};
+use crate::error::visible;
 
 /// Why one destination is reachable or not. `Display` is the answer in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,11 +207,11 @@ impl Serialize for ReferenceOutcome<'_> {
 impl fmt::Display for Explanation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.backend {
-            Some(backend) => write!(f, "{} {}", backend.kind, self.name.escape_debug())?,
-            None => write!(f, "service {}", self.name.escape_debug())?,
+            Some(backend) => write!(f, "{} {}", backend.kind, visible(self.name))?,
+            None => write!(f, "service {}", visible(self.name))?,
         }
         if let Some(namespace) = self.backend.and_then(Backend::namespace) {
-            write!(f, " in {}", namespace.escape_debug())?;
+            write!(f, " in {}", visible(namespace))?;
         }
         f.write_str(if self.reachable { " is reachable" } else { " is not reachable" })?;
         if self.reachable && !self.ports.is_empty() {
@@ -219,7 +220,7 @@ impl fmt::Display for Explanation<'_> {
             write!(f, " on {word} {}", ports.join(", "))?;
         }
         if !self.same_mesh {
-            return write!(f, ": it is in the mesh {}", self.mesh.escape_debug());
+            return write!(f, ": it is in the mesh {}", visible(self.mesh));
         }
         let list = match self.rule {
             Rule::ReachableBackends => "reachableBackends",
@@ -266,11 +267,11 @@ impl fmt::Display for Lack<'_> {
         match self {
             Self::Kind(kind) => write!(f, "the kind {kind}"),
             Self::NoLabel { label, found } => {
-                write!(f, "no label {}; here it is {}", label.escape_debug(), found.escape_debug())
+                write!(f, "no label {}; here it is {}", visible(label), visible(found))
             }
             Self::Label { label, wanted, found } => {
-                write!(f, "the label {}={}", label.escape_debug(), wanted.escape_debug())?;
-                found.map_or(Ok(()), |found| write!(f, "; here it is {}", found.escape_debug()))
+                write!(f, "the label {}={}", visible(label), visible(wanted))?;
+                found.map_or(Ok(()), |found| write!(f, "; here it is {}", visible(found)))
             }
             Self::Port(port) => write!(f, "a port {port}"),
         }

@@ -56,7 +56,7 @@ impl fmt::Display for BackendPort {
     /// `6379`, or `6379 (redis)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.number)?;
-        self.name.as_ref().map_or(Ok(()), |name| write!(f, " ({})", name.escape_debug()))
+        self.name.as_ref().map_or(Ok(()), |name| write!(f, " ({})", visible(name)))
     }
 }
 
