@@ -4,9 +4,9 @@ use kumatp::Config;
 use kumatp::net::FamilyName;
 
 use crate::cases::{self, Case};
-use crate::common::world::{Backend, OUTSIDE, WORKLOAD};
+use crate::common::world::{OUTSIDE, WORKLOAD};
 use crate::conntrack::{Conntrack, Flow};
-use crate::lab::{Accepted, Lab};
+use crate::lab::{Accepted, Lab, Rules};
 use crate::link::check_link;
 use crate::pair::{Call, Kind, end_by_reset};
 use crate::range::shoot;
@@ -24,7 +24,7 @@ const BY_HAND: u16 = 20100;
 const OPEN: u16 = 20200;
 
 /// None of them is a way past the rules. With those of iptables they are, as with kumactl's.
-pub(crate) fn entries(backend: Backend) {
+pub(crate) fn entries(rules: Rules) {
     if !crate::common::world::possible() {
         return;
     }
@@ -47,12 +47,12 @@ pub(crate) fn entries(backend: Backend) {
         assert!(tracking.knows(flow).expect("connection tracking answers"), "{from} is not tracked");
     }
     let open: Vec<_> = kinds().map(|(kind, family, port)| Open::new(&lab, kind, family, port)).collect();
-    lab.install(backend, &Config::default());
+    lab.install(rules, &Config::default());
 
     for (cases, last) in [(signed, SIGNED), (by_hand, BY_HAND)] {
         for (case, verdict) in cases.iter().zip(shoot(&lab, &cases, last + 1000).expect("packets can be sent")) {
             let is_past = verdict.reached(WORKLOAD);
-            assert_eq!(is_past, !backend.is_native(), "{backend:?}, {} from {}: {verdict:?}", case.name, case.from);
+            assert_eq!(is_past, !rules.close(), "{rules:?}, {} from {}: {verdict:?}", case.name, case.from);
         }
     }
     // They live on, are reset, and are opened again from the same port while their entry is still there.
@@ -62,9 +62,9 @@ pub(crate) fn entries(backend: Backend) {
         let (again, _) = Call::of(kind, family, port).hopeless().place(&lab);
         let past = if kind.is_inbound() { WORKLOAD } else { OUTSIDE };
         let who = again.map(|again| again.who);
-        assert_eq!(who == Some(past), !backend.is_native(), "{backend:?}, {kind:?} from before, {family}: {who:?}");
+        assert_eq!(who == Some(past), !rules.close(), "{rules:?}, {kind:?} from before, {family}: {who:?}");
     }
-    check_link(&lab, backend);
+    check_link(&lab, rules);
 }
 
 fn kinds() -> impl Iterator<Item = (Kind, FamilyName, u16)> {

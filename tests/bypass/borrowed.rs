@@ -4,22 +4,22 @@
 use kumatp::Config;
 use kumatp::net::FamilyName;
 
-use crate::common::world::{Backend, OUTSIDE, WORKLOAD};
+use crate::common::world::{OUTSIDE, WORKLOAD};
 use crate::conntrack::{Conntrack, Flow};
-use crate::lab::Lab;
+use crate::lab::{Lab, Rules};
 use crate::link::check_link;
 use crate::pair::{Call, Kind, Pair};
 use crate::segment::TCP;
 
-pub(crate) fn tuples(backend: Backend) {
+pub(crate) fn tuples(rules: Rules) {
     if !crate::common::world::possible() {
         return;
     }
     let lab = Lab::new().expect("the world can be made");
-    lab.install(backend, &Config::default());
+    lab.install(rules, &Config::default());
     for (number, family) in FamilyName::ALL.into_iter().enumerate() {
         let port = 20000 + 1000 * number as u16;
-        let case = Case { backend, lab: &lab, family };
+        let case = Case { rules, lab: &lab, family };
         case.of_loopback(port + 1);
         case.of_the_sidecar_after_a_reset(port + 2);
         case.of_the_sidecar_after_a_farewell(port + 4);
@@ -32,15 +32,15 @@ pub(crate) fn tuples(backend: Backend) {
     lab.foreign(&format!("table inet zones {{ {} {} }}", zone("prerouting"), zone("output")));
     for (number, family) in FamilyName::ALL.into_iter().enumerate() {
         let port = 30000 + 1000 * number as u16;
-        let case = Case { backend, lab: &lab, family };
+        let case = Case { rules, lab: &lab, family };
         case.of_the_same_after_a_reset(port);
         case.of_the_sidecar_after_a_reset(port + 10);
     }
-    check_link(&lab, backend);
+    check_link(&lab, rules);
 }
 
 struct Case<'a> {
-    backend: Backend,
+    rules: Rules,
     lab: &'a Lab,
     family: FamilyName,
 }
@@ -57,13 +57,7 @@ impl Case<'_> {
         let past = if kind.is_inbound() { WORKLOAD } else { OUTSIDE };
         let who = self.accepts(kind, port);
         let is_past = who == Some(past);
-        assert_eq!(
-            is_past,
-            !self.backend.is_native(),
-            "{what}, {kind:?}, {}, {:?}: {who:?}",
-            self.family,
-            self.backend
-        );
+        assert_eq!(is_past, !self.rules.close(), "{what}, {kind:?}, {}, {:?}: {who:?}", self.family, self.rules);
     }
 
     fn is_redirected(&self, kind: Kind, port: u16, what: &str) {
@@ -77,7 +71,7 @@ impl Case<'_> {
         let _ = Call::of(Kind::Outbound, self.family, port).by("lo").hopeless().place(self.lab);
         // By IPv6 there is no route.
         match self.family {
-            FamilyName::V4 => match self.backend.is_native() {
+            FamilyName::V4 => match self.rules.close() {
                 true => self.is_redirected(Kind::Outbound, port, "a port that was bound to loopback"),
                 false => self.is_closed(Kind::Outbound, port, "a port that was bound to loopback"),
             },

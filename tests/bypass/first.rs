@@ -7,7 +7,7 @@ use kumatp::Config;
 
 use crate::cases::{self, Case, Kind};
 use crate::common::world::{Backend, Server, WORKLOAD, sysctl};
-use crate::lab::Lab;
+use crate::lab::{Lab, Rules};
 use crate::range::{Verdict, shoot};
 
 /// How many cases of a kind have to reach the application where there are no rules: fewer, and they would prove little. It is less
@@ -27,7 +27,7 @@ const REACHING: [(Kind, usize); 8] = [
 const OPEN_WITH_IPTABLES: [&str; 3] = ["to 127.0.0.1, IPv4", "to 0.0.0.0, IPv4", "to ::, IPv6"];
 
 /// All cases; the ports of a later time are others, since the host knows the earlier ones.
-pub(crate) fn packets(backend: Backend) {
+pub(crate) fn packets(rules: Rules) {
     if !crate::common::world::possible() {
         return;
     }
@@ -39,18 +39,18 @@ pub(crate) fn packets(backend: Backend) {
     );
     let tracked = shoot(&lab, &cases::all(25000), 26000).expect("packets can be sent");
     lab.foreign("delete table inet tracking");
-    lab.install(backend, &Config::default());
+    lab.install(rules, &Config::default());
     let cases = cases::all(30000);
     assert!(cases.len() >= 375, "only {} cases", cases.len());
-    check(backend, &cases, &tracked, &shoot(&lab, &cases, 31000).expect("packets can be sent"));
+    check(rules, &cases, &tracked, &shoot(&lab, &cases, 31000).expect("packets can be sent"));
     let mut config = Config::default();
     config.redirect.inbound.insert = true;
     config.drop_invalid_packets = true;
-    lab.install(backend, &config);
+    lab.install(rules, &config);
     let cases = cases::all(50000);
     let verdicts = shoot(&lab, &cases, 51000).expect("packets can be sent");
     // What is invalid is dropped now, so what is open need not reach anybody.
-    check(backend, &cases, &vec![Verdict::default(); cases.len()], &verdicts);
+    check(rules, &cases, &vec![Verdict::default(); cases.len()], &verdicts);
 
     // Where the host takes more addresses than it should.
     lab.world
@@ -66,7 +66,7 @@ pub(crate) fn packets(backend: Backend) {
         .expect("the host can be told to");
     let cases = cases::addresses(40000);
     let verdicts = shoot(&lab, &cases, 41000).expect("packets can be sent");
-    check(backend, &cases, &vec![Verdict::default(); cases.len()], &verdicts);
+    check(rules, &cases, &vec![Verdict::default(); cases.len()], &verdicts);
 }
 
 /// What the check is worth: with the rule that once let what opens no connection pass, and without what closes, the application is
@@ -76,7 +76,7 @@ pub(crate) fn the_hole_is_found() {
         return;
     }
     let lab = Lab::new().expect("the world can be made");
-    lab.install(Backend::Netlink, &Config::default());
+    lab.install(Rules::of(Backend::Netlink), &Config::default());
     for family in ["ip", "ip6"] {
         lab.foreign(&format!(
             "flush chain {family} kuma-mesh closing_prerouting
@@ -103,13 +103,13 @@ fn check_control(cases: &[Case], bare: &[Verdict]) {
     }
 }
 
-fn check(backend: Backend, cases: &[Case], tracked: &[Verdict], verdicts: &[Verdict]) {
+fn check(rules: Rules, cases: &[Case], tracked: &[Verdict], verdicts: &[Verdict]) {
     let mut wrong = Vec::new();
     for ((case, tracked), verdict) in cases.iter().zip(tracked).zip(verdicts) {
         let mut is_right = !verdict.reached(WORKLOAD);
         if case.kind == Kind::Loopback {
-            let is_open = !backend.is_native() && OPEN_WITH_IPTABLES.contains(&case.name.as_str());
-            if backend.is_native() || is_open {
+            let is_open = !rules.close() && OPEN_WITH_IPTABLES.contains(&case.name.as_str());
+            if rules.close() || is_open {
                 is_right &= verdict.reached(Server::INBOUND) == is_open;
             }
         } else if tracked.reached(WORKLOAD) {
@@ -119,5 +119,5 @@ fn check(backend: Backend, cases: &[Case], tracked: &[Verdict], verdicts: &[Verd
             wrong.push(format!("{}: {verdict:?}, without rules {:?}", case.name, tracked.heard));
         }
     }
-    assert!(wrong.is_empty(), "{backend:?}: {} of {} are wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{rules:?}: {} of {} are wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }

@@ -38,6 +38,34 @@ pub(crate) struct Lab {
     pub(crate) world: World,
 }
 
+/// Whose rules are in force.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) backend: Backend,
+    /// Whether iptables' rules say what they can of native ones.
+    pub(crate) hardened: bool,
+}
+
+impl Rules {
+    pub(crate) fn of(backend: Backend) -> Self {
+        Self { backend, hardened: false }
+    }
+
+    pub(crate) fn hardened(backend: Backend) -> Self {
+        Self { backend, hardened: true }
+    }
+
+    /// Whether what should be redirected and was not goes nowhere. With kumactl's rules it passes.
+    pub(crate) fn close(self) -> bool {
+        self.hardened || self.backend.is_native()
+    }
+
+    /// Whether connections are served that kumactl's rules lose.
+    pub(crate) fn serve_all(self) -> bool {
+        self.backend.is_native()
+    }
+}
+
 /// A connection as its listener knows it.
 #[derive(Debug)]
 pub(crate) struct Accepted {
@@ -87,10 +115,12 @@ impl Lab {
     }
 
     /// Puts the rules of a configuration into force.
-    pub(crate) fn install(&self, backend: Backend, config: &Config) {
+    pub(crate) fn install(&self, rules: Rules, config: &Config) {
+        let mut config = config.clone();
+        config.harden = rules.hardened;
         let facts = Facts::capable_host(Uid::new(SIDECAR.uid).expect("a valid uid"));
-        let plan = policy::plan(config, &facts).expect("the configuration fits the facts");
-        backend.install(&self.world, &plan).expect("the rules load");
+        let plan = policy::plan(&config, &facts).expect("the configuration fits the facts");
+        rules.backend.install(&self.world, &plan).expect("the rules load");
     }
 
     /// Loads somebody else's rules, or removes them.

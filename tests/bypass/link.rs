@@ -9,8 +9,7 @@ use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket, sockopt,
 };
 
-use crate::common::world::Backend;
-use crate::lab::Lab;
+use crate::lab::{Lab, Rules};
 use crate::segment::{self, Seen};
 
 /// What only the sidecar may hear of the workload.
@@ -68,10 +67,10 @@ pub(crate) fn hardware_of(interface: &str) -> io::Result<([u8; 6], LinkAddr)> {
 }
 
 /// Nothing has left the host that should not. With the rules of iptables, what leaves for a loopback address is no news.
-pub(crate) fn check_link(lab: &Lab, backend: Backend) {
+pub(crate) fn check_link(lab: &Lab, rules: Rules) {
     let seen = seen_on_link(lab);
-    let is_wrong = |seen: &String| backend.is_native() || seen.contains(SECRET);
-    assert!(!seen.iter().any(is_wrong), "{backend:?}: {seen:?}");
+    let is_wrong = |seen: &String| rules.close() || seen.contains(SECRET);
+    assert!(!seen.iter().any(is_wrong), "{rules:?}: {seen:?}");
 }
 
 /// What has left the host since the last time and should not: the workload's words, or anything for a loopback address.

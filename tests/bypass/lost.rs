@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use kumatp::Config;
 use kumatp::net::FamilyName;
 
-use crate::common::world::{Backend, sysctl};
+use crate::common::world::sysctl;
 use crate::conntrack::Conntrack;
-use crate::lab::Lab;
+use crate::lab::{Lab, Rules};
 use crate::link::{SECRET, check_link, seen_on_link};
 use crate::pair::{Kind, Pair};
 
@@ -24,11 +24,11 @@ enum Loss {
 }
 
 /// Who goes on goes on by the sidecar, or not at all; what was never redirected goes on.
-pub(crate) fn entries(backend: Backend) {
+pub(crate) fn entries(rules: Rules) {
     if !crate::common::world::possible() {
         return;
     }
-    let lab = lab(backend);
+    let lab = lab(rules);
     let mut port = 20000;
     for loss in [Loss::Flushed, Loss::Deleted, Loss::Expired] {
         for client_first in [true, false] {
@@ -36,7 +36,7 @@ pub(crate) fn entries(backend: Backend) {
             for pair in &pairs {
                 let kind = pair.kind;
                 // Of who was redirected, the far end cannot go on first: what it says is an answer to nothing then.
-                let lives = client_first || (backend.is_native() && !kind.is_redirected());
+                let lives = client_first || (rules.serve_all() && !kind.is_redirected());
                 let is_known = client_first || !kind.is_redirected();
                 for is_client in [client_first, !client_first] {
                     let said = pair.says(is_client, words(kind), lives);
@@ -44,18 +44,18 @@ pub(crate) fn entries(backend: Backend) {
                     assert!(!is_known || said.is_ok() == lives, "{}", what());
                 }
             }
-            check_link(&lab, backend);
+            check_link(&lab, rules);
         }
     }
 }
 
 /// The same where connection tracking takes no packet from the middle of a connection for one (`nf_conntrack_tcp_loose=0`). What
 /// was redirected is over then. With the rules of iptables, as with kumactl's, the workload's words leave.
-pub(crate) fn entries_that_do_not_come_back(backend: Backend) {
+pub(crate) fn entries_that_do_not_come_back(rules: Rules) {
     if !crate::common::world::possible() {
         return;
     }
-    let lab = lab(backend);
+    let lab = lab(rules);
     lab.world.workload.enter(|| sysctl("net/netfilter/nf_conntrack_tcp_loose", "0")).expect("the host can be told to");
     let mut port = 20000;
     for client_first in [true, false] {
@@ -66,20 +66,20 @@ pub(crate) fn entries_that_do_not_come_back(backend: Backend) {
             assert_eq!(went_on.is_ok(), lives, "client first: {client_first}, {pair:?}: {went_on:?}");
             let _ = pair.says(!client_first, words(pair.kind), false);
         }
-        match backend.is_native() {
-            true => check_link(&lab, backend),
+        match rules.close() {
+            true => check_link(&lab, rules),
             false => {
                 let leaks = seen_on_link(&lab);
                 let leaked = leaks.iter().any(|leak| leak.contains(SECRET));
-                assert!(leaked || !client_first, "{backend:?}: {leaks:?}");
+                assert!(leaked || !client_first, "{rules:?}: {leaks:?}");
             }
         }
     }
 }
 
-fn lab(backend: Backend) -> Lab {
+fn lab(rules: Rules) -> Lab {
     let lab = Lab::new().expect("the world can be made");
-    lab.install(backend, &config());
+    lab.install(rules, &config());
     lab
 }
 

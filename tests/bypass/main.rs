@@ -23,60 +23,63 @@ mod range;
 mod segment;
 
 use common::world::Backend;
+use lab::Rules;
 
 macro_rules! matrix {
-    ($($module:ident: $backend:expr;)*) => {$(
+    ($($module:ident: $rules:expr;)*) => {$(
         mod $module {
             use super::*;
 
             #[test]
             fn first_packets() {
-                first::packets($backend);
+                first::packets($rules);
             }
 
             #[test]
             fn lost_entries() {
-                lost::entries($backend);
+                lost::entries($rules);
             }
 
             #[test]
             fn lost_entries_that_do_not_come_back() {
-                lost::entries_that_do_not_come_back($backend);
+                lost::entries_that_do_not_come_back($rules);
             }
 
             #[test]
             fn borrowed_tuples() {
-                borrowed::tuples($backend);
+                borrowed::tuples($rules);
             }
 
             #[test]
             fn entries_from_before() {
-                before::entries($backend);
+                before::entries($rules);
             }
 
             #[test]
             fn interfaces() {
-                places::interfaces($backend);
+                places::interfaces($rules);
             }
 
             #[test]
             fn an_interface_without_an_address() {
-                places::no_address($backend);
+                places::no_address($rules);
             }
 
             #[test]
             fn connections_that_a_helper_expects() {
-                places::expected_by_a_helper($backend);
+                places::expected_by_a_helper($rules);
             }
         }
     )*};
 }
 
 matrix! {
-    iptables_nft: Backend::IptablesNft;
-    iptables_legacy: Backend::IptablesLegacy;
-    nft_script: Backend::NftScript;
-    netlink: Backend::Netlink;
+    iptables_nft: Rules::of(Backend::IptablesNft);
+    iptables_nft_hardened: Rules::hardened(Backend::IptablesNft);
+    iptables_legacy: Rules::of(Backend::IptablesLegacy);
+    iptables_legacy_hardened: Rules::hardened(Backend::IptablesLegacy);
+    nft_script: Rules::of(Backend::NftScript);
+    netlink: Rules::of(Backend::Netlink);
 }
 
 #[test]

@@ -12,10 +12,8 @@ use kumatp::net::FamilyName;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{SockaddrLike as _, setsockopt, sockopt};
 
-use crate::common::world::{
-    APP, Answer, Backend, Netns, OUTSIDE, Place, SIDECAR, Server, User, WORKLOAD, feed, sysctl,
-};
-use crate::lab::{APP_PORT, Lab, OUTSIDE_PORT};
+use crate::common::world::{APP, Answer, Netns, OUTSIDE, Place, SIDECAR, Server, User, WORKLOAD, feed, sysctl};
+use crate::lab::{APP_PORT, Lab, OUTSIDE_PORT, Rules};
 use crate::link::seen_on_link;
 use crate::pair::{Call, Kind};
 
@@ -24,7 +22,7 @@ const QUERY: &[u8] = b"SECRET";
 
 /// What a socket that is bound to an interface sends, or one that speaks to a link-local address, reaches the sidecar and does not leave.
 /// With the rules of iptables it leaves for a loopback address, as with kumactl's.
-pub(crate) fn interfaces(backend: Backend) {
+pub(crate) fn interfaces(rules: Rules) {
     if !crate::common::world::possible() {
         return;
     }
@@ -33,7 +31,7 @@ pub(crate) fn interfaces(backend: Backend) {
     let mut config = Config::default();
     config.redirect.dns.enabled = true;
     config.redirect.dns.capture_all = true;
-    lab.install(backend, &config);
+    lab.install(rules, &config);
     let far = lab.world.outside.enter(|| link_local("eth0"));
     let near = lab.world.workload.enter(|| link_local("eth0"));
     let index = lab.world.workload.enter(|| nix::net::if_::if_nametoindex("eth0")).expect("the interface is there");
@@ -44,28 +42,28 @@ pub(crate) fn interfaces(backend: Backend) {
     let destinations = |port| outside(port).into_iter().chain([there(port)]);
     for (port, to) in (20000..).zip(destinations(OUTSIDE_PORT)) {
         let call = Call::of(Kind::Outbound, FamilyName::V4, port).to(to).by("eth0");
-        let call = if backend.is_native() { call } else { call.hopeless() };
+        let call = if rules.serve_all() { call } else { call.hopeless() };
         let (accepted, connected) = call.place(&lab);
         let who = accepted.map(|accepted| accepted.who);
-        let expected = backend.is_native().then_some(Server::OUTBOUND);
-        assert_eq!(who, expected, "{backend:?}, bound to eth0, to {to}: {connected:?}");
+        let expected = rules.serve_all().then_some(Server::OUTBOUND);
+        assert_eq!(who, expected, "{rules:?}, bound to eth0, to {to}: {connected:?}");
     }
     for to in destinations(53) {
-        let who = lab.world.workload.enter_as(APP, || ask(to, Some("eth0"), backend.is_native()));
-        let expected = backend.is_native().then(|| Server::DNS.to_owned());
-        assert_eq!(who, expected, "{backend:?}, a query to {to} of a socket that is bound to eth0");
+        let who = lab.world.workload.enter_as(APP, || ask(to, Some("eth0"), rules.serve_all()));
+        let expected = rules.serve_all().then(|| Server::DNS.to_owned());
+        assert_eq!(who, expected, "{rules:?}, a query to {to} of a socket that is bound to eth0");
     }
     let leaks = seen_on_link(&lab);
-    assert_eq!(leaks.is_empty(), backend.is_native(), "{backend:?}: {leaks:?}");
+    assert_eq!(leaks.is_empty(), rules.close(), "{rules:?}: {leaks:?}");
 
     // Link-local addresses, of a socket that is not bound to anything before; and from outside.
-    let (accepted, connected) = match backend.is_native() {
+    let (accepted, connected) = match rules.serve_all() {
         true => Call::of(Kind::Outbound, FamilyName::V6, 20010).to(there(OUTSIDE_PORT)),
         false => Call::of(Kind::Outbound, FamilyName::V6, 20010).to(there(OUTSIDE_PORT)).hopeless(),
     }
     .place(&lab);
     let who = accepted.map(|accepted| accepted.who);
-    assert_eq!(who, backend.is_native().then_some(Server::OUTBOUND), "to {far}: {connected:?}");
+    assert_eq!(who, rules.serve_all().then_some(Server::OUTBOUND), "to {far}: {connected:?}");
     let index = lab.world.outside.enter(|| nix::net::if_::if_nametoindex("eth0")).expect("the interface is there");
     let here = SocketAddr::from(SocketAddrV6::new(near, APP_PORT, 0, index));
     let (accepted, connected) = Call::of(Kind::Inbound, FamilyName::V6, 20011).to(here).place(&lab);
@@ -78,7 +76,7 @@ pub(crate) fn interfaces(backend: Backend) {
 
 /// What arrives by an interface without an IPv4 address, for one of this host's. A redirection finds no address to lead to there, as
 /// with iptables; then nobody hears it.
-pub(crate) fn no_address(backend: Backend) {
+pub(crate) fn no_address(rules: Rules) {
     if !crate::common::world::possible() {
         return;
     }
@@ -95,29 +93,29 @@ pub(crate) fn no_address(backend: Backend) {
         call.place_in(&lab, &lab.world.machine).0.map(|accepted| accepted.who)
     };
     assert_eq!(machine(20000, true), Some(WORKLOAD), "without rules");
-    lab.install(backend, &Config::default());
-    let expected = backend.is_native().then_some(Server::INBOUND);
-    assert_eq!(machine(20001, backend.is_native()), expected, "{backend:?}");
+    lab.install(rules, &Config::default());
+    let expected = rules.serve_all().then_some(Server::INBOUND);
+    assert_eq!(machine(20001, rules.serve_all()), expected, "{rules:?}");
 }
 
 /// Somebody assigned the helper of FTP to its port, and a server answers that data is to be fetched from the application's port: the
 /// helper then expects that connection, and expected ones are translated as their master is.
-pub(crate) fn expected_by_a_helper(backend: Backend) {
+pub(crate) fn expected_by_a_helper(rules: Rules) {
     const FTP: u16 = 21;
     if !crate::common::world::possible() {
         return;
     }
     let lab = Lab::new().expect("the world can be made");
-    lab.install(backend, &Config::default());
+    lab.install(rules, &Config::default());
     let chain = |hook: &str| {
         format!("chain {hook} {{ type filter hook {hook} priority -150; tcp dport {FTP} ct helper set \"ftp\"; }};")
     };
-    let rules = format!(
+    let helper = format!(
         "table ip helper {{ ct helper ftp {{ type \"ftp\" protocol tcp; }}; {} {} }}",
         chain("prerouting"),
         chain("output")
     );
-    let load = || feed(Command::new("nft").args(["-f", "-"]), &rules);
+    let load = || feed(Command::new("nft").args(["-f", "-"]), &helper);
     if let Err(error) = lab.world.workload.enter(load) {
         return crate::common::skip::skipped(&format!("this kernel has no helper of FTP: {error}"));
     }
@@ -141,7 +139,7 @@ pub(crate) fn expected_by_a_helper(backend: Backend) {
     }
     let call = Call::of(Kind::Inbound, FamilyName::V4, 20001).hopeless();
     let who = call.place(&lab).0.map(|accepted| accepted.who);
-    assert_ne!(who, backend.is_native().then_some(WORKLOAD), "an expected connection");
+    assert_ne!(who, rules.close().then_some(WORKLOAD), "an expected connection");
     drop(client);
 }
 
