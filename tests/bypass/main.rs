@@ -5,6 +5,7 @@
 //! The same packets reach the application, and leave the host, where there are no rules; so each test can fail. It takes root, since
 //! servers and clients of several users are needed.
 #![cfg(all(feature = "host", target_os = "linux"))]
+#![cfg_attr(feature = "ebpf", expect(unsafe_code, reason = "namespaces are entered between fork and exec"))]
 
 mod before;
 mod borrowed;
@@ -17,7 +18,13 @@ mod first;
 mod lab;
 mod link;
 mod lost;
+#[cfg(feature = "ebpf")]
+#[path = "../common/netns.rs"]
+mod netns;
 mod pair;
+#[cfg(feature = "ebpf")]
+#[path = "../ebpf/place.rs"]
+mod place;
 mod places;
 mod range;
 mod segment;
@@ -85,4 +92,14 @@ matrix! {
 #[test]
 fn the_hole_is_found() {
     first::the_hole_is_found();
+}
+
+/// Programs do not translate, so there is nothing to borrow or lose: only what a peer begins with.
+#[cfg(feature = "ebpf")]
+#[test]
+fn first_packets_and_programs() {
+    netns::isolated(|| {
+        let Some(_place) = place::Place::new() else { return };
+        first::packets(Rules::of(Backend::Ebpf));
+    });
 }

@@ -41,6 +41,9 @@ INLINE bool is_inbound(struct bpf_sk_lookup *context, u16 port)
 	if (is_loopback(&local) || is_equal(&local, &remote))
 		return false;
 	network = network_of(&remote);
+	/* Whoever connects to it is answered by this host itself; whoever comes from it is anybody on the link. */
+	if (is_unspecified(&remote))
+		network &= ~NETWORK_LOCAL;
 	return !(network & (NETWORK_LOCAL | NETWORK_INBOUND_EXCLUDED));
 }
 

@@ -222,6 +222,14 @@ INLINE bool is_loopback(const struct address *address)
 	       address->words[3] == swap32(1);
 }
 
+/* 0.0.0.0 or ::. */
+INLINE bool is_unspecified(const struct address *address)
+{
+	if (is_v4(address))
+		return address->words[3] == 0;
+	return (address->words[0] | address->words[1] | address->words[2] | address->words[3]) == 0;
+}
+
 INLINE bool is_equal(const struct address *one, const struct address *other)
 {
 	return one->words[0] == other->words[0] && one->words[1] == other->words[1] &&
