@@ -199,6 +199,7 @@ impl Plan<'_> {
         // SAFETY: `watch` calls nothing but functions that are safe after a fork of one thread of many, and does not return.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
+            // SAFETY: this is the new process.
             0 => unsafe { self.watch() },
             child => Ok(Pid::from_raw(child)),
         }
