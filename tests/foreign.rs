@@ -376,7 +376,7 @@ fn chains_before_ours_are_named() {
              chain p { type nat hook postrouting priority -150; accept; }; chain f { type filter hook output priority -150; accept; }; }",
         );
         add("table ip c { flags dormant; chain o { type nat hook output priority -150; accept; }; }");
-        assert_eq!(both(None).1, [before.clone()]);
+        assert_eq!(both(None).1, std::slice::from_ref(&before));
         // At the priority of ours, and for both families.
         add("table inet d { chain p { type nat hook prerouting priority -99; accept; }; }");
         let same = "inet d p (PREROUTING, priority -99)".to_owned();

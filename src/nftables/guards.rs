@@ -121,13 +121,15 @@ impl Guarding {
         ];
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let span = |port: &Port| Span { first: port.number().into(), last: port.number().into() };
-            let ports: Vec<_> =
-                redirected.iter().filter(|(of, _)| *of == protocol).map(|(_, port)| span(port)).collect();
+            let ports = redirected.iter().filter(|(of, _)| *of == protocol).map(|(_, port)| span(port));
+            let ports = fold::union(ports.collect());
             if !ports.is_empty() {
                 drafts.push(Draft::own(
                     vec![
                         Condition::Protocol { protocol, negated: false },
-                        value(Field::DestinationPort, fold::union(ports), false),
+                        // An answer of the listener, to a client whose port has the same number, does leave.
+                        value(Field::SourcePort, ports.clone(), true),
+                        value(Field::DestinationPort, ports, false),
                         Condition::Translated,
                     ],
                     Action::Drop,

@@ -334,7 +334,11 @@ fn what_should_be_redirected_and_was_not_is_dropped() {
     assert_eq!(rules(&table, "KUMA_MESH_OUTBOUND_REDIRECT_CLOSING"), ["meta l4proto tcp drop"]);
     assert_eq!(
         rules(&table, "closing_postrouting"),
-        ["oifname \"lo\" accept", "ip daddr 127.0.0.0/8 drop", "tcp dport @ports_1 ct status dnat drop",]
+        [
+            "oifname \"lo\" accept",
+            "ip daddr 127.0.0.0/8 drop",
+            "tcp sport != @ports_1 tcp dport @ports_1 ct status dnat drop",
+        ]
     );
     // What is not redirected needs no closing.
     config.redirect.inbound.enabled = false;

@@ -350,6 +350,7 @@ fn stays_here<'r, F: Family>(nat: &'r Table<F>, guarding: &Guarding) -> Vec<Line
         }
         let tests = vec![
             Test::Protocol { number: protocol.number(), negated: false },
+            Test::Value { field: Field::SourcePort, spans: Spans::of(ports.clone()), negated: true },
             Test::Value { field: Field::DestinationPort, spans: Spans::of(ports), negated: false },
             translated(),
         ];

@@ -31,6 +31,9 @@ fn defaults_checks() -> Vec<Check> {
         tcp(Remote, Own, 53, Inbound),
         tcp(Remote, Own, 15001, Inbound),
         tcp(Remote, Own, 15006, Inbound),
+        // The answer goes to a port of the number of the listener's.
+        tcp(Remote, Own, 8080, Inbound).by_port(15006),
+        tcp(Remote, OwnSecond, 8080, Inbound).by_port(15001),
         tcp(Vm, Bridge, 8080, Inbound),
         tcp(Vm, Outside, 9000, Inbound).by_programs(Direct), // also what is only passing, as long as it is no virtual network
         udp(Remote, Own, 9000, Direct),
