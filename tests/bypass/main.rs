@@ -5,20 +5,20 @@
 //! The same packets reach the application, and leave the host, where there are no rules; so each test can fail. It takes root, since
 //! servers and clients of several users are needed.
 #![cfg(all(feature = "host", target_os = "linux"))]
-#![cfg_attr(feature = "ebpf", expect(unsafe_code, reason = "namespaces are entered between fork and exec"))]
+#![expect(unsafe_code, reason = "namespaces are entered between fork and exec")]
 
 mod before;
 mod borrowed;
 mod cases;
 #[expect(dead_code, reason = "it is for the other tests, too")]
-#[path = "../common/mod.rs"]
+#[path = "../ebpf/common.rs"]
 mod common;
 mod conntrack;
 mod first;
 mod lab;
 mod link;
 mod lost;
-#[cfg(feature = "ebpf")]
+#[cfg_attr(not(feature = "ebpf"), expect(dead_code, reason = "it is for programs"))]
 #[path = "../common/netns.rs"]
 mod netns;
 mod pair;
