@@ -1,15 +1,18 @@
 //! Tuples whose entry in connection tracking is somebody else's: of an earlier socket, of the sidecar, of another zone, or made by
 //! hand.
 
+use std::net::SocketAddr;
+
 use kumatp::Config;
 use kumatp::net::FamilyName;
 
-use crate::common::world::{OUTSIDE, WORKLOAD};
+use crate::common::world::{APP, OUTSIDE, Place, SIDECAR, Server, WORKLOAD};
 use crate::conntrack::{Conntrack, Flow};
-use crate::lab::{Lab, Rules};
+use crate::lab::{Lab, Rules, own};
 use crate::link::check_link;
 use crate::pair::{Call, Kind, Pair};
-use crate::segment::TCP;
+use crate::places::{ask_by, dns_servers};
+use crate::segment::{TCP, UDP};
 
 pub(crate) fn tuples(rules: Rules) {
     if !crate::common::world::possible() {
@@ -37,6 +40,36 @@ pub(crate) fn tuples(rules: Rules) {
         case.of_the_sidecar_after_a_reset(port + 10);
     }
     check_link(&lab, rules);
+}
+
+/// Queries from ports whose entries are others': of other zones, of the sidecar, or lost.
+pub(crate) fn queries(rules: Rules) {
+    if !crate::common::world::possible() {
+        return;
+    }
+    let lab = Lab::new().expect("the world can be made");
+    let _dns = dns_servers(&lab);
+    let mut config = Config::default();
+    config.redirect.dns.enabled = true;
+    config.redirect.dns.capture_all = true;
+    lab.install(rules, &config);
+    let workload = &lab.world.workload;
+    let tracking = workload.enter(Conntrack::new).expect("connection tracking answers");
+    for (port, family) in [20000, 20100].into_iter().zip(FamilyName::ALL) {
+        let to = Place::Outside.socket(family, 53);
+        for zone in [0, 9] {
+            let from = SocketAddr::new(own(family), port);
+            tracking.insert(Flow { protocol: UDP, from, to }, zone).expect("an entry can be made");
+        }
+        let ask = |user| workload.enter_as(user, || ask_by(port, to, None, true));
+        for (user, who) in [(APP, Server::DNS), (SIDECAR, OUTSIDE), (APP, Server::DNS)] {
+            assert_eq!(ask(user).as_deref(), Some(who), "{rules:?}, {family}, {user:?}");
+        }
+        tracking.flush().expect("entries can be removed");
+        for (user, who) in [(SIDECAR, OUTSIDE), (APP, Server::DNS), (SIDECAR, OUTSIDE)] {
+            assert_eq!(ask(user).as_deref(), Some(who), "{rules:?}, {family}, {user:?}, after a flush");
+        }
+    }
 }
 
 struct Case<'a> {

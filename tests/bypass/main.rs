@@ -58,6 +58,11 @@ macro_rules! matrix {
             }
 
             #[test]
+            fn borrowed_tuples_of_queries() {
+                borrowed::queries($rules);
+            }
+
+            #[test]
             fn entries_from_before() {
                 before::entries($rules);
             }

@@ -143,7 +143,7 @@ pub(crate) fn expected_by_a_helper(rules: Rules) {
     drop(client);
 }
 
-fn dns_servers(lab: &Lab) -> Vec<Server> {
+pub(crate) fn dns_servers(lab: &Lab) -> Vec<Server> {
     let (workload, outside) = (&lab.world.workload, &lab.world.outside);
     FamilyName::ALL
         .into_iter()
@@ -156,10 +156,14 @@ fn dns_servers(lab: &Lab) -> Vec<Server> {
         .collect()
 }
 
-/// Who answers a query.
 fn ask(to: SocketAddr, interface: Option<&str>, hopeful: bool) -> Option<String> {
-    let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().expect("a literal address");
-    let socket = UdpSocket::bind(any).expect("a port is free");
+    ask_by(0, to, interface, hopeful)
+}
+
+/// Who answers a query from a port.
+pub(crate) fn ask_by(port: u16, to: SocketAddr, interface: Option<&str>, hopeful: bool) -> Option<String> {
+    let any = if to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    let socket = UdpSocket::bind((any, port)).expect("the port is free");
     if let Some(interface) = interface {
         setsockopt(&socket.as_fd(), sockopt::BindToDevice, &interface.into()).expect("a socket can be bound to it");
     }
