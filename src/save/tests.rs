@@ -185,7 +185,7 @@ fn what_the_model_cannot_say_is_not_guessed_at() {
         ("-j LOG --log-prefix a --log-uid", "--log-uid"),
         ("-j CT --notrack", "--notrack"),
         ("-j CT --zone-orig 1", "--zone-orig"),
-        ("\"-j\" DROP", "\"-j\""),
+        ("\"-j\" DROP", "'-j' where an option"),
         ("stray -j DROP", "stray"),
         ("-j DROP !", "nothing after"),
         ("-m foo [unsupported revision] -j DROP", "-m foo"),

@@ -76,7 +76,7 @@ fn texts_and_packets_that_do_not_fit_are_refused() {
 fn a_plan_is_compared_with_a_text() {
     let c = plan(DOCUMENT);
     let same = iptables::plan(&rust_plan(DOCUMENT));
-    let others = "*nat\n-A OUTPUT -p tcp -j DROP\nCOMMIT\n";
+    let others = "*filter\n-A OUTPUT -p tcp -j DROP\nCOMMIT\n";
     for text in [same.clone(), same.replace("### IPv6 ###", &format!("{others}### IPv6 ###"))] {
         for (member, list) in json(diff(c, &text)).as_object().unwrap() {
             assert_eq!(list, &json!([]), "{member}");
