@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use super::locate::Mode;
 use super::ours::{Ours, is_builtin};
 use crate::engine::record::Recorded;
-use crate::model::{Placement, Rule, Ruleset, Table};
-use crate::net::Family;
+use crate::model::{Match, Placement, Rule, Ruleset, Table};
+use crate::net::{Cidr, Family};
 use crate::render::iptables;
 use crate::save::{self, Saved, SavedRule, SavedTable};
 
@@ -103,8 +103,15 @@ fn known<F: Family>(recorded: &Recorded) -> Option<Key> {
     Some((table.to_string(), chain.clone(), spelled(&rule)))
 }
 
+/// Rules that do the same are spelled the same: iptables-save prints a network without the host bits that it was given with.
 fn spelled<F: Family>(rule: &Rule<F>) -> String {
-    iptables::rule(&rule.clone().canonical(), iptables::Style::Short)
+    let mut rule = rule.clone().canonical();
+    for condition in &mut rule.matches {
+        if let Match::Source { net, .. } | Match::Destination { net, .. } = condition {
+            *net = Cidr::new(net.first(), net.prefix()).unwrap_or_else(|_| net.clone());
+        }
+    }
+    iptables::rule(&rule, iptables::Style::Short)
 }
 
 #[cfg(test)]
@@ -152,6 +159,17 @@ mod tests {
         assert_eq!(ours(&["-i eth9 -j ACCEPT", EQUAL], &[1]), [1]);
         assert_eq!(ours(&[EQUAL], &[1, 2, 3]), [0]);
         assert!(ours(&["-i eth9 -j ACCEPT"], &[0]).is_empty());
+    }
+
+    #[test]
+    fn networks_are_known_with_host_bits_and_without_a_mask() {
+        let saved = save::parse::<V4>(
+            "*mangle\n-A PREROUTING ! -d 128.0.0.0/2 -j DROP\n-A PREROUTING -s 10.0.0.1/32 -j DROP\nCOMMIT\n",
+        );
+        let table = &saved.unwrap().tables[0];
+        let rule = |spec: &str| Recorded { spec: spec.into(), ..recorded(0) };
+        let noted = [rule("! -d 143.176.74.218/2 -j DROP"), rule("-s 10.0.0.1 -j DROP")];
+        assert_eq!(recorded_in(table, &noted.iter().collect::<Vec<_>>()), BTreeSet::from([0, 1]));
     }
 
     #[test]
