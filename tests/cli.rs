@@ -391,7 +391,85 @@ fn completion_scripts() {
     for shell in ["bash", "zsh", "fish"] {
         let script = text(&kumatp(&["completion", shell], "").stdout);
         assert!(script.contains("redirect-all-dns-traffic"), "{shell}");
+        for value in ["netlink", "dualstack", "established", "false", "transparent-proxy", "forwarded"] {
+            assert!(script.contains(value), "{shell} offers no {value}");
+        }
     }
+}
+
+/// What bash offers behind these words, the last of which is being typed. As readline does, an equals sign is a word.
+fn offered(words: &[&str]) -> Option<Vec<String>> {
+    let script = text(&kumatp(&["completion", "bash"], "").stdout);
+    let (last, previous) = (words[words.len() - 1], words[words.len() - 2]);
+    let current = if last == "=" { "" } else { last };
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+    let asked = format!(
+        "compopt() {{ :; }}\n{script}\nCOMP_WORDS=({}); COMP_CWORD={}\n_kumatp kumatp '{current}' '{previous}'\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
+        quoted.join(" "),
+        words.len() - 1,
+    );
+    let output = std::process::Command::new("bash").args(["--norc", "-c", &asked]).output();
+    let Ok(output) = output else {
+        command::skip::skipped("bash is not installed");
+        return None;
+    };
+    let list = text(&output.stdout).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    Some(list)
+}
+
+#[test]
+fn completion_offers_the_values_of_flags() {
+    for (words, expected) in [
+        (&["kumatp", "install", "--engine", ""][..], &["netlink", "iptables", "ebpf"][..]),
+        (&["kumatp", "install", "--engine", "="], &["netlink", "iptables", "ebpf"]),
+        (&["kumatp", "install", "--engine", "=", "ip"], &["iptables"]),
+        (&["kumatp", "install", "--ip-family-mode", ""], &["dualstack", "ipv4", "required"]),
+        (&["kumatp", "render", "--family", ""], &["ipv4", "ipv6"]),
+        (&["kumatp", "render", "--format", "m"], &["mermaid"]),
+        (&["kumatp", "explain", "--expect", "d"], &["delivered", "dropped"]),
+        (&["kumatp", "install", "--redirect-inbound", "="], &["true", "false"]),
+        (&["kumatp", "uninstall", "--dry-run", "=", "f"], &["false"]),
+        // A port is no file, and a switch takes nothing behind a space.
+        (&["kumatp", "install", "--redirect-inbound-port", "15"], &["15"]),
+        (&["kumatp", "install", "--redirect-inbound", "t"], &["transparent-proxy"]),
+        (&["kumatp", "h"], &[]),
+        (&["kumatp", "config", "h"], &[]),
+        (&["kumatp", "install", "--config-f"], &[]),
+    ] {
+        let Some(offered) = offered(words) else { return };
+        let offered: Vec<&str> = offered.iter().map(String::as_str).collect();
+        assert_eq!(offered, expected, "{words:?}");
+    }
+}
+
+#[test]
+fn what_completion_offers_is_accepted() {
+    for engine in ["netlink", "iptables", "ebpf"] {
+        assert!(engine.parse::<kumatp::engine::EngineName>().is_ok(), "{engine}");
+    }
+    for mode in ["dualstack", "ipv4", "required"] {
+        let text = format!("ipFamilyMode: {mode}");
+        assert!(kumatp::Config::parse(&text, kumatp::config::Format::Yaml).is_ok(), "{mode}");
+    }
+}
+
+#[test]
+fn an_unknown_flag_is_not_proposed_as_a_value() {
+    for flags in [&["install", "--live"][..], &["status", "-x"], &["validate", "--config", "x"]] {
+        let output = kumatp(flags, "");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("unexpected argument") && !said.contains("tip:") && !said.contains("\n\n\n"), "{said}");
+    }
+    // Nor is a flag that has nothing to do with it.
+    for flags in [["install", "--port=3"], ["status", "--netlink"], ["render", "--to=nft"], ["uninstall", "--config=x"]]
+    {
+        let said = text(&kumatp(&flags, "").stderr);
+        assert!(said.contains("unexpected argument") && !said.contains("tip:"), "{said}");
+    }
+    refused(2, &["install", "--exclude-inbound-port", "22"], "", &["tip:", "'--exclude-inbound-ports'"]);
+    refused(2, &["install", "--exclude-ports=22"], "", &["tip:", "'--exclude-inbound-ports'"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::installed::Installed;
 use super::iptables::{Mode, has_ours};
 use crate::error::Error;
+use crate::error::visible;
 use crate::model::{BuiltinChain, Note, TableName};
 use crate::net::{Family, FamilyName};
 use crate::netlink::{CalledChain, Dump, Socket, Stop, legacy_nat_chains};
@@ -49,7 +50,7 @@ fn hook<S: serde::Serializer>(hook: &BuiltinChain, serializer: S) -> Result<S::O
 impl fmt::Display for EarlierChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { table, chain, hook, priority, .. } = self;
-        write!(f, "{table} {} ({}, priority {priority})", chain.escape_debug(), hook.as_str())
+        write!(f, "{table} {} ({}, priority {priority})", visible(chain), hook.as_str())
     }
 }
 
@@ -120,7 +121,7 @@ pub(super) fn look(
     }
     let mut others = Vec::new();
     for CalledChain { of, table, chain, hook, priority } in socket.nat_chains(dump)? {
-        let table = format!("{of} {}", table.escape_debug());
+        let table = format!("{of} {}", visible(&table));
         let met = FamilyName::ALL.into_iter().filter(|family| of.meets(*family));
         others.extend(met.map(|family| NatChain {
             family,

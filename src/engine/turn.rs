@@ -19,6 +19,7 @@ use nix::unistd::geteuid;
 
 use super::Report;
 use crate::error::Error;
+use crate::error::visible;
 use crate::model::Note;
 
 /// The name of the lock.
@@ -137,7 +138,7 @@ impl Holder {
         match self.pid {
             0 => "a process outside of this process namespace".to_owned(),
             pid => match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
-                Ok(command) => format!("process {pid} ({}) of the user {}", command.trim().escape_debug(), self.uid),
+                Ok(command) => format!("process {pid} ({}) of the user {}", visible(command.trim()), self.uid),
                 Err(_) => format!("process {pid} of the user {}", self.uid),
             },
         }

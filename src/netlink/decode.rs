@@ -2,6 +2,7 @@ use super::constants::*;
 use super::content::{BaseContent, ChainContent, Content, Element, RuleContent, SetContent};
 use super::expression::Expression;
 use super::wire::{Attributes, Messages};
+use crate::error::visible;
 use crate::net::FamilyName;
 use crate::nftables::TABLE;
 
@@ -120,7 +121,7 @@ fn set(attributes: &Attributes<'_>) -> Option<SetContent> {
 fn elements(content: &mut Content, attributes: &Attributes<'_>) -> Result<(), InvalidDump> {
     let name = attributes.text(NFTA_SET_ELEM_LIST_SET).unwrap_or_default();
     let Some(set) = content.sets.iter_mut().find(|set| set.name == name) else {
-        return Err(InvalidDump(format!("elements of the set '{}', which was not listed", name.escape_debug())));
+        return Err(InvalidDump(format!("elements of the set '{}', which was not listed", visible(name))));
     };
     let list = attributes.nest(NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
     set.elements.extend(list.filter_map(|(_, element)| {
@@ -134,7 +135,7 @@ fn elements(content: &mut Content, attributes: &Attributes<'_>) -> Result<(), In
 fn rule(content: &mut Content, attributes: &Attributes<'_>) -> Result<(), InvalidDump> {
     let name = attributes.text(NFTA_RULE_CHAIN).unwrap_or_default();
     let Some(chain) = content.chains.iter_mut().find(|chain| chain.name == name) else {
-        return Err(InvalidDump(format!("a rule of the chain '{}', which was not listed", name.escape_debug())));
+        return Err(InvalidDump(format!("a rule of the chain '{}', which was not listed", visible(name))));
     };
     let list = attributes.nest(NFTA_RULE_EXPRESSIONS).unwrap_or_default();
     chain.rules.push(RuleContent {

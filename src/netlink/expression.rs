@@ -2,6 +2,7 @@
 
 use super::constants::*;
 use super::wire::{Attributes, Writer};
+use crate::error::visible;
 use crate::model::CtState;
 use crate::net::{FamilyName, InterfacePattern, Protocol};
 use crate::nftables::{Action, Condition, End, Field, Rule, Span, Values};
@@ -139,7 +140,7 @@ impl Expression {
     pub(super) fn word(&self) -> String {
         match self {
             Self::Verdict { code, chain } => {
-                let chain = chain.as_deref().unwrap_or_default().escape_debug();
+                let chain = visible(chain.as_deref().unwrap_or_default());
                 match *code {
                     NF_ACCEPT => "accept".to_owned(),
                     NF_DROP => "drop".to_owned(),
@@ -149,8 +150,8 @@ impl Expression {
                     other => format!("verdict {other}"),
                 }
             }
-            Self::Lookup { set, .. } => format!("lookup @{}", set.escape_debug()),
-            Self::Other(name) => name.escape_debug().to_string(),
+            Self::Lookup { set, .. } => format!("lookup @{}", visible(set)),
+            Self::Other(name) => visible(name),
             known => known.name().to_owned(),
         }
     }

@@ -58,7 +58,7 @@ fn examine(family: FamilyName, content: &Content, marker: Option<&Marker>) -> Re
         return Err(vec!["it has no rules".to_owned()]);
     }
     let Some(marker) = marker else {
-        changes.push(format!("it does not say what was installed: the rule of the chain {} is gone", Marker::CHAIN));
+        changes.push("the rule that records what was installed is missing".to_owned());
         return Err(changes);
     };
     let others = content.chains.iter().filter(|chain| chain.name != Marker::CHAIN);
@@ -154,7 +154,7 @@ mod tests {
             "ip kuma-mesh: it has no rules"
         );
         let marker = changed(|content| content.chains.retain(|chain| chain.name != Marker::CHAIN));
-        assert!(marker.contains("kuma_mesh_marker"), "{marker}");
+        assert!(marker == "ip kuma-mesh: the rule that records what was installed is missing", "{marker}");
         let twice = changed(|content| {
             let at = at(content, Marker::CHAIN);
             let rule = content.chains[at].rules[0].clone();

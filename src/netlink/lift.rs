@@ -6,6 +6,7 @@ use super::Content;
 use super::constants::*;
 use super::content::{BaseContent, ChainContent, RuleContent, SetContent};
 use super::expression::{Expression, bytes};
+use crate::error::visible;
 use crate::model::{BuiltinChain, Comment, CtState, LogLevel};
 use crate::net::{FamilyName, Port, Protocol};
 use crate::nftables::{
@@ -85,7 +86,7 @@ fn strict(chain: LiveChain) -> Result<Chain, Vec<String>> {
     }
     match (Name::exactly(&chain.name), chain.base.transpose(), chain.drops) {
         (Some(name), Ok(base), false) => Ok(Chain { name, base, rules }),
-        _ => Err(vec![format!("chain {} is not one that kumatp makes", chain.name.escape_debug())]),
+        _ => Err(vec![format!("chain {} is not one that kumatp makes", visible(&chain.name))]),
     }
 }
 
@@ -97,7 +98,7 @@ fn lift_base(base: &BaseContent) -> Result<Base, Foreign> {
     let same = |lifted: &Base| BaseContent { policy: base.policy, ..BaseContent::of(lifted) } == *base;
     known.into_iter().find(same).ok_or_else(|| Foreign {
         conditions: Vec::new(),
-        text: format!("type {} hook {} priority {}", base.kind.escape_debug(), base.hook, base.priority),
+        text: format!("type {} hook {} priority {}", visible(&base.kind), base.hook, base.priority),
     })
 }
 
@@ -115,7 +116,7 @@ fn lift_rule(rule: &RuleContent, sets: &[Set], family: FamilyName) -> Result<Rul
         let start = expressions(&conditions, family);
         if let Some(rest) = rule.expressions.strip_prefix(&start[..]) {
             let mut words: Vec<_> = rest.iter().map(Expression::word).collect();
-            words.extend(rule.comment().map(|comment| format!("comment {comment:?}")));
+            words.extend(rule.comment().map(|comment| format!("comment \"{}\"", visible(&comment))));
             return Err(Foreign { conditions, text: words.join(" ") });
         }
         conditions.pop();

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
+use crate::error::visible;
 use crate::model::{Comment, LogLevel, LogPrefix, Origin, Rule};
 use crate::net::{Family, FamilyName, Port};
 use crate::nftables;
@@ -191,7 +192,7 @@ impl fmt::Display for Outcome<'_> {
             write!(f, ", tracked in zone {}", self.zone)?;
         }
         for line in &self.log {
-            write!(f, ", logged with {:?}", line.prefix.as_str())?;
+            write!(f, ", logged with the prefix '{}'", visible(line.prefix.as_str()))?;
         }
         if self.trace.is_empty() {
             return f.write_str("\n  no rule matches it");

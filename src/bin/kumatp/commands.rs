@@ -29,14 +29,9 @@ pub(crate) use self::rules::{render, translate};
 #[cfg(target_os = "linux")]
 pub(crate) use self::state::status;
 pub(crate) use self::validate::{switches, validate};
-use crate::Failure;
 use crate::output::{print, print_json, warn};
+use crate::{Failure, completion};
 
-pub(crate) fn completion(matches: &ArgMatches, mut command: Command) -> Result<(), Failure> {
-    if let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") {
-        let mut script = Vec::new();
-        clap_complete::generate(*shell, &mut command, "kumatp", &mut script);
-        print(&String::from_utf8_lossy(&script))?;
-    }
-    Ok(())
+pub(crate) fn completion(matches: &ArgMatches, command: Command) -> Result<(), Failure> {
+    matches.get_one::<clap_complete::Shell>("shell").map_or(Ok(()), |shell| print(&completion::script(*shell, command)))
 }

@@ -6,6 +6,7 @@
 #![cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "some is for what only Linux can do"))]
 
 mod commands;
+mod completion;
 mod files;
 mod flags;
 mod host;
@@ -19,7 +20,7 @@ mod streams;
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use kumatp::Error;
 
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
     streams::prepare();
     let done = match command().try_get_matches() {
         Ok(matches) => run(&matches),
-        Err(error) => usage(&error),
+        Err(error) => usage(error),
     };
     let status = done.unwrap_or_else(|failure| {
         let (message, status) = match failure {
@@ -68,13 +69,45 @@ fn main() -> ExitCode {
 }
 
 /// Prints the help or the version that was asked for, or says what is wrong with the arguments.
-fn usage(error: &clap::Error) -> Result<ExitCode, Failure> {
+fn usage(mut error: clap::Error) -> Result<ExitCode, Failure> {
+    without_misleading(&mut error);
     let text = error.render().to_string();
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return output::print(&text).map(|()| ExitCode::SUCCESS);
     }
     output::say(text.trim_end());
     Ok(ExitCode::from(USAGE))
+}
+
+/// Removes the tips that mislead: how to pass a flag as a value, where no value begins with a hyphen, and a flag that
+/// only sounds like the one that was given.
+fn without_misleading(error: &mut clap::Error) {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return;
+    }
+    error.remove(ContextKind::Suggested);
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => {
+            text.split(['=', ' ']).next().map(|name| name.trim_start_matches('-').to_owned())
+        }
+        _ => None,
+    };
+    let given = text(ContextKind::InvalidArg);
+    if !given.zip(text(ContextKind::SuggestedArg)).is_some_and(|(given, proposed)| is_meant(&given, &proposed)) {
+        error.remove(ContextKind::SuggestedArg);
+    }
+}
+
+/// Whether a flag is a slip of another: one letter differs, or words were left out. Flags with `no-` are in no help.
+fn is_meant(given: &str, proposed: &str) -> bool {
+    let words = |text: &str| text.split('-').map(str::to_owned).collect::<Vec<_>>();
+    let of_proposed = words(proposed);
+    let parts = words(given).iter().all(|word| of_proposed.contains(word));
+    let start = given.bytes().zip(proposed.bytes()).take_while(|(a, b)| a == b).count();
+    let (given_rest, proposed_rest) = (&given.as_bytes()[start..], &proposed.as_bytes()[start..]);
+    let end = given_rest.iter().rev().zip(proposed_rest.iter().rev()).take_while(|(a, b)| a == b).count();
+    let slip = given_rest.len().max(proposed_rest.len()) - end <= 1;
+    (parts || slip) && !proposed.starts_with("no-")
 }
 
 fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
@@ -99,11 +132,12 @@ fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
 fn command() -> Command {
     Command::new("kumatp")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Redirects the traffic of a workload into its Kuma sidecar, and takes that back")
+        .about("Installs and removes the rules that redirect a workload's traffic to its Kuma sidecar")
         .after_help(
-            "Exit status: 0 success, 1 the operation failed, 2 wrong usage or configuration;\n\
-             of status also 3 drifted, 4 absent, 5 installed but not compared; of diff 3 different;\n\
-             of explain 1 not as --expect says, 6 undecided.\n\
+            "Exit status: 0 success, 1 the operation failed or its result could not be written, 2 wrong\n\
+             usage or configuration; of status also 3 drifted, 4 absent, 5 not compared or not known;\n\
+             of diff 3 different; of explain 1 not as --expect says, 6 undecided; of validate --strict\n\
+             1 for a warning.\n\
              \n\
              Environment: KUMA_TRANSPARENT_PROXY_* sets any configuration key, for example\n\
              KUMA_TRANSPARENT_PROXY_REDIRECT_OUTBOUND_PORT for redirect.outbound.port.",
@@ -178,9 +212,9 @@ fn install() -> Command {
             .about("Install the rules, replacing an older installation")
             .long_about(
                 "Install the rules that redirect a workload's inbound and outbound TCP, and its DNS queries if asked \
-                 to, into the sidecar. An older installation, kumactl's included, is replaced without a moment in \
-                 between. With --dry-run the rules are printed, and nothing is changed. With --pod, it does for a pod what \
-                 an init container or a CNI plugin does, and fails unless the rules are found in force afterwards.",
+                 to, to the sidecar. An older installation, kumactl's included, is replaced without a gap. \
+                 --dry-run prints the rules and changes nothing. --pod installs the rules for a pod, as \
+                 an init container or a CNI plugin does, and fails unless they are active afterwards.",
             )
             .arg(words())
             .arg(engine("netlink; for a dry run and with --store-firewalld, iptables"))
@@ -189,7 +223,7 @@ fn install() -> Command {
             .args(of_kumactl()),
     ))
     .after_help(
-        "Example: see the rules for a workload whose SSH port stays as it is, with all DNS redirected:\n\
+        "Example: print the rules for a workload whose SSH port is not redirected, with all DNS redirected:\n\
          \n  kumatp install transparent-proxy --dry-run --redirect-all-dns-traffic --exclude-inbound-ports 22\n\
          \n\
          Example: set up the network of a pod, from its node:\n\
@@ -221,11 +255,11 @@ fn uninstall() -> Command {
     };
     let command = Command::new("uninstall")
         .override_usage("kumatp uninstall [transparent-proxy] [OPTIONS]")
-        .about("Remove the rules, of whichever version, and nothing else")
+        .about("Remove the rules that kumatp or kumactl installed, and nothing else")
         .long_about(
-            "Remove the rules that kumatp or kumactl installed, for IPv4 and IPv6 and in every variant of iptables, our eBPF \
-             programs, our entries in firewalld's direct.xml, and the address ::6 if kumatp put it on lo. A resolv.conf that an old \
-             kumactl had saved is put back. Rules of others stay as they are.",
+            "Remove the rules that kumatp or kumactl installed, for IPv4 and IPv6 and in every variant of iptables, kumatp's eBPF \
+             programs, its entries in firewalld's direct.xml, and the address ::6 if kumatp added it to lo. A resolv.conf that an old \
+             kumactl had saved is put back. Other rules are not changed. What cannot be removed is named, and the exit status is 1.",
         )
         .args_override_self(true)
         .arg(words())
@@ -233,7 +267,7 @@ fn uninstall() -> Command {
         .arg(netns())
         .args(of_kumactl())
         .arg(switch("dry-run", "Print what would be removed and change nothing"))
-        .arg(switch("verbose", "Say every step"));
+        .arg(switch("verbose", "Print every step"));
     flags::define_places(command)
 }
 
@@ -242,14 +276,14 @@ fn render() -> Command {
         Command::new("render")
             .override_usage("kumatp render [transparent-proxy] [OPTIONS]")
             .about("Print the rules in one of several syntaxes")
-            .long_about("Print the rules that `install` with the same flags would make. Changes nothing and needs no privilege.")
+            .long_about("Print the rules that `install` with the same flags would install. Changes nothing and needs no privilege.")
             .arg(
                 Arg::new("format")
                     .long("format")
                     .value_name("SYNTAX")
                     .default_value("iptables")
                     .value_parser(["iptables", "nft", "json", "firewalld", "mermaid", "dot", "ebpf"])
-                    .help("The syntax to write; mermaid and dot are pictures, ebpf is what the programs of that engine are told"),
+                    .help("The syntax to write; mermaid and dot are pictures, ebpf is the configuration of the eBPF programs"),
             )
             .arg(
                 Arg::new("family")
@@ -272,12 +306,12 @@ fn status() -> Command {
     pod::define(flags::define(
         Command::new("status")
             .override_usage("kumatp status [transparent-proxy] [OPTIONS]")
-            .about("Say what is installed, by which engine, and whether it is as it should be")
+            .about("Say what is installed, by which engine, and whether it has drifted")
             .long_about(
-                "Say what is installed, by which engine, kumactl's installation included. If a file, a pod, a flag or a variable \
-                 configures something, all engines' rules are compared with what `install` would make of the same configuration. Otherwise \
-                 the rules of netlink are compared with what was installed. Of eBPF programs, the links and counters are shown. \
-                 Exit status 0 current, 3 drifted, 4 absent, 5 installed but not compared.",
+                "Say what is installed, and by which engine; kumactl's rules are recognized. If a file, a pod, a flag or a variable \
+                 configures something, the rules of every engine are compared with what `install` would install. Otherwise only \
+                 the rules of netlink are compared, with what was installed. For eBPF programs, links and counters are shown. \
+                 Exit status 0 current, 3 drifted, 4 absent, 5 not compared or not known.",
             )
             .arg(words())
             .arg(json())
@@ -288,13 +322,13 @@ fn status() -> Command {
 fn explain() -> Command {
     let command = Command::new("explain")
         .override_usage("kumatp explain [DIRECTION] PROTOCOL ADDRESS:PORT [OPTIONS]")
-        .about("Say what becomes of a packet, and which rule decides")
+        .about("Say whether a packet is redirected, and which rule decides")
         .long_about(
-            "Say what the rules do with a packet, which rule decides and which configuration key that came from, and \
-             whether the answer finds its way back. Nothing is sent and nothing is changed. The rules are those that \
-             `install` with the same flags would make; with --live those that are installed now, and with --rules those \
-             of a text. Where the answer depends on a part of a rule that is not known, it is undecided instead of \
-             guessed at, and the rule is named. Exit status 0, 6 undecided, and with --expect 1 another answer.",
+            "Say what the rules do with a packet, which rule decides, which configuration key it comes from, and \
+             whether the reply reaches the client. Nothing is sent and nothing is changed. The rules are those that \
+             `install` with the same flags would install; with --live the rules currently installed, and with --rules those \
+             of a file. If a rule that may decide uses a match that kumatp does not model, the verdict is undecided, and the \
+             rule is named. Exit status 0 decided, 6 undecided, with --expect 1 for another verdict.",
         );
     pod::define(flags::define(packet::define(command)))
         .arg(json())
@@ -302,7 +336,7 @@ fn explain() -> Command {
             Arg::new("trace")
                 .long("trace")
                 .action(ArgAction::SetTrue)
-                .help("Show every rule that matches, of the request and of its answer, not only the one that decides"),
+                .help("Show every rule that matches, for the request and its reply, not only the one that decides"),
         )
         .arg(
             Arg::new("expect")
@@ -316,20 +350,20 @@ fn explain() -> Command {
                 .value_name("FILE")
                 .action(ArgAction::Append)
                 .conflicts_with_all(["live", "engine", "netns", "facts"])
-                .help("Ask about the rules in this text of iptables-save or ip6tables-save, kumactl's and others' included; - is standard input. Repeatable"),
+                .help("Use the rules in this output of iptables-save or ip6tables-save, whoever made them; - is standard input. Repeatable"),
         )
         .arg(
             Arg::new("live")
                 .long("live")
                 .action(ArgAction::SetTrue)
                 .conflicts_with_all(["engine", "facts"])
-                .help("Ask about the rules that are installed now, by whomever: in our tables and in those of iptables. Needs CAP_NET_ADMIN, and root where there are rules of iptables"),
+                .help("Use the rules currently installed, whoever installed them, in nf_tables and in iptables. Needs CAP_NET_ADMIN, and root where there are rules of iptables"),
         )
         .arg(engine_of_rules())
         .arg(netns())
         .arg(facts())
         .after_help(
-            "Example: whether the workload reaches its database without the sidecar, and which key lets it:\n\
+            "Example: does the workload reach its database without the sidecar, and by which key?\n\
              \n  kumatp explain tcp 10.1.2.3:5432 --uid 1000 --config /etc/kumatp/config.yaml --expect delivered",
         )
 }
@@ -341,7 +375,7 @@ fn diff() -> Command {
         .long_about(
             "Say which rules are added and removed from A to B, and whose traffic changes: each class of packets with \
              another outcome, by an example. A and B are configurations, files in YAML or JSON; for one of them, the \
-             word live stands for what is installed now, without the rules of others. Environment variables and flags \
+             word live stands for what is currently installed by kumatp or kumactl. Environment variables and flags \
              override both files; a file of --config is read below both. Exit status 0 no difference, 3 a difference.",
         )
         .arg(
@@ -351,10 +385,10 @@ fn diff() -> Command {
                 .help("A file with a configuration, or the word live; - is standard input, ./live a file of that name"),
         );
     pod::define(flags::define(command)).arg(json()).arg(engine_of_rules()).arg(netns()).arg(facts()).after_help(
-        "Example: what an edit would change for whom:\n\
+        "Example: what an edit would change:\n\
          \n  kumatp diff /etc/kumatp/config.yaml edited.yaml\n\
          \n\
-         Example: what has become of the installed rules:\n\
+         Example: how the installed rules differ from a configuration:\n\
          \n  kumatp diff /etc/kumatp/config.yaml live",
     )
 }
@@ -366,9 +400,9 @@ fn json() -> Arg {
 /// The engine whose rules are looked at, where none is run.
 fn engine_of_rules() -> Arg {
     engine("netlink").help(
-        "The engine whose rules are meant: netlink or iptables, which differ in what they do with connections from before \
-         the rules, and in the zone of DNS queries that are forwarded, or ebpf, which deals with sockets only [default: netlink; beside what is live, the engine \
-         that installed it]",
+        "The engine whose rules are used: netlink or iptables, which differ for connections that were open before \
+         the rules, and in the zone of forwarded DNS queries, or ebpf, which redirects sockets only [default: netlink; with live, the engine \
+         that installed the rules]",
     )
 }
 
@@ -377,8 +411,8 @@ fn engine(usual: &str) -> Arg {
         .long("engine")
         .value_name("ENGINE")
         .help(format!(
-            "What changes the host: netlink, straight to the kernel, iptables, the distribution's programs, or ebpf, programs that \
-             steer sockets [default: {usual}]"
+            "The engine: netlink (nf_tables over netlink), iptables (iptables-restore) or ebpf (socket redirection by eBPF) \
+             [default: {usual}]"
         ))
         .action(ArgAction::Set)
         .overrides_with("engine")
@@ -388,7 +422,7 @@ fn facts() -> Arg {
     Arg::new("facts")
         .long("facts")
         .value_name("FILE")
-        .help("Take the facts about the host (sidecar's uid, name servers, IPv6, abilities) from this JSON file instead of looking; - is standard input")
+        .help("Read the facts about the host (the sidecar's uid, name servers, IPv6, kernel features) from this JSON file instead of probing; - is standard input")
 }
 
 fn netns() -> Arg {

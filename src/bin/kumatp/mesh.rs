@@ -7,7 +7,7 @@ use crate::{flags, json, pod};
 
 pub(crate) fn config() -> Command {
     Command::new("config")
-        .about("Make a configuration of a pod or a Dataplane, and say where each setting comes from")
+        .about("Make a configuration from a pod or a Dataplane, and say where each setting comes from")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(from_pod())
@@ -19,13 +19,13 @@ fn from_pod() -> Command {
     Command::new("from-pod")
         .about("Print the configuration of a pod")
         .long_about(
-            "Print the configuration that comes of a pod's annotations over the ConfigMap over the control plane's \
-             settings, as Kuma's injector makes it. No cluster is asked: what is not given counts as not set. A pod that \
-             the injector has been at carries the result, and that is what counts then.",
+            "Print the configuration of a pod: its annotations override the ConfigMap, and that overrides the control plane's \
+             settings, as in Kuma's injector. No cluster is asked: a source that is not given is taken as empty. \
+             An injected pod carries the result, which is used as it is.",
         )
         .arg(file("POD", "A Pod in YAML or JSON; - is standard input"))
         .args(pod::sources())
-        .arg(explain("Say of each setting where it comes from, and what it won against; for people, or as --output says"))
+        .arg(explain("Say for each setting where it comes from and which values it overrides; as text, or in the format of --output"))
         .arg(output())
         .arg(
             Arg::new("annotation")
@@ -35,7 +35,7 @@ fn from_pod() -> Command {
                 .help("Print the annotations that the injector writes to the pod, the whole configuration among them"),
         )
         .after_help(
-            "Example: why a port of a running pod is left alone\n\
+            "Example: why a port of a running pod is not redirected\n\
              \n  kubectl -n kuma-demo get pod web-1 -o yaml | kumatp config from-pod - --explain\n\
              \n\
              Example: what a pod would get that is not there yet\n\
@@ -50,10 +50,10 @@ fn from_dataplane() -> Command {
         .about("Print the configuration of the host that a Dataplane runs on")
         .long_about(
             "Print the configuration that the section networking.transparentProxying of a Dataplane asks for: which \
-             directions are redirected to which ports, and the address families. All else has Kuma's defaults.",
+             directions are redirected to which ports, and the address families. Other keys have Kuma's defaults.",
         )
         .arg(file("DATAPLANE", "A Dataplane in YAML or JSON, with placeholders or without; - is standard input"));
-    command.args(variables()).arg(explain("Say of each setting which field it comes from")).arg(output()).after_help(
+    command.args(variables()).arg(explain("Say for each setting which field it comes from")).arg(output()).after_help(
         "Example: redirect the traffic of this host as its Dataplane says\n\
          \n  kumatp config from-dataplane dataplane.yaml --var address=192.0.2.7 | kumatp install --config -",
     )
@@ -62,9 +62,9 @@ fn from_dataplane() -> Command {
 fn to_dataplane() -> Command {
     flags::define(
         Command::new("to-dataplane")
-            .about("Print the section networking.transparentProxying for a host that is configured so")
+            .about("Print the section networking.transparentProxying for the configuration of a host")
             .long_about(
-                "Print what the Dataplane of a host has to say about its transparent proxy, so that sidecar and rules \
+                "Print what the Dataplane of a host must contain, so that sidecar and rules \
                  agree. The configuration comes from files, environment and flags, as with install.",
             )
             .arg(output()),
@@ -104,7 +104,7 @@ pub(crate) fn reachable() -> Command {
         .long_about(
             "Say which of the mesh's resources a Dataplane reaches, and on which ports: MeshService, MeshExternalService \
              and MeshMultiZoneService by reachableBackends, values of kuma.io/service by reachableServices. With \
-             --explain, say of one of them why, or why not.",
+             --explain, say why one of them is reachable, or why not.",
         )
         .arg(
             Arg::new("dataplane")
@@ -143,7 +143,7 @@ fn variables() -> [Arg; 2] {
             .long("var")
             .value_name("NAME=VALUE")
             .action(ArgAction::Append)
-            .help("What to put in place of {{ NAME }}, as `kuma-dp run --dataplane-var` does. Repeatable"),
+            .help("The value of {{ NAME }}, as `kuma-dp run --dataplane-var` does. Repeatable"),
         Arg::new("var-file")
             .long("var-file")
             .value_name("FILE")

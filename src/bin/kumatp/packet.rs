@@ -20,19 +20,19 @@ const FLAGS: &[Flag] = &[
         name: "from",
         word: "from",
         value: "ADDRESS[:PORT]",
-        help: "The address, or address and port, that it is from [default: one set aside for documentation, port 49152]",
+        help: "The source address, or address and port [default: a documentation address, port 49152]",
     },
     Flag {
         name: "in-interface",
         word: "in",
         value: "NAME",
-        help: "The interface that it comes in by; forwarded packets need it [default: eth0]",
+        help: "The input interface; required for forwarded packets [default: eth0]",
     },
     Flag {
         name: "out-interface",
         word: "out",
         value: "NAME",
-        help: "The interface that it goes out by [default: lo for loopback addresses, otherwise eth0]",
+        help: "The output interface [default: lo for loopback addresses, otherwise eth0]",
     },
 ];
 
@@ -53,7 +53,7 @@ pub(crate) fn define(command: Command) -> Command {
                 .num_args(0..)
                 .help_heading(HEADING)
                 .help(
-                    "[outbound|inbound|forwarded] PROTOCOL ADDRESS:PORT, and perhaps words that say what the flags say: \
+                    "[outbound|inbound|forwarded] PROTOCOL ADDRESS:PORT, optionally followed by words in place of the flags: \
                      from ADDRESS[:PORT], uid N, gid N, no-socket, in NAME, out NAME, new, midstream, lost, \
                      lostanswer, reused, established, invalid",
                 ),
@@ -63,7 +63,7 @@ pub(crate) fn define(command: Command) -> Command {
             Arg::new(NO_SOCKET)
                 .long(NO_SOCKET)
                 .action(ArgAction::SetTrue)
-                .help("No process sends it, but the kernel itself, as a reset")
+                .help("Sent by the kernel, not by a process (for example a TCP reset)")
                 .help_heading(HEADING),
         )
         .arg(
@@ -72,8 +72,8 @@ pub(crate) fn define(command: Command) -> Command {
                 .value_name("STATE")
                 .value_parser(STATES)
                 .help(
-                    "What connection tracking knows of it: midstream begins in the middle, the entry of lost and lostanswer is \
-                     gone, and reused has an older one that is not translated [default: new]",
+                    "The connection tracking state: midstream begins in the middle of a connection, lost and lostanswer (a request, \
+                     a reply) no longer have an entry, reused has an older entry without translation [default: new]",
                 )
                 .help_heading(HEADING),
         )

@@ -21,7 +21,7 @@ pub(crate) fn define(command: Command) -> Command {
     let pod = Arg::new(POD)
         .long(POD)
         .value_name("FILE")
-        .help("Take the configuration of this pod, a Pod in YAML or JSON, in place of --config; - is standard input. Environment variables and flags override it")
+        .help("Use the configuration of this pod, a Pod in YAML or JSON, instead of --config; - is standard input. Environment variables and flags override it")
         .help_heading(HEADING)
         .conflicts_with_all(["config", "config-file"]);
     command.arg(pod).args(sources().map(|arg| arg.requires(POD)))
@@ -33,13 +33,13 @@ pub(crate) fn sources() -> impl Iterator<Item = Arg> {
     [
         file(
             CP_ENV,
-            "Take the control plane's settings from this file of NAME=VALUE lines, as `kubectl set env --list` prints them; - is standard input. Repeatable: later files override earlier ones [default: the control plane's defaults]",
+            "Read the control plane's settings from this file of NAME=VALUE lines, as `kubectl set env --list` prints them; - is standard input. Repeatable: later files override earlier ones [default: the control plane's defaults]",
         )
         .action(ArgAction::Append),
         Arg::new(CP_ENV_INHERIT)
             .long(CP_ENV_INHERIT)
             .action(ArgAction::SetTrue)
-            .help("Take the control plane's settings from kumatp's own environment too; files override it"),
+            .help("Also read the control plane's settings from kumatp's environment; files override it"),
         file(CONFIG_MAP, "The ConfigMap of the control plane's namespace, or the configuration in it"),
         file(
             CUSTOM_CONFIG_MAP,
@@ -57,7 +57,7 @@ pub(crate) fn profile() -> Arg {
         .long(PROFILE)
         .value_name("GENERATION")
         .value_parser(["kuma-3", "kuma-2.9"])
-        .help("Which generation of Kuma the annotations and resources are for [default: kuma-3]")
+        .help("The Kuma generation of the annotations and resources [default: kuma-3]")
 }
 
 pub(crate) fn profile_of(matches: &ArgMatches) -> Profile {

@@ -19,6 +19,7 @@ use super::around::CalledChain;
 use super::constants::*;
 use super::content::comment;
 use super::wire::{Attributes, Messages};
+use crate::error::visible;
 use crate::model::BuiltinChain;
 use crate::net::FamilyName;
 use crate::nftables::{ChainType, Deed, OtherBase, OtherChain, OtherHook, OtherRule, OtherTable, TableFamily};
@@ -172,7 +173,7 @@ fn interpret(table: &Raw, interfaces: Option<&BTreeMap<u32, String>>) -> OtherTa
     OtherTable {
         family: table.family,
         name: table.name.clone(),
-        title: format!("{} {}", table.family, table.name.escape_debug()),
+        title: format!("{} {}", table.family, visible(&table.name)),
         dormant: table.dormant,
         chains: table.chains.iter().map(of_chain).collect(),
     }

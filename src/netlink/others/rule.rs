@@ -7,6 +7,7 @@ use super::facts::Reader;
 use super::registers::{Load, Registers, Value, What, pieces};
 use super::sets::{Set, possible};
 use super::text as words;
+use crate::error::visible;
 use crate::model::LogLevel;
 use crate::net::Port;
 use crate::nftables::{Deed, End, Fact, Part};
@@ -85,17 +86,17 @@ impl<'a> Rule<'a> {
             "match" => match data.text(NFTA_MATCH_NAME).unwrap_or_default() {
                 "comment" => {
                     let comment = data.get(NFTA_MATCH_INFO).and_then(text).unwrap_or_default();
-                    self.words.push(format!("comment {comment:?}"));
+                    self.words.push(format!("comment \"{}\"", visible(&comment)));
                 }
-                other => self.unknown(&format!("xt match {}", other.escape_debug())),
+                other => self.unknown(&format!("xt match {}", visible(other))),
             },
             "target" => match data.text(NFTA_MATCH_NAME).unwrap_or_default() {
                 "REJECT" => self.deed(Deed::Drop),
                 "MASQUERADE" | "SNAT" => self.deed(Deed::Source),
                 harmless if HARMLESS.contains(&harmless) => self.words.push(format!("xt target {harmless}")),
-                other => self.deed(Deed::Unknown(format!("xt target {}", other.escape_debug()).into())),
+                other => self.deed(Deed::Unknown(format!("xt target {}", visible(other)).into())),
             },
-            other => self.deed(Deed::Unknown(other.escape_debug().to_string().into())),
+            other => self.deed(Deed::Unknown(visible(other).into())),
         }
     }
 

@@ -5,6 +5,7 @@ use super::super::expression::bytes;
 use super::constants::*;
 use super::facts::{Reader, number};
 use super::registers::Value;
+use crate::error::visible;
 use crate::nftables::{Deed, Fact, Field, Part, Span};
 
 /// A set or a map.
@@ -66,7 +67,7 @@ impl Set {
 
     /// As it is asked for.
     pub(super) fn title(&self) -> String {
-        format!("@{}", self.name.escape_debug())
+        format!("@{}", visible(&self.name))
     }
 
     fn unknown(&self, values: Option<&[Value]>) -> Fact {
