@@ -337,6 +337,32 @@ fn what_is_redirected_is_not_taken_for_older_than_the_rules() {
     });
 }
 
+/// Nor when the rules were gone too, as after a firewall was loaded again: the sidecar has the other end of it.
+#[test]
+fn what_was_redirected_by_rules_that_are_gone_is_not_either() {
+    isolated(|| {
+        if Command::new("conntrack").arg("--version").output().is_err() {
+            return skipped("conntrack is not there");
+        }
+        let lab = Lab::new();
+        let plan = plan(&Config::default());
+        install(&plan);
+        let mut redirected = ["10.77.0.1:9000", "[fd77::1]:9000"].map(|to| lab.open(POD, to));
+        uninstall();
+        inside(POD, || Command::new("conntrack").arg("-F").output().unwrap());
+        let mut open = lab.one_of_each();
+        let report = install(&plan);
+        assert_eq!(said(&report), ["open connections: 10 that were opened before the rules go on as they were opened"]);
+        for pair in &mut redirected {
+            assert_eq!(pair.port, 15001);
+            pair.assert_alive();
+        }
+        for pair in &mut open {
+            pair.assert_alive();
+        }
+    });
+}
+
 /// The engine iptables does the same where its rules close what it opens: with `harden`.
 #[test]
 fn they_go_on_under_hardened_rules_of_iptables() {

@@ -11,7 +11,8 @@
 //! none yet: its request is repeated, and then redirected.
 //!
 //! Where connections have been redirected already, by whomever, nothing is done: then a connection without an entry may be one
-//! whose entry was lost, and with a new one it would leave in clear.
+//! whose entry was lost, and with a new one it would leave in clear. Nor is it done for one that was redirected by rules that
+//! are gone, which is told by its other end: that is here, and takes it for another.
 //!
 //! After an uninstallation the entries stay until they expire, as all do: connections that are open still need them where somebody else goes on
 //! tracking, and where nobody does, nobody reads them. Those whose connections have ended meanwhile are removed before they could keep anybody out, by

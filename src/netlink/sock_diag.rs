@@ -96,9 +96,10 @@ impl Sockets {
     }
 
     /// The connections of a family, each once, though both of its ends may be here. Whoever has a listener for it did not
-    /// open it.
+    /// open it. Without those that were redirected: both of their ends are here, and one takes the other for somebody else.
     pub(crate) fn connections(&self, family: FamilyName) -> Vec<Connection> {
         let mut seen = HashSet::new();
+        let redirected = self.redirected();
         self.open
             .iter()
             .filter(|(local, ..)| local.is_ipv4() == (family == FamilyName::V4))
@@ -106,8 +107,22 @@ impl Sockets {
                 let tuple = Tuple { from: *local, to: *remote };
                 Connection { tuple: if self.is_listening(local) { tuple.reversed() } else { tuple }, phase: *phase }
             })
-            .filter(|connection| seen.insert(connection.tuple))
+            .filter(|connection| !redirected.contains(&connection.tuple) && seen.insert(connection.tuple))
             .collect()
+    }
+
+    /// The connections of which both ends are here and do not name each other, as each end has them, from who opened them.
+    fn redirected(&self) -> HashSet<Tuple> {
+        let mut asked: HashMap<&SocketAddr, Vec<&SocketAddr>> = HashMap::new();
+        for (local, remote, _) in self.open.iter().filter(|(local, ..)| !self.is_listening(local)) {
+            asked.entry(local).or_default().push(remote);
+        }
+        let answered = self.open.iter().filter(|(local, ..)| self.is_listening(local));
+        let apart = answered.filter_map(|(local, remote, _)| {
+            let others = asked.get(remote).filter(|others| !others.contains(&local))?;
+            Some(others.iter().copied().chain([local]).map(|to| Tuple { from: *remote, to: *to }))
+        });
+        apart.flatten().collect()
     }
 
     /// Both ends of everything that is here, in either direction.
@@ -223,6 +238,32 @@ mod tests {
             assert_eq!(sockets.ends().len(), 2);
             ends.reverse();
         }
+    }
+
+    #[test]
+    fn ends_that_do_not_name_each_other_were_redirected() {
+        let listeners = [("0.0.0.0:15001", "0.0.0.0:0", state::LISTEN), ("0.0.0.0:8080", "0.0.0.0:0", state::LISTEN)];
+        let ends = [
+            ("10.0.0.2:40000", "10.9.9.9:80", state::ESTABLISHED),
+            ("127.0.0.1:15001", "10.0.0.2:40000", state::ESTABLISHED),
+            // Of those with the same port, one may have been opened before. It is not known which.
+            ("10.0.0.2:40000", "10.9.9.8:80", state::ESTABLISHED),
+            // It speaks with who answers, and with another.
+            ("10.0.0.2:40001", "10.0.0.2:8080", state::ESTABLISHED),
+            ("10.0.0.2:8080", "10.0.0.2:40001", state::ESTABLISHED),
+            ("10.0.0.2:40001", "10.9.9.9:80", state::ESTABLISHED),
+            // Who answers has others, too.
+            ("10.0.0.2:8080", "10.9.9.9:40000", state::ESTABLISHED),
+        ];
+        let sockets = read(&[&listeners[..], &ends[..]].concat());
+        assert_eq!(
+            tuples(&sockets, FamilyName::V4),
+            [
+                "10.0.0.2:40001 > 10.0.0.2:8080 Open",
+                "10.0.0.2:40001 > 10.9.9.9:80 Open",
+                "10.9.9.9:40000 > 10.0.0.2:8080 Open"
+            ]
+        );
     }
 
     #[test]
