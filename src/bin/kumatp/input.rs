@@ -133,10 +133,10 @@ pub(crate) fn no_other_words(matches: &ArgMatches) -> Result<(), Failure> {
     match words(matches).next() {
         None => Ok(()),
         Some(word) if matches!(word, "true" | "false" | "yes" | "no" | "0" | "1") => Err(Failure::Usage(format!(
-            "unexpected '{word}': the value of a switch follows an equals sign, as in --redirect-inbound={word}"
+            "unexpected argument '{word}': the value of a switch follows an equals sign, as in --redirect-inbound={word}"
         ))),
-        Some(word) => {
-            Err(Failure::Usage(format!("unexpected '{word}': the only word that may stand here is transparent-proxy")))
-        }
+        Some(word) => Err(Failure::Usage(format!(
+            "unexpected argument '{word}': the only positional argument is 'transparent-proxy'"
+        ))),
     }
 }
