@@ -116,7 +116,7 @@ fn lift_rule(rule: &RuleContent, sets: &[Set], family: FamilyName) -> Result<Rul
         let start = expressions(&conditions, family);
         if let Some(rest) = rule.expressions.strip_prefix(&start[..]) {
             let mut words: Vec<_> = rest.iter().map(Expression::word).collect();
-            words.extend(rule.comment().map(|comment| format!("comment \"{}\"", visible(&comment))));
+            words.extend(rule.comment().map(|comment| format!("comment \"{}\"", visible(comment))));
             return Err(Foreign { conditions, text: words.join(" ") });
         }
         conditions.pop();

@@ -86,7 +86,7 @@ impl<'a> Rule<'a> {
             "match" => match data.text(NFTA_MATCH_NAME).unwrap_or_default() {
                 "comment" => {
                     let comment = data.get(NFTA_MATCH_INFO).and_then(text).unwrap_or_default();
-                    self.words.push(format!("comment \"{}\"", visible(&comment)));
+                    self.words.push(format!("comment \"{}\"", visible(comment)));
                 }
                 other => self.unknown(&format!("xt match {}", visible(other))),
             },
