@@ -548,8 +548,8 @@ fn rules_without_comments_are_known_from_the_record() {
                     run(program(family, mode, "").to_str().unwrap(), &["-t", table, "-X"]);
                 }
             }
-            // Without the record, nothing tells whose the address is.
-            run("ip", &["addr", "del", "::6/128", "dev", "lo"]);
+            // Before Linux 5.18, nothing tells whose the address is without the record.
+            let _ = std::process::Command::new("ip").args(["addr", "del", "::6/128", "dev", "lo"]).output();
         }
     });
 }

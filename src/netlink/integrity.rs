@@ -143,7 +143,7 @@ mod tests {
                 .elements
                 .extend([Element { key: key(9000), flags: 0 }, Element { key: key(9001), flags: 1 }]);
         });
-        assert_eq!(element, "ip kuma-mesh: its sets have 7 intervals instead of 6");
+        assert_eq!(element, "ip kuma-mesh: its sets have 5 intervals instead of 4");
         let order = changed(|content| {
             let at = at(content, "KUMA_MESH_OUTBOUND");
             content.chains[at].rules.swap(0, 1);

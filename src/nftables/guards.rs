@@ -15,6 +15,9 @@ use super::{fold, owner};
 use crate::model::{BuiltinChain, Comment, CtState, Guards};
 use crate::net::{Family, FamilyName, InterfacePattern, Port, Protocol};
 
+/// The ports that clients get from Linux (`net.ipv4.ip_local_port_range` as it is by default).
+pub(crate) const CLIENT_PORTS: Span = Span { first: 32768, last: 60999 };
+
 /// How the guards of a plan are made.
 #[derive(Debug, Clone)]
 pub(super) struct Guarding {
@@ -76,19 +79,24 @@ impl Guarding {
         Some(better)
     }
 
-    /// Lets packets of connections pass translation whose entries were lost, as far as they were not translated before.
-    /// `mirrored` are the ports that inbound connections reach without redirection.
-    pub(super) fn lost_entries(&self, hook: BuiltinChain, mirrored: &[Draft], comments: bool) -> Vec<Draft> {
-        let comment = |words| comments.then(|| Comment::ours(words));
-        match hook {
-            BuiltinChain::Prerouting if self.can.sockets => vec![Draft::own(
-                vec![Condition::MidStream, Condition::BoundSocket],
-                Action::Accept,
-                comment("let connections of this host go on whose tracking entry was lost"),
-            )],
-            BuiltinChain::Output => mirrored.to_vec(),
-            _ => Vec::new(),
+    /// Lets packets of connections that this host has opened pass translation in PREROUTING though their entry was lost.
+    ///
+    /// Only for ports that clients get: a socket that listens at one address looks like one that is connected. In OUTPUT there is
+    /// no such rule: whoever has bound an excluded port would send by it past the sidecar.
+    pub(super) fn lost_entries(&self, hook: BuiltinChain, comments: bool) -> Vec<Draft> {
+        if hook != BuiltinChain::Prerouting || !self.can.sockets {
+            return Vec::new();
         }
+        let words = "let connections of this host go on whose tracking entry was lost";
+        vec![Draft::own(
+            vec![
+                Condition::MidStream,
+                value(Field::DestinationPort, vec![CLIENT_PORTS], false),
+                Condition::BoundSocket,
+            ],
+            Action::Accept,
+            comments.then(|| Comment::ours(words)),
+        )]
     }
 
     /// The first rule of raw PREROUTING: nothing that arrives from elsewhere is for a loopback address. Routing would drop it,
@@ -119,7 +127,8 @@ impl Guarding {
                 comment("drop what was redirected and would leave this host"),
             ),
         ];
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
+        // An IPv4 socket cannot send from an address that is gone; an IPv6 socket can, and its packets would follow the address.
+        for protocol in [Protocol::Tcp, Protocol::Udp].into_iter().filter(|_| F::NAME == FamilyName::V6) {
             let span = |port: &Port| Span { first: port.number().into(), last: port.number().into() };
             let ports = redirected.iter().filter(|(of, _)| *of == protocol).map(|(_, port)| span(port));
             let ports = fold::union(ports.collect());

@@ -102,7 +102,7 @@ impl<'a, F: Family> Lowering<'a, F> {
         let mut drafts = Vec::new();
         for table in TableName::ALL {
             for hook in BuiltinChain::ALL {
-                drafts.extend(self.base_chains(table, hook, &regular, &mirrored));
+                drafts.extend(self.base_chains(table, hook, &regular));
             }
         }
         let mut closing = self.closing_chains(&hooks, &regular, &mirrored);
@@ -170,7 +170,7 @@ impl<'a, F: Family> Lowering<'a, F> {
     }
 
     /// The base chains for a built-in chain: none if it has nothing to do.
-    fn base_chains(&self, table: TableName, hook: BuiltinChain, regular: &Chains, mirrored: &[Draft]) -> Vec<Drafted> {
+    fn base_chains(&self, table: TableName, hook: BuiltinChain, regular: &Chains) -> Vec<Drafted> {
         let name = ChainName::from(hook);
         let mut inserted = self.drafts(table, &name, Some(Placement::Insert));
         let mut appended = self.drafts(table, &name, Some(Placement::Append));
@@ -185,7 +185,7 @@ impl<'a, F: Family> Lowering<'a, F> {
                 inserted = self.translating(inserted, from_here);
                 appended = self.translating(appended, from_here);
                 let (first, last) = layout::nat(inserted, appended, regular);
-                let lost = self.guarding.as_ref().map(|guards| guards.lost_entries(hook, mirrored, self.comments));
+                let lost = self.guarding.as_ref().map(|guards| guards.lost_entries(hook, self.comments));
                 let lost = lost.unwrap_or_default();
                 let guard = |drafts| layout::guard(drafts, lost.clone(), regular, self.comments, F::NAME);
                 (guard(first), guard(last))

@@ -28,10 +28,10 @@
 //!   drop it, but translation comes before routing.
 //! - Nothing that was redirected leaves by another interface than loopback (`closing_postrouting`).
 //! - What leaves by loopback is let pass only if its destination is an address of this host (`fib daddr type local`).
-//! - A packet that opens no connection and whose socket on this host is bound to an address passes nat PREROUTING (`socket wildcard
-//!   0`), and so do answers from excluded inbound ports in nat OUTPUT: a connection that is not redirected goes on though
-//!   connection tracking has lost it. A redirected connection to a port on which the application listens at one address only does
-//!   not: the application's kernel resets it.
+//! - A packet that opens no connection, is for a port from 32768 to 60999 (those that clients get by default) and whose socket on this
+//!   host is bound to an address passes nat PREROUTING (`socket wildcard 0`): a connection that this host has opened and that is
+//!   not redirected goes on though connection tracking has lost it. A redirected connection to such a port on which the
+//!   application listens at one address only does not: the application's kernel resets it.
 //! - In OUTPUT, TCP, and DNS where every query is captured, are redirected to the address that the packet is from and not to
 //!   `127.0.0.1` or `::1`; TCP from the network to the address that it is for. Sockets that are bound to an interface, link-local
 //!   destinations and interfaces without an address reach the sidecar so. The listeners have to be at the wildcard
@@ -57,6 +57,7 @@ mod other;
 mod owner;
 mod zones;
 
+pub(crate) use guards::CLIENT_PORTS;
 pub use live::{Foreign, LiveChain, LiveTable};
 pub(crate) use lower::priority;
 pub use marker::{Marker, SCHEMA};

@@ -43,7 +43,7 @@ fn the_default_rules() {
     let table = &native.v4;
     let base = [("raw_prerouting", -299), ("nat_prerouting_last", -99), ("nat_output_last", -99)];
     assert_eq!(base_chains(table), [&base[..], &CLOSING].concat());
-    let socket = "tcp flags & (fin | syn | rst | ack) != syn socket wildcard 0 accept";
+    let socket = "tcp flags & (fin | syn | rst | ack) != syn tcp dport 32768-60999 socket wildcard 0 accept";
     assert_eq!(
         rules(table, "nat_prerouting_last"),
         ["meta l4proto != tcp accept", socket, "meta l4proto tcp jump KUMA_MESH_INBOUND"]
@@ -243,8 +243,7 @@ fn a_thousand_ports_and_prefixes_are_two_rules() {
         (0..1000).map(|i| format!("10.{}.{}.0/24", i / 250, i % 250 + 1).parse().unwrap()).collect();
     let native = native(&config, &facts(&[]));
     let sets: Vec<_> = native.v4.sets().iter().map(|set| (set.name.to_string(), set.spans.len())).collect();
-    let expected =
-        [("addresses_1", 2), ("outbound_exclude_ports_for_ips", 4), ("ports_1", 2), ("outbound_exclude_ports", 1000)];
+    let expected = [("addresses_1", 2), ("outbound_exclude_ports_for_ips", 4), ("outbound_exclude_ports", 1000)];
     assert_eq!(sets, expected.map(|(name, spans)| (name.to_owned(), spans)));
     let rule = &native.v4.chain("KUMA_MESH_OUTBOUND").unwrap().rules[0];
     assert_eq!(rule.sources.len(), 1000);
@@ -332,14 +331,7 @@ fn what_should_be_redirected_and_was_not_is_dropped() {
     let copy = |chain: &str| rules(&table, chain).join("\n").replace("_CLOSING", "");
     assert_eq!(copy("KUMA_MESH_OUTBOUND_CLOSING"), rules(&table, "KUMA_MESH_OUTBOUND").join("\n"));
     assert_eq!(rules(&table, "KUMA_MESH_OUTBOUND_REDIRECT_CLOSING"), ["meta l4proto tcp drop"]);
-    assert_eq!(
-        rules(&table, "closing_postrouting"),
-        [
-            "oifname \"lo\" accept",
-            "ip daddr 127.0.0.0/8 drop",
-            "tcp sport != @ports_1 tcp dport @ports_1 ct status dnat drop",
-        ]
-    );
+    assert_eq!(rules(&table, "closing_postrouting"), ["oifname \"lo\" accept", "ip daddr 127.0.0.0/8 drop",]);
     // What is not redirected needs no closing.
     config.redirect.inbound.enabled = false;
     let names: Vec<_> =

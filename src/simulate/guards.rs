@@ -10,7 +10,7 @@ use crate::model::{
     Target, Transport,
 };
 use crate::net::{Cidr, Family, FamilyName, InterfacePattern, Port, Protocol};
-use crate::nftables::{ChainType, End, Field, Span, priority};
+use crate::nftables::{CLIENT_PORTS, ChainType, End, Field, Span, priority};
 use crate::save::CtStates;
 
 /// How the guards of a plan are made.
@@ -66,7 +66,7 @@ impl Guarding {
         }
         let [mut all, mut appended] = halves;
         if let Some(hook) = chain.name.builtin() {
-            let lost = |end| self.lost_entries(nat, hook, end);
+            let lost = |end| self.lost_entries::<F>(hook, end);
             let logs = |lines: &[Line<'_>]| lines.iter().take_while(|line| matches!(line.act, Act::Log(..))).count();
             let (first, last) = (lost(Act::Skip(0)), lost(Act::Accept));
             if !all.is_empty() {
@@ -122,16 +122,16 @@ impl Guarding {
     }
 
     /// What lets connections pass whose entries were lost.
-    fn lost_entries<'r, F: Family>(&self, nat: &'r Table<F>, hook: BuiltinChain, act: Act) -> Vec<Line<'r>> {
-        match hook {
-            BuiltinChain::Prerouting if self.can.sockets => vec![Line {
-                tests: vec![Test::MidStream, Test::BoundSocket],
-                act,
-                place: added::<F>(hook, "let connections of this host go on whose tracking entry was lost"),
-            }],
-            BuiltinChain::Output => mirrored(nat).map(|tests| answers_pass::<F>(tests, act)).into_iter().collect(),
-            _ => Vec::new(),
+    fn lost_entries<'r, F: Family>(&self, hook: BuiltinChain, act: Act) -> Vec<Line<'r>> {
+        if hook != BuiltinChain::Prerouting || !self.can.sockets {
+            return Vec::new();
         }
+        let of_clients = Test::Value { field: Field::DestinationPort, spans: Spans::One(CLIENT_PORTS), negated: false };
+        vec![Line {
+            tests: vec![Test::MidStream, of_clients, Test::BoundSocket],
+            act,
+            place: added::<F>(hook, "let connections of this host go on whose tracking entry was lost"),
+        }]
     }
 }
 
@@ -342,7 +342,7 @@ fn stays_here<'r, F: Family>(nat: &'r Table<F>, guarding: &Guarding) -> Vec<Line
         line(vec![guarding.interface(true, false)], Act::Accept, "let pass what stays on this host"),
         line(vec![to_loopback::<F>(1)], Act::Drop, words),
     ];
-    for protocol in [Protocol::Tcp, Protocol::Udp] {
+    for protocol in [Protocol::Tcp, Protocol::Udp].into_iter().filter(|_| F::NAME == FamilyName::V6) {
         let at = |(_, port): &(_, Port)| Span { first: port.number().into(), last: port.number().into() };
         let ports: Vec<Span> = redirected.iter().filter(|(of, _)| *of == protocol).map(at).collect();
         if ports.is_empty() {

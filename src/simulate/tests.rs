@@ -97,7 +97,8 @@ fn what_should_be_redirected_does_not_pass_by_netlink() {
         ("inbound tcp 10.0.0.5:80 lost", redirected(15006), redirected(15006)),
         ("inbound tcp 10.0.0.5:22 lost", delivered.clone(), delivered.clone()),
         ("inbound tcp 192.0.2.1:40000 from 10.1.2.3:9000 lostanswer", redirected(15006), delivered.clone()),
-        ("tcp 192.0.2.2:40000 from 10.0.0.5:8000 lostanswer", redirected(15001), delivered.clone()),
+        ("inbound tcp 192.0.2.1:8443 from 10.1.2.3:9000 lostanswer", redirected(15006), redirected(15006)),
+        ("tcp 192.0.2.2:40000 from 10.0.0.5:8000 lostanswer", redirected(15001), redirected(15001)),
         ("tcp 192.0.2.2:40000 from 10.0.0.5:80 lostanswer", redirected(15001), redirected(15001)),
         // What no connection is known of would leave with the workload's data.
         ("tcp 10.1.2.3:443 invalid", delivered.clone(), dropped.clone()),

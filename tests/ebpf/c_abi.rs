@@ -102,12 +102,12 @@ fn the_c_abi_has_the_engine() {
                 kumatp_config_free(other);
             }
 
-            // Without the configuration, another bpffs is meant.
-            let nothing = json(call(|out, err| kumatp_uninstall(null(), by, -1, 0, out, err)).unwrap());
-            assert!(!nothing.to_string().contains("eBPF programs"), "{nothing}");
-            let all = KUMATP_ENGINE_ALL;
-            let removed = json(call(|out, err| kumatp_uninstall(config_of_places, all, -1, 0, out, err)).unwrap());
+            // Where the programs are pinned is noted down, so it need not be said.
+            let removed = json(call(|out, err| kumatp_uninstall(null(), by, -1, 0, out, err)).unwrap());
             assert!(removed.to_string().contains("removed the eBPF programs"), "{removed}");
+            let all = KUMATP_ENGINE_ALL;
+            let nothing = json(call(|out, err| kumatp_uninstall(config_of_places, all, -1, 0, out, err)).unwrap());
+            assert!(!nothing.to_string().contains("eBPF programs"), "{nothing}");
             let state = call(|out, err| kumatp_state_read(plan_of_places, -1, 0, out, err)).unwrap();
             assert_eq!((kumatp_state_kind(state), kumatp_state_engines(state)), (KUMATP_STATE_ABSENT, 0));
             kumatp_state_free(state);
