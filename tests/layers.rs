@@ -8,27 +8,36 @@ use std::path::Path;
 /// Each module, and the modules that it may use.
 const TABLE: &[(&str, &[&str])] = &[
     ("error", &[]),
+    // Opening files and finding room on the stack: what several modules ask of the system.
+    ("files", &["error"]),
+    ("room", &["error"]),
     ("net", &["error"]),
     // A plan carries the configuration that it came from.
     ("model", &["error", "net", "config"]),
-    ("config", &["error", "net", "model"]),
+    ("config", &["error", "files", "room", "net", "model"]),
     // `facts::probe` reads the host through netlink.
-    ("facts", &["error", "net", "netlink"]),
+    ("facts", &["error", "files", "room", "net", "netlink"]),
     ("policy", &["error", "net", "model", "config", "facts"]),
     ("nftables", &["error", "net", "model", "config"]),
     ("save", &["error", "net", "model"]),
     ("render", &["error", "net", "model", "nftables", "save"]),
-    ("firewalld", &["error", "net", "model", "config", "save", "render"]),
-    ("simulate", &["error", "net", "model", "config", "nftables", "save", "render", "engine"]),
+    ("firewalld", &["error", "files", "room", "net", "model", "config", "save", "render"]),
+    ("simulate", &["error", "room", "net", "model", "config", "nftables", "save", "render", "engine"]),
     // The names of chains that older installations left are the configuration's.
-    ("netlink", &["error", "net", "model", "config", "nftables"]),
-    ("ebpf", &["error", "net", "model", "config"]),
-    ("engine", &["error", "net", "model", "config", "facts", "save", "render", "nftables", "netlink", "ebpf"]),
-    ("cni", &["error", "net", "model", "config", "facts", "policy", "netlink", "engine"]),
+    ("netlink", &["error", "files", "room", "net", "model", "config", "nftables"]),
+    // Namespaces are told apart in `netlink`.
+    ("ebpf", &["error", "net", "model", "config", "files", "netlink"]),
+    (
+        "engine",
+        &["error", "files", "room", "net", "model", "config", "facts", "save", "render", "nftables", "netlink", "ebpf"],
+    ),
+    ("cni", &["error", "files", "room", "net", "model", "config", "facts", "policy", "netlink", "engine"]),
     (
         "ffi",
         &[
             "error",
+            "files",
+            "room",
             "net",
             "model",
             "config",

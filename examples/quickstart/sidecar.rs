@@ -22,7 +22,7 @@ use nix::unistd::setuid;
 use crate::Result;
 use crate::role::told;
 use crate::traffic::{PATIENCE, Protocol, UNKNOWN, connect_udp, visit};
-use crate::world::{APP_V6, DNS, DNS_PORT, INBOUND_PORT, Namespace, OUTBOUND_PORT};
+use crate::world::{APP, APP_V6, DNS, DNS_PORT, INBOUND_PORT, Namespace, OUTBOUND_PORT};
 
 /// Runs until its input ends. What it is told are addresses: it connects to each, and says what
 /// happened.
@@ -43,7 +43,7 @@ pub(crate) fn run(elsewhere: Option<&str>) -> Result<()> {
     listen(Ipv4Addr::UNSPECIFIED.into(), OUTBOUND_PORT, move |destination| dial(elsewhere, destination))?;
     // Without IPv6 in the kernel, nobody will call.
     let _ = listen(APP_V6.ip(), INBOUND_PORT, |destination| dial_from(V6::passthrough().addr().into(), destination));
-    let _ = listen(Ipv6Addr::LOCALHOST.into(), OUTBOUND_PORT, move |destination| dial(elsewhere, destination));
+    let _ = listen(APP_V6.ip(), OUTBOUND_PORT, move |destination| dial(elsewhere, destination));
     relay_dns(elsewhere)?;
 
     println!("ready");
@@ -121,8 +121,8 @@ fn original_destination(client: &TcpStream) -> io::Result<SocketAddr> {
 
 /// Relays DNS queries to the name server, for ever.
 fn relay_dns(elsewhere: Option<&'static Namespace>) -> io::Result<()> {
-    // Bound to the very address that queries are redirected to, so that answers come from it.
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, DNS_PORT))?;
+    // Bound to the very address that queries are redirected to, so that answers come from it: the one that they are from.
+    let socket = UdpSocket::bind((APP.ip(), DNS_PORT))?;
     let ask = move |query: &[u8]| -> io::Result<Vec<u8>> {
         let connect = || connect_udp(DNS);
         let upstream = elsewhere.map_or_else(connect, |namespace| namespace.run(connect))?;

@@ -29,14 +29,16 @@ pub(crate) fn entries(rules: Rules) {
         return;
     }
     let lab = lab(rules);
-    let mut port = 20000;
+    let mut port = 40000;
     for loss in [Loss::Flushed, Loss::Deleted, Loss::Expired] {
         for client_first in [true, false] {
             let pairs = pairs(&lab, &mut port, loss);
             for pair in &pairs {
                 let kind = pair.kind;
-                // Of who was redirected, the far end cannot go on first: what it says is an answer to nothing then.
-                let lives = client_first || (rules.serve_all() && !kind.is_redirected());
+                // Of who was redirected, the far end cannot go on first: what it says is an answer to nothing then. What the
+                // workload says first by an excluded port is redirected, as it could be anybody's.
+                let answers = kind.is_redirected() || kind == Kind::InboundExcluded;
+                let lives = client_first || (rules.serve_all() && !answers);
                 let is_known = client_first || !kind.is_redirected();
                 for is_client in [client_first, !client_first] {
                     let said = pair.says(is_client, words(kind), lives);
@@ -57,7 +59,7 @@ pub(crate) fn entries_that_do_not_come_back(rules: Rules) {
     }
     let lab = lab(rules);
     lab.world.workload.enter(|| sysctl("net/netfilter/nf_conntrack_tcp_loose", "0")).expect("the host can be told to");
-    let mut port = 20000;
+    let mut port = 40000;
     for client_first in [true, false] {
         let pairs = pairs(&lab, &mut port, Loss::Flushed);
         for pair in &pairs {
