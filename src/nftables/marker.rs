@@ -86,11 +86,12 @@ impl Marker {
 }
 
 impl Native {
-    /// The same, whose marker says that `::6` on the loopback interface is ours.
+    /// The same, whose markers say that `::6` on the loopback interface is ours: in both tables, as others may remove one.
     #[cfg(all(feature = "host", target_os = "linux"))]
     pub(crate) fn with_address(mut self) -> Self {
-        let chain = self.v6.iter_mut().flat_map(|table| &mut table.chains).find(|c| c.name.as_str() == Marker::CHAIN);
-        for comment in chain.into_iter().flat_map(|chain| &mut chain.rules).filter_map(|rule| rule.comment.as_mut()) {
+        let tables = std::iter::once(&mut self.v4).chain(&mut self.v6);
+        let chains = tables.flat_map(|table| &mut table.chains).filter(|chain| chain.name.as_str() == Marker::CHAIN);
+        for comment in chains.flat_map(|chain| &mut chain.rules).filter_map(|rule| rule.comment.as_mut()) {
             if let Some(marker) = Marker::parse(comment.as_str()) {
                 *comment = Comment::ours(&Marker { address: true, ..marker }.to_string());
             }

@@ -131,5 +131,5 @@ fn marker_says_so() -> Result<bool, Error> {
         Err(Stop::Missing) => Dump::default(),
         Err(stop) => return Err(stop.into()),
     };
-    Ok(dump.v6.as_ref().and_then(Content::marker).is_some_and(|marker| marker.address))
+    Ok([&dump.v4, &dump.v6].into_iter().flatten().filter_map(Content::marker).any(|marker| marker.address))
 }
