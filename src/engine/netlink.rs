@@ -106,7 +106,7 @@ impl Netlink {
     /// If the rules cannot be read.
     pub fn marker(&self) -> Result<Option<Marker>, Error> {
         self.run(|| {
-            let (found, _) = Socket::open().and_then(|mut socket| socket.dump()).map_err(Error::from)?;
+            let found = Socket::open().and_then(|mut socket| socket.rules()).map_err(Error::from)?;
             Ok(found.v4.as_ref().or(found.v6.as_ref()).and_then(Content::marker))
         })
     }

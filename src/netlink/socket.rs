@@ -120,7 +120,22 @@ impl Socket {
         self.steadily(Self::dump_once)
     }
 
-    /// The same, and what older installations left in the tables of iptables.
+    /// The rules in our tables, without the elements of their sets: listing these takes the kernel longer than in proportion.
+    pub(crate) fn rules(&mut self) -> Result<Dump, Stop> {
+        let read = |socket: &mut Self| {
+            let mut dump = Dump::default();
+            for family in FamilyName::ALL {
+                if !socket.read_rules(family, &mut dump)? {
+                    return Ok(None);
+                }
+            }
+            dump.finish();
+            Ok(Some(dump))
+        };
+        Ok(self.steadily(read)?.0)
+    }
+
+    /// Everything in our tables, and what older installations left in the tables of iptables.
     pub(crate) fn look(&mut self) -> Result<(Dump, Leftovers, u32), Stop> {
         let read = |socket: &mut Self| Ok(socket.dump_once()?.zip(socket.leftovers_once()?));
         let ((dump, leftovers), generation) = self.steadily(read)?;

@@ -41,7 +41,7 @@ pub(super) fn look(config: &Config) -> Result<HostAbilities, Error> {
 }
 
 fn look_with(socket: &mut Socket, config: &Config, found: &mut HostAbilities) -> Result<(), Error> {
-    if !is_proven(&socket.dump()?.0, config) {
+    if !is_proven(&socket.rules()?, config) {
         rehearse(socket, found)?;
     }
     for (family, abilities) in [(FamilyName::V4, &mut found.v4), (FamilyName::V6, &mut found.v6)] {

@@ -125,8 +125,8 @@ fn is_noted(presence: Presence, record: &Record) -> Result<bool, Error> {
 
 /// Whether the marker of our table says that the address is ours.
 fn marker_says_so() -> Result<bool, Error> {
-    let dump = match Socket::open().and_then(|mut socket| socket.dump()) {
-        Ok((dump, _)) => dump,
+    let dump = match Socket::open().and_then(|mut socket| socket.rules()) {
+        Ok(dump) => dump,
         // There is no table in what the kernel does not have.
         Err(Stop::Missing) => Dump::default(),
         Err(stop) => return Err(stop.into()),
