@@ -33,7 +33,9 @@ fn now() -> Installed {
         // The kernel may keep legacy tables back, of which there are none.
         read.iptables.retain(|listing| listing.mode == Mode::Nft);
         read.notes.retain(|note| {
-            !note.text.starts_with("the tables (IPv4, legacy)") && !note.text.starts_with("the tables (IPv6, legacy)")
+            // Nor does it tell of eBPF programs.
+            let hidden = ["the tables (IPv4, legacy)", "the tables (IPv6, legacy)", "no eBPF programs are pinned here"];
+            !hidden.iter().any(|beginning| note.text.starts_with(beginning))
         });
     }
     read

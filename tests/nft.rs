@@ -37,6 +37,11 @@ fn in_namespace(commands: &str, script: &str) -> Option<String> {
     child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
+    // An ordinary user's nft gets no larger buffer from the kernel than everybody's (net.core.wmem_max).
+    if !nix::unistd::geteuid().is_root() && error.contains("Message too long") {
+        skip::skipped("nft cannot send so long a script from a user namespace");
+        return None;
+    }
     assert!(output.status.success(), "{commands}\n{error}\n{script}");
     Some(String::from_utf8(output.stdout).unwrap())
 }
@@ -49,7 +54,7 @@ fn scripts_are_checked_loaded_loaded_again_and_reloaded() {
             nft -f $f; nft list ruleset > $f.1; nft -f $f; nft list ruleset > $f.2; cmp $f.1 $f.2
             nft list table ip kuma-mesh > $f.3; nft delete table ip kuma-mesh; nft -f $f.3
             nft list table ip kuma-mesh | cmp $f.3 -; cat $f.1; rm $f.?";
-        let Some(list) = in_namespace(commands, &script) else { return };
+        let Some(list) = in_namespace(commands, &script) else { continue };
         // Every rule is there as it was written, up to the forms that nft prefers.
         let count = |text: &str, word: &str| text.lines().filter(|line| line.contains(word)).count();
         for word in

@@ -6,7 +6,7 @@ use kumatp::{Config, Facts};
 
 use crate::shot::Shot;
 use crate::trial::{Bench, Tally, Trial};
-use crate::wire;
+use crate::wire::{self, Flow};
 
 /// What happens before the packets that are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,13 @@ impl Bench<'_> {
                 Before::Lost => Tracking::Lost,
             };
             let name = format!("{}, {before:?}", trial.name);
+            // To a loopback address from another one, a packet may take another interface, and is dropped there before it has an entry.
+            let has_entry = |shot: &&Shot| {
+                let Flow { source, destination, .. } = shot.flow;
+                before != Before::OtherRules || !destination.ip().is_loopback() || source.ip().is_loopback()
+            };
             let with = |(config, facts): (&Config, &Facts), tracking| {
-                let shots = connections.iter().map(|shot| shot.tracked(tracking)).collect();
+                let shots = connections.iter().filter(has_entry).map(|shot| shot.tracked(tracking)).collect();
                 Trial::new(name.clone(), config.clone(), facts.clone(), shots)
             };
             let earlier = if before == Before::OtherRules { (&open.0, &open.1) } else { (&trial.config, &trial.facts) };
