@@ -32,6 +32,7 @@ pub(crate) fn read(path: &Path, flags: libc::c_int, limit: u64) -> io::Result<Ve
 }
 
 /// The same for text.
+#[cfg(any(test, feature = "cni", feature = "firewalld"))]
 pub(crate) fn read_text(path: &Path, flags: libc::c_int, limit: u64) -> io::Result<String> {
     String::from_utf8(read(path, flags, limit)?).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }

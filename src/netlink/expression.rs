@@ -2,6 +2,7 @@
 
 use super::constants::*;
 use super::wire::{Attributes, Writer};
+#[cfg(all(feature = "host", target_os = "linux"))]
 use crate::error::visible;
 use crate::model::CtState;
 use crate::net::{FamilyName, InterfacePattern, Protocol};

@@ -79,6 +79,7 @@ impl Writer {
     }
 
     /// Bytes as they are.
+    #[cfg(any(test, all(feature = "host", target_os = "linux")))]
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
     }

@@ -217,7 +217,18 @@ impl<'a> Call<'a> {
             setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
         }
         in_time(|| bind(socket.as_raw_fd(), &SockaddrStorage::from(self.from)))?;
-        match connect(socket.as_raw_fd(), &SockaddrStorage::from(self.to)) {
+        let to = SockaddrStorage::from(self.to);
+        let began = Instant::now();
+        let connected = loop {
+            match connect(socket.as_raw_fd(), &to) {
+                // The socket that had these ports before may not be gone yet.
+                Err(Errno::EADDRNOTAVAIL) if began.elapsed() < Duration::from_millis(PATIENCE as u64) => {
+                    sleep(Duration::from_millis(1));
+                }
+                result => break result,
+            }
+        };
+        match connected {
             Err(Errno::EINPROGRESS) => Err(io::ErrorKind::TimedOut.into()),
             result => Ok(result.map(|()| TcpStream::from(socket))?),
         }
