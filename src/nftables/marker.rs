@@ -89,6 +89,10 @@ impl Native {
     /// The same, whose markers say that `::6` on the loopback interface is ours: in both tables, as others may remove one.
     #[cfg(all(feature = "host", target_os = "linux"))]
     pub(crate) fn with_address(mut self) -> Self {
+        if self.v6.is_none() {
+            // Then the address is removed.
+            return self;
+        }
         let tables = std::iter::once(&mut self.v4).chain(&mut self.v6);
         let chains = tables.flat_map(|table| &mut table.chains).filter(|chain| chain.name.as_str() == Marker::CHAIN);
         for comment in chains.flat_map(|chain| &mut chain.rules).filter_map(|rule| rule.comment.as_mut()) {
