@@ -9,7 +9,9 @@ use kumatp::net::{FamilyName, Uid};
 use kumatp::{Config, Facts, policy};
 use nix::sys::socket::{getsockopt, sockopt};
 
-use crate::common::world::{APP, Backend, Netns, Place, SIDECAR, Server, User, WORKLOAD, World, feed, sysctl};
+use crate::common::world::{
+    APP, Backend, Netns, Place, SIDECAR, Server, User, WORKLOAD, World, feed, sysctl, when_free,
+};
 use crate::link::{Link, hardware_of};
 
 /// A neighbour that is no host: nobody answers what it did not ask for.
@@ -156,7 +158,7 @@ impl Listener {
             FamilyName::V4 => IpAddr::from([0; 4]),
             FamilyName::V6 => IpAddr::from([0; 16]),
         };
-        let socket = TcpListener::bind((any, port))?;
+        let socket = when_free(|| TcpListener::bind((any, port)))?;
         socket.set_nonblocking(true)?;
         Ok(Self { who, socket })
     }

@@ -14,7 +14,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use crate::common::world::{APP, Netns, OUTSIDE, Place, SIDECAR, Server, User, WORKLOAD};
+use crate::common::world::{APP, Netns, OUTSIDE, Place, SIDECAR, Server, User, WORKLOAD, when_free};
 use crate::conntrack::Flow;
 use crate::lab::{APP_PORT, Accepted, EXCLUDED_APP_PORT, EXCLUDED_OUTSIDE_PORT, Lab, OUTSIDE_PORT, own};
 use crate::segment::TCP;
@@ -216,7 +216,7 @@ impl<'a> Call<'a> {
         if let Some(interface) = self.interface {
             setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
         }
-        in_time(|| bind(socket.as_raw_fd(), &SockaddrStorage::from(self.from)))?;
+        when_free(|| Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(self.from))?))?;
         let to = SockaddrStorage::from(self.to);
         let began = Instant::now();
         let connected = loop {
@@ -233,15 +233,4 @@ impl<'a> Call<'a> {
             result => Ok(result.map(|()| TcpStream::from(socket))?),
         }
     }
-}
-
-/// Tries until an address is free: a process that was being started may hold a socket that is closed here.
-fn in_time(bind: impl Fn() -> nix::Result<()>) -> io::Result<()> {
-    for _ in 0..100 {
-        match bind() {
-            Err(Errno::EADDRINUSE) => sleep(Duration::from_millis(10)),
-            result => return Ok(result?),
-        }
-    }
-    Ok(bind()?)
 }

@@ -12,7 +12,9 @@ use kumatp::net::FamilyName;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{SockaddrLike as _, setsockopt, sockopt};
 
-use crate::common::world::{APP, Answer, Netns, OUTSIDE, Place, SIDECAR, Server, User, WORKLOAD, feed, sysctl};
+use crate::common::world::{
+    APP, Answer, Netns, OUTSIDE, Place, SIDECAR, Server, User, WORKLOAD, feed, sysctl, when_free,
+};
 use crate::lab::{APP_PORT, Lab, OUTSIDE_PORT, Rules};
 use crate::link::seen_on_link;
 use crate::pair::{Call, Kind};
@@ -163,7 +165,7 @@ fn ask(to: SocketAddr, interface: Option<&str>, hopeful: bool) -> Option<String>
 /// Who answers a query from a port.
 pub(crate) fn ask_by(port: u16, to: SocketAddr, interface: Option<&str>, hopeful: bool) -> Option<String> {
     let any = if to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
-    let socket = UdpSocket::bind((any, port)).expect("the port is free");
+    let socket = when_free(|| UdpSocket::bind((any, port))).expect("the port is free");
     if let Some(interface) = interface {
         setsockopt(&socket.as_fd(), sockopt::BindToDevice, &interface.into()).expect("a socket can be bound to it");
     }

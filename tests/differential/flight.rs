@@ -19,6 +19,7 @@ use nix::sys::socket::{
 
 use crate::ground::{Ground, hear, now};
 use crate::netns::User;
+use crate::ports::when_free;
 use crate::shot::Shot;
 use crate::tracking::Entry;
 use crate::wire::{self, ACK, FIN, Flow, SYN, Seen};
@@ -298,14 +299,9 @@ fn bound(kind: SockType, addr: SocketAddr) -> io::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    // A process that was being started when an earlier socket was closed may hold it until it runs its program.
-    for _ in 0..100 {
-        match bind(socket.as_raw_fd(), &SockaddrStorage::from(addr)) {
-            Err(Errno::EADDRINUSE) => thread::sleep(Duration::from_millis(5)),
-            result => return result.map(|()| socket).map_err(|error| io::Error::other(format!("{addr}: {error}"))),
-        }
-    }
-    Err(io::Error::other(format!("{addr} is in use")))
+    let free = || Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(addr))?);
+    when_free(free).map_err(|error| io::Error::other(format!("{addr}: {error}")))?;
+    Ok(socket)
 }
 
 fn family(flow: Flow) -> AddressFamily {

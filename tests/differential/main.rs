@@ -25,6 +25,8 @@ mod ground;
 #[expect(dead_code, reason = "working as another user is for other tests")]
 #[path = "../common/world/netns.rs"]
 mod netns;
+#[path = "../common/world/ports.rs"]
+mod ports;
 mod sequences;
 mod shot;
 #[path = "../common/skip.rs"]

@@ -10,11 +10,11 @@ use kumatp::net::FamilyName;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, bind, connect,
-    getsockopt, listen, recvmsg, sendmsg, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, listen, recvmsg,
+    sendmsg, setsockopt, socket, sockopt,
 };
 
-use crate::common::world::{Answer, Netns, User};
+use crate::common::world::{Answer, Netns, User, when_free};
 
 /// How long to wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
@@ -129,7 +129,7 @@ pub(crate) fn fast_open_connect(to: SocketAddr) -> io::Result<TcpStream> {
 pub(crate) fn from(source: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = tcp_socket(to, SockFlag::empty())?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(source))?;
+    when_free(|| Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(source))?))?;
     connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
     Ok(socket.into())
 }
@@ -253,14 +253,15 @@ pub(crate) fn listener(
         let socket = socket(of, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
         setsockopt(&socket, sockopt::ReusePort, &how.shared)?;
-        match family {
-            FamilyName::V4 => bind(socket.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port))?,
+        let any = match family {
+            FamilyName::V4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
             FamilyName::V6 => {
                 setsockopt(&socket, sockopt::Ipv6V6Only, &!how.dual)?;
-                let any = std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
-                bind(socket.as_raw_fd(), &SockaddrIn6::from(any))?;
+                Ipv6Addr::UNSPECIFIED.into()
             }
-        }
+        };
+        let any = SockaddrStorage::from(SocketAddr::new(any, port));
+        when_free(|| Ok(bind(socket.as_raw_fd(), &any)?))?;
         listen(&socket, Backlog::new(4_096).expect("a length"))?;
         Ok(socket.into())
     })

@@ -2,7 +2,6 @@ use std::fmt;
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -11,7 +10,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use super::Answer;
+use super::{Answer, when_free};
 
 /// How long a client waits for anything.
 const PATIENCE: Duration = Duration::from_millis(1000);
@@ -98,7 +97,7 @@ impl Client {
         // The time to send also bounds the time to connect (man 7 socket).
         setsockopt(&socket, sockopt::SendTimeout, &TimeVal::milliseconds(PATIENCE.as_millis() as i64))?;
         if self.from.is_some() || self.port != 0 {
-            in_time(|| Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(self.source()))?))?;
+            when_free(|| Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(self.source()))?))?;
         }
         match connect(socket.as_raw_fd(), &SockaddrStorage::from(self.to)) {
             Err(Errno::EINPROGRESS) => return Err(io::ErrorKind::TimedOut.into()),
@@ -118,7 +117,7 @@ impl Client {
 
     /// The socket is connected, so an answer from another address than the one asked is not heard.
     fn ask_by_udp(self) -> io::Result<Reached> {
-        let socket = in_time(|| UdpSocket::bind(self.source()))?;
+        let socket = when_free(|| UdpSocket::bind(self.source()))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.connect(self.to)?;
         socket.send(b"who are you?")?;
@@ -134,18 +133,6 @@ impl Client {
         };
         SocketAddr::new(self.from.unwrap_or(any), self.port)
     }
-}
-
-/// Tries until an address is free. An earlier client that had it is gone, but a process that was being started meanwhile
-/// may hold its socket until it runs its program.
-fn in_time<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    for _ in 0..100 {
-        match bind() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(Duration::from_millis(10)),
-            result => return result,
-        }
-    }
-    bind()
 }
 
 fn reached(line: &str, local: SocketAddr) -> io::Result<Reached> {

@@ -11,6 +11,7 @@ mod backend;
 mod client;
 mod netns;
 mod place;
+mod ports;
 mod server;
 mod session;
 
@@ -30,6 +31,8 @@ pub(crate) use backend::{BPFFS, CGROUPS, cgroup, of_process, of_workload};
 pub(crate) use client::{Client, Outcome, Protocol};
 pub(crate) use netns::{Netns, User};
 pub(crate) use place::Place;
+#[allow(unused_imports, clippy::allow_attributes, reason = "not every test binds sockets of its own")]
+pub(crate) use ports::when_free;
 pub(crate) use server::{Answer, Server};
 #[allow(unused_imports, clippy::allow_attributes, reason = "not every test lets connections live on")]
 pub(crate) use session::Session;

@@ -15,7 +15,7 @@ use nix::sys::socket::{
     shutdown, sockopt,
 };
 
-use super::{Netns, User};
+use super::{Netns, User, when_free};
 
 /// How long a server waits for a client that says nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -75,7 +75,7 @@ impl Server {
     pub(crate) fn tcp(netns: &Netns, user: User, who: &'static str, family: FamilyName, port: u16) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         netns.enter_as(user, || {
-            let listener = Arc::new(TcpListener::bind((any(family), port))?);
+            let listener = Arc::new(when_free(|| TcpListener::bind((any(family), port)))?);
             let (serving, stopped) = (listener.clone(), stop.clone());
             // Threads take over the namespace and the user of the thread that starts them.
             let thread = thread::spawn(move || {
@@ -111,7 +111,7 @@ impl Server {
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         netns.enter_as(user, || {
-            let socket = UdpSocket::bind((any(family), port))?;
+            let socket = when_free(|| UdpSocket::bind((any(family), port)))?;
             socket.set_read_timeout(Some(Duration::from_millis(250)))?;
             match family {
                 FamilyName::V4 => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
