@@ -128,6 +128,15 @@ pub(crate) fn words(matches: &ArgMatches) -> impl Iterator<Item = &str> {
     words
 }
 
+/// Whether the command stands in for kumactl: by the name that it was started under, or by the word that follows kumactl's
+/// commands. Scripts then look for kumactl's last line.
+pub(crate) fn stands_in_for_kumactl(matches: &ArgMatches) -> bool {
+    let program = std::env::args_os().next();
+    let by_name = program.as_deref().and_then(|path| Path::new(path).file_name()).is_some_and(|name| name == "kumactl");
+    let mut words = matches.get_many::<String>("words").into_iter().flatten();
+    by_name || words.any(|word| word == "transparent-proxy")
+}
+
 /// Refuses every word that is no flag but `transparent-proxy`.
 pub(crate) fn no_other_words(matches: &ArgMatches) -> Result<(), Failure> {
     match words(matches).next() {

@@ -214,7 +214,8 @@ fn install() -> Command {
                 "Install the rules that redirect a workload's inbound and outbound TCP, and its DNS queries if asked \
                  to, to the sidecar. An older installation, kumactl's included, is replaced without a gap. \
                  --dry-run prints the rules and changes nothing. --pod installs the rules for a pod, as \
-                 an init container or a CNI plugin does, and fails unless they are active afterwards.",
+                 an init container or a CNI plugin does, and fails unless they are active afterwards. After \
+                 `install transparent-proxy`, and where the command is called kumactl, the last line is that of kumactl.",
             )
             .arg(words())
             .arg(engine("netlink; for a dry run and with --store-firewalld, iptables"))

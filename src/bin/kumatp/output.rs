@@ -62,13 +62,14 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print(&format!("{json}\n"))
 }
 
-/// Writes what was done.
+/// Writes what was done, and last what scripts look for, if anything.
 ///
 /// # Errors
 /// [`Failure::Other`], which says what was done, if it cannot be written.
-pub(crate) fn report(steps: &str, summary: &str) -> Result<(), Failure> {
+pub(crate) fn report(steps: &str, summary: &str, last: Option<&str>) -> Result<(), Failure> {
     release();
-    streams::result(&format!("{steps}{summary}\n")).map_err(|error| {
+    let last = last.map(|line| format!("{line}\n")).unwrap_or_default();
+    streams::result(&format!("{steps}{summary}\n{last}")).map_err(|error| {
         Failure::Other(format!("{summary}, but this cannot be written to standard output: {}", reason(&error)))
     })
 }

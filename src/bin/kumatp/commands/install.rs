@@ -15,6 +15,13 @@ use crate::{Failure, flags, input, output, pod};
 /// Where firewalld keeps its direct rules.
 const DIRECT_XML: &str = "/etc/firewalld/direct.xml";
 
+/// The last line of kumactl's standard output after an installation. Scripts and Kuma's own instructions look for it.
+const SETUP_DONE: &str = "# transparent proxy setup completed successfully. You can now run kuma-dp with the transparent-proxy \
+                          feature enabled";
+
+/// The same after a removal.
+const CLEANUP_DONE: &str = "# transparent proxy cleanup completed successfully";
+
 pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
     let (config, notes) = input::config(matches)?;
     warn(&notes, config.verbose);
@@ -55,7 +62,8 @@ pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
         true => format!("transparent proxy installed for {families}"),
         false => format!("unchanged: these {what} for {families} were in force"),
     };
-    tell(&reports, config.verbose, &done)
+    let scripts = input::stands_in_for_kumactl(matches).then_some(SETUP_DONE);
+    tell(&reports, config.verbose, &done, scripts)
 }
 
 /// Looks whether exactly these rules are in force, before anybody lets a pod start that relies on them.
@@ -184,20 +192,27 @@ pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
         1 => return Err(failures.remove(0).into()),
         _ => return Err(Error::Several(failures).into()),
     }
-    tell(&reports, config.verbose || config.dry_run, summary)
+    // As of kumactl, nothing is said to scripts of what was not done.
+    let scripts = (input::stands_in_for_kumactl(matches) && !config.dry_run).then_some(CLEANUP_DONE);
+    tell(&reports, config.verbose || config.dry_run, summary, scripts)
 }
 
 fn is_warning(note: &Note) -> bool {
     note.severity == Severity::Warning
 }
 
-/// What was done, on standard output.
-fn tell<'a>(reports: impl IntoIterator<Item = &'a Report>, steps: bool, summary: &str) -> Result<(), Failure> {
+/// What was done, on standard output; at last, the line that scripts look for.
+fn tell<'a>(
+    reports: impl IntoIterator<Item = &'a Report>,
+    steps: bool,
+    summary: &str,
+    scripts: Option<&str>,
+) -> Result<(), Failure> {
     let mut text = String::new();
     if steps {
         text.extend(reports.into_iter().flat_map(|report| &report.steps).map(|step| format!("{step}\n")));
     }
-    output::report(&text, summary)
+    output::report(&text, summary, scripts)
 }
 
 fn direct_xml() -> &'static Path {
