@@ -33,7 +33,7 @@ fn main() {
             listener.incoming().flatten().for_each(|stream| drop(std::thread::spawn(|| echo(stream))))
         });
     }
-    let (turns, connections, bytes) = if once { (1, 20, 1 << 20) } else { (21, 500, 32 << 20) };
+    let (turns, connections, bytes) = if once { (1, 20, 1 << 20) } else { (101, 200, 8 << 20) };
     let scripts = [script(false), script(true)];
     println!("with the closing chains : without them, {turns} turns");
     for (what, outbound, write) in [

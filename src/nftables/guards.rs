@@ -165,28 +165,26 @@ impl Guarding {
             return drafts;
         }
         let pass = |condition, words| Draft::own(vec![condition], Action::Accept, comment(words));
-        let other = Condition::Protocol { protocol: Protocol::Tcp, negated: true };
-        let mut all = vec![pass(other, "let pass what is not TCP, as all that follows is for TCP")];
         let translated = pass(Condition::Translated, "let pass what was redirected, or translated by others");
-        match hook {
+        let other = Condition::Protocol { protocol: Protocol::Tcp, negated: true };
+        let other = pass(other, "let pass what is not TCP, as all that follows is for TCP");
+        // What most packets are comes first: all of these only let pass, so their order decides nothing else.
+        let mut all = match hook {
             BuiltinChain::Prerouting => {
-                all.push(pass(Condition::MidStream, "let pass what opens no connection"));
                 let here = Condition::InInterface { interface: self.loopback.clone(), negated: false };
-                all.push(pass(here, "let pass what this host sends to itself, on which OUTPUT has decided"));
-                all.push(translated);
+                let here = pass(here, "let pass what this host sends to itself, on which OUTPUT has decided");
+                vec![here, translated, other, pass(Condition::MidStream, "let pass what opens no connection")]
             }
             _ => {
                 // What is not tracked as part of any connection is not translated, but would leave.
                 let tracked = Condition::CtState { state: CtState::Invalid, negated: true };
-                all.push(Draft::own(
-                    vec![Condition::MidStream, tracked],
-                    Action::Accept,
-                    comment("let pass what belongs to a connection and opens none"),
-                ));
-                all.push(translated);
+                let words = "let pass what belongs to a connection and opens none";
+                let tracked = Draft::own(vec![Condition::MidStream, tracked], Action::Accept, comment(words));
+                let mut all = vec![translated, other, tracked];
                 all.extend(mirrored.iter().cloned());
+                all
             }
-        }
+        };
         all.extend(fold::fold(drafts, &copies.chains, F::NAME));
         all
     }

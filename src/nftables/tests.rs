@@ -303,10 +303,10 @@ fn what_should_be_redirected_and_was_not_is_dropped() {
     assert_eq!(
         rules(&table, "closing_prerouting"),
         [
-            "meta l4proto != tcp accept",
-            &format!("{middle} accept"),
             "iifname \"lo\" accept",
             "ct status dnat accept",
+            "meta l4proto != tcp accept",
+            &format!("{middle} accept"),
             "meta l4proto tcp jump KUMA_MESH_INBOUND_CLOSING",
         ]
     );
@@ -321,9 +321,9 @@ fn what_should_be_redirected_and_was_not_is_dropped() {
     assert_eq!(
         rules(&table, "closing_output"),
         [
+            "ct status dnat accept",
             "meta l4proto != tcp accept",
             &format!("{middle} ct state & invalid == 0 accept"),
-            "ct status dnat accept",
             &format!("{middle} tcp sport @inbound_exclude_ports accept"),
             "meta l4proto tcp jump KUMA_MESH_OUTBOUND_CLOSING",
         ]

@@ -271,20 +271,17 @@ fn closed<'r, F: Family>(
 /// What a closing chain lets pass before it asks what the rules would do.
 fn before_closing<'r, F: Family>(nat: &'r Table<F>, hook: BuiltinChain, guarding: &Guarding) -> Vec<Line<'r>> {
     let pass = |tests, words| Line { tests, act: Act::Accept, place: added::<F>(hook, words) };
-    let other = Test::Protocol { number: Protocol::Tcp.number(), negated: true };
-    let mut lines = vec![pass(vec![other], "let pass what is not TCP")];
+    let other =
+        pass(vec![Test::Protocol { number: Protocol::Tcp.number(), negated: true }], "let pass what is not TCP");
+    let translated = pass(vec![translated()], "let pass what was redirected, or translated by others");
     if hook == BuiltinChain::Prerouting {
-        lines.push(pass(vec![Test::MidStream], "let pass what opens no connection"));
-        lines.push(pass(vec![guarding.interface(false, false)], "let pass what this host sends to itself"));
-    } else {
-        let tracked = Test::CtState { states: CtStates::INVALID, negated: true };
-        let words = "let pass what belongs to a connection and opens none";
-        lines.push(pass(vec![Test::MidStream, tracked], words));
+        let here = pass(vec![guarding.interface(false, false)], "let pass what this host sends to itself");
+        return vec![here, translated, other, pass(vec![Test::MidStream], "let pass what opens no connection")];
     }
-    lines.push(pass(vec![translated()], "let pass what was redirected, or translated by others"));
-    if hook == BuiltinChain::Output {
-        lines.extend(mirrored(nat).map(|tests| answers_pass::<F>(tests, Act::Accept)));
-    }
+    let tracked = Test::CtState { states: CtStates::INVALID, negated: true };
+    let words = "let pass what belongs to a connection and opens none";
+    let mut lines = vec![translated, other, pass(vec![Test::MidStream, tracked], words)];
+    lines.extend(mirrored(nat).map(|tests| answers_pass::<F>(tests, Act::Accept)));
     lines
 }
 
