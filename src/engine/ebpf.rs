@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use super::failures::Failures;
 use super::netlink::{self, Address, Legacy};
 use super::record::Place;
+use super::turn::Turn;
 use super::words::{self, WOULD_REMOVE_ADDRESS, not_removed};
 use super::{Engine, EngineName, Installation, Report, Status, left_open, limits};
 use crate::config::Config;
@@ -221,52 +222,65 @@ impl Engine for Ebpf {
     /// remove: rules in tables of iptables-legacy are a conflict, and rules without comments that were noted down stay, with a
     /// warning.
     fn apply(&self, plan: &Plan) -> Result<Report, Error> {
-        limits::refuse(plan)?;
         self.run(|| {
             let mut report = Report::new(EngineName::Ebpf);
-            Legacy::look().refuse(self.legacy_leftovers_allowed, &mut report)?;
-            let mut address = Address::recall(&mut report)?;
-            // It is an address of this host, of which the programs are to know.
-            let added = plan.v6.is_some() && address.add(plan.config.ip_family_mode, &mut report)?;
-            let options = self.options(&plan.config);
-            let done = match ebpf::install(&options, plan) {
-                Ok(done) => done,
-                Err(error) => return Err(if added { address.take_back(error, &mut report) } else { error }),
-            };
-            if plan.v6.is_none() {
-                address.remove(&mut report)?;
-            }
-            address.note((options.bpffs != Options::default().bpffs).then_some(options.bpffs), &mut report);
-            left_open::note(plan, &mut report);
-            report.notes.extend(done.notes);
-            let text = format!("the programs deal with the cgroup {}", done.cgroup.display());
-            report.notes.push(Note::info("ebpf.cgroupPath", text));
-            match done.change {
-                Change::Installed => report.step(words::INSTALLED_PROGRAMS),
-                Change::Replaced => report.step(words::REPLACED_PROGRAMS),
-                Change::Unchanged => {}
-            }
-            remove_rules(&mut report).map_err(|error| not_removed(&error))?;
-            Ok(report)
+            let turn = Turn::take(&mut report)?;
+            self.apply_in(&turn, plan, report)
         })
     }
 
     fn uninstall(&self, config: &Config) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Ebpf);
-            let mut failures = Failures::default();
-            let mut address = Address::recall(&mut report)?;
-            let removed = failures.take(self.remove(config, config.dry_run, &mut report)).is_some();
-            if !config.dry_run {
-                failures.take(address.remove(&mut report));
-                if removed {
-                    address.note(None, &mut report);
-                }
-            } else if address.is_ours() {
-                report.steps.push(WOULD_REMOVE_ADDRESS.to_owned());
-            }
-            failures.or(report)
+            let turn = Turn::take_unless(config.dry_run, &mut report)?;
+            self.uninstall_in(&turn, config, report)
         })
+    }
+}
+
+/// The operations, in the network namespace of the calling thread and in its turn there.
+impl Ebpf {
+    pub(super) fn apply_in(&self, _turn: &Turn, plan: &Plan, mut report: Report) -> Result<Report, Error> {
+        limits::refuse(plan)?;
+        Legacy::look().refuse(self.legacy_leftovers_allowed, &mut report)?;
+        let mut address = Address::recall(&mut report)?;
+        // It is an address of this host, of which the programs are to know.
+        let added = plan.v6.is_some() && address.add(plan.config.ip_family_mode, &mut report)?;
+        let options = self.options(&plan.config);
+        let done = match ebpf::install(&options, plan) {
+            Ok(done) => done,
+            Err(error) => return Err(if added { address.take_back(error, &mut report) } else { error }),
+        };
+        if plan.v6.is_none() {
+            address.remove(&mut report)?;
+        }
+        address.note((options.bpffs != Options::default().bpffs).then_some(options.bpffs), &mut report);
+        left_open::note(plan, &mut report);
+        report.notes.extend(done.notes);
+        let text = format!("the programs deal with the cgroup {}", done.cgroup.display());
+        report.notes.push(Note::info("ebpf.cgroupPath", text));
+        match done.change {
+            Change::Installed => report.step(words::INSTALLED_PROGRAMS),
+            Change::Replaced => report.step(words::REPLACED_PROGRAMS),
+            Change::Unchanged => {}
+        }
+        remove_rules(&mut report).map_err(|error| not_removed(&error))?;
+        Ok(report)
+    }
+
+    pub(super) fn uninstall_in(&self, _turn: &Turn, config: &Config, mut report: Report) -> Result<Report, Error> {
+        let mut failures = Failures::default();
+        let mut address = Address::recall(&mut report)?;
+        let removed = failures.take(self.remove(config, config.dry_run, &mut report)).is_some();
+        if !config.dry_run {
+            failures.take(address.remove(&mut report));
+            if removed {
+                address.note(None, &mut report);
+            }
+        } else if address.is_ours() {
+            report.steps.push(WOULD_REMOVE_ADDRESS.to_owned());
+        }
+        failures.or(report)
     }
 }
 

@@ -24,6 +24,7 @@ use super::compare::{Wanted, differences};
 use super::failures::Failures;
 use super::loopback::{self, Presence};
 use super::record::Place;
+use super::turn::Turn;
 #[cfg(feature = "ebpf")]
 use super::words::not_removed;
 use super::words::{MISSING_ADDRESS, WOULD_REMOVE_ADDRESS, legacy, stays};
@@ -134,33 +135,8 @@ impl Engine for Netlink {
     fn apply(&self, plan: &Plan) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
-            let redirected = Legacy::look().refuse(self.legacy_leftovers_allowed, &mut report)?;
-            #[cfg(feature = "ebpf")]
-            let programs = super::ebpf::are_to_be_removed(&plan.config, &mut report)?;
-            let mut socket = Socket::open()?;
-            let mut address = Address::recall(&mut report)?;
-            let mut native = Native::of(plan);
-            // The rules send connections to ::6, so it has to be there before they are.
-            let added = native.v6.is_some() && address.add(plan.config.ip_family_mode, &mut report)?;
-            if address.has_to_be_noted() {
-                native = native.with_address();
-            }
-            if let Err(error) = install(&mut socket, &native, redirected, &mut report) {
-                return Err(if added { address.take_back(error, &mut report) } else { error });
-            }
-            #[cfg(feature = "ebpf")]
-            if programs {
-                super::ebpf::remove_programs(&plan.config, &mut report).map_err(|error| not_removed(&error))?;
-            }
-            match native.v6 {
-                Some(_) => address.forget(&mut report),
-                None => address.remove(&mut report)?,
-            }
-            left_open::note(plan, &mut report);
-            if !address.record.rules.is_empty() {
-                report.notes.push(Note::warning("comments.disabled", unmarked(&address.record)));
-            }
-            Ok(report)
+            let turn = Turn::take(&mut report)?;
+            self.apply_in(&turn, plan, report)
         })
     }
 
@@ -170,37 +146,75 @@ impl Engine for Netlink {
     fn uninstall(&self, config: &Config) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
-            let mut failures = Failures::default();
-            let mut socket = Socket::open()?;
-            let mut address = Address::recall(&mut report)?;
-            let removed = match removal(&mut socket, config.dry_run, &mut report) {
-                Ok(removed) => removed,
-                Err(error @ Error::Permission { .. }) => return Err(error),
-                Err(error) if config.dry_run => return Err(error),
-                Err(error) => {
-                    let (removed, failed) = apart::remove(&mut socket, error, &mut report);
-                    failures.add(failed);
-                    removed
-                }
-            };
-            for what in removed {
-                match config.dry_run {
-                    true => report.steps.push(format!("would remove {what}")),
-                    false => report.step(format!("removed {what}")),
-                }
-            }
-            if !config.dry_run {
-                failures.take(address.remove(&mut report));
-            } else if address.is_ours() {
-                report.steps.push(WOULD_REMOVE_ADDRESS.to_owned());
-            }
-            let older = Legacy::look();
-            older.note(&mut report.notes);
-            let rules = (!address.record.rules.is_empty()).then(|| unmarked(&address.record));
-            let left = older.families.into_iter().map(legacy).chain(rules);
-            report.notes.extend(left.map(|what| Note::warning("iptables", stays(&what))));
-            failures.or(report)
+            let turn = Turn::take_unless(config.dry_run, &mut report)?;
+            Self::uninstall_in(&turn, config, report)
         })
+    }
+}
+
+/// The operations, in the network namespace of the calling thread and in its turn there.
+impl Netlink {
+    pub(super) fn apply_in(&self, _turn: &Turn, plan: &Plan, mut report: Report) -> Result<Report, Error> {
+        let redirected = Legacy::look().refuse(self.legacy_leftovers_allowed, &mut report)?;
+        #[cfg(feature = "ebpf")]
+        let programs = super::ebpf::are_to_be_removed(&plan.config, &mut report)?;
+        let mut socket = Socket::open()?;
+        let mut address = Address::recall(&mut report)?;
+        let mut native = Native::of(plan);
+        // The rules send connections to ::6, so it has to be there before they are.
+        let added = native.v6.is_some() && address.add(plan.config.ip_family_mode, &mut report)?;
+        if address.has_to_be_noted() {
+            native = native.with_address();
+        }
+        if let Err(error) = install(&mut socket, &native, redirected, &mut report) {
+            return Err(if added { address.take_back(error, &mut report) } else { error });
+        }
+        #[cfg(feature = "ebpf")]
+        if programs {
+            super::ebpf::remove_programs(&plan.config, &mut report).map_err(|error| not_removed(&error))?;
+        }
+        match native.v6 {
+            Some(_) => address.forget(&mut report),
+            None => address.remove(&mut report)?,
+        }
+        left_open::note(plan, &mut report);
+        if !address.record.rules.is_empty() {
+            report.notes.push(Note::warning("comments.disabled", unmarked(&address.record)));
+        }
+        Ok(report)
+    }
+
+    pub(super) fn uninstall_in(_turn: &Turn, config: &Config, mut report: Report) -> Result<Report, Error> {
+        let mut failures = Failures::default();
+        let mut socket = Socket::open()?;
+        let mut address = Address::recall(&mut report)?;
+        let removed = match removal(&mut socket, config.dry_run, &mut report) {
+            Ok(removed) => removed,
+            Err(error @ Error::Permission { .. }) => return Err(error),
+            Err(error) if config.dry_run => return Err(error),
+            Err(error) => {
+                let (removed, failed) = apart::remove(&mut socket, error, &mut report);
+                failures.add(failed);
+                removed
+            }
+        };
+        for what in removed {
+            match config.dry_run {
+                true => report.steps.push(format!("would remove {what}")),
+                false => report.step(format!("removed {what}")),
+            }
+        }
+        if !config.dry_run {
+            failures.take(address.remove(&mut report));
+        } else if address.is_ours() {
+            report.steps.push(WOULD_REMOVE_ADDRESS.to_owned());
+        }
+        let older = Legacy::look();
+        older.note(&mut report.notes);
+        let rules = (!address.record.rules.is_empty()).then(|| unmarked(&address.record));
+        let left = older.families.into_iter().map(legacy).chain(rules);
+        report.notes.extend(left.map(|what| Note::warning("iptables", stays(&what))));
+        failures.or(report)
     }
 }
 

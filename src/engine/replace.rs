@@ -4,7 +4,8 @@
 use super::ebpf::Ebpf;
 use super::iptables::Iptables;
 use super::netlink::Netlink;
-use super::{Engine, EngineName, Report};
+use super::turn::Turn;
+use super::{EngineName, Report};
 use crate::error::Error;
 use crate::model::Plan;
 use crate::netlink::Namespace;
@@ -35,29 +36,30 @@ pub fn replace_all_by(engine: EngineName, plan: &Plan, namespace: Option<&Namesp
 }
 
 fn replace_here(engine: EngineName, plan: &Plan) -> Result<Vec<Report>, Error> {
+    let mut report = Report::new(engine);
+    // Until the old rules are gone: whoever comes in between would lose what it has installed.
+    let turn = Turn::take(&mut report)?;
     let netlink = Netlink::default();
     let left = netlink.left_to_iptables()?;
-    let by: Box<dyn Engine> = match engine {
-        EngineName::Iptables => return Ok(vec![Iptables::default().apply(plan)?]),
-        EngineName::Netlink if left.is_empty() => Box::new(netlink),
-        EngineName::Netlink => Box::new(netlink.allow_legacy_leftovers()),
+    let report = match engine {
+        EngineName::Iptables => return Ok(vec![Iptables::default().apply_in(&turn, plan, report)?]),
+        EngineName::Netlink if left.is_empty() => netlink.apply_in(&turn, plan, report),
+        EngineName::Netlink => netlink.allow_legacy_leftovers().apply_in(&turn, plan, report),
         #[cfg(feature = "ebpf")]
-        EngineName::Ebpf if left.is_empty() => Box::new(Ebpf::default()),
+        EngineName::Ebpf if left.is_empty() => Ebpf::default().apply_in(&turn, plan, report),
         #[cfg(feature = "ebpf")]
-        EngineName::Ebpf => Box::new(Ebpf::default().allow_legacy_leftovers()),
+        EngineName::Ebpf => Ebpf::default().allow_legacy_leftovers().apply_in(&turn, plan, report),
         #[cfg(not(feature = "ebpf"))]
-        EngineName::Ebpf => {
-            return Err(Error::Unsupported {
-                what: "the engine ebpf in this build".to_owned(),
-                remedy: "use one with the feature ebpf".to_owned(),
-            });
-        }
-    };
-    let report = by.apply(plan)?;
+        EngineName::Ebpf => Err(Error::Unsupported {
+            what: "the engine ebpf in this build".to_owned(),
+            remedy: "use one with the feature ebpf".to_owned(),
+        }),
+    }?;
     if left.is_empty() {
         return Ok(vec![report]);
     }
-    let removed = Iptables::default().remove_leftovers(&plan.config).map_err(|error| {
+    let cleared = Report::new(EngineName::Iptables);
+    let removed = Iptables::default().remove_leftovers_in(&turn, &plan.config, cleared).map_err(|error| {
         let conflict = Error::Conflict {
             problem: format!("the new rules are active, and so is an older installation ({})", left.join(", ")),
             remedy: "uninstall it with the iptables engine".into(),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen, socket,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen, shutdown, socket,
 };
 use nix::unistd::geteuid;
 
@@ -34,10 +34,21 @@ const PATIENCE_WITH_STRANGERS: Duration = Duration::from_secs(3);
 /// The pause before the name is tried again.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The right to change rules in a network namespace, until it is dropped.
+/// The right to change rules in a network namespace, until it is dropped. All engines share it: each takes the place of what the
+/// others have installed, so two of them at once could leave the rules of both, or of neither.
 #[derive(Debug)]
 pub(super) struct Turn {
-    _name: Option<OwnedFd>,
+    name: Option<OwnedFd>,
+}
+
+impl Drop for Turn {
+    /// A process that another thread of the embedder has forked meanwhile may keep a copy of the socket, and with it the name. Nobody
+    /// is to wait for that one.
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            let _ = shutdown(name.as_raw_fd(), Shutdown::Both);
+        }
+    }
 }
 
 /// Who has bound the name.
@@ -57,12 +68,17 @@ impl Turn {
         Self::of_name(NAME, PATIENCE, PATIENCE_WITH_STRANGERS, report)
     }
 
+    /// The same for an operation that is to change something. One that only says what it would do waits for nobody.
+    pub(super) fn take_unless(dry_run: bool, report: &mut Report) -> Result<Self, Error> {
+        if dry_run { Ok(Self { name: None }) } else { Self::take(report) }
+    }
+
     fn of_name(name: &[u8], patience: Duration, with_strangers: Duration, report: &mut Report) -> Result<Self, Error> {
         let address = UnixAddr::new_abstract(name).map_err(failed)?;
         let begun = Instant::now();
         loop {
             match bound(&address) {
-                Ok(name) => return Ok(Self { _name: Some(name) }),
+                Ok(name) => return Ok(Self { name: Some(name) }),
                 Err(Errno::EADDRINUSE) => {}
                 // A sandbox without Unix sockets.
                 Err(errno @ (Errno::EPERM | Errno::EACCES | Errno::EAFNOSUPPORT | Errno::ENOSYS)) => {
@@ -102,7 +118,7 @@ impl Turn {
     fn without(report: &mut Report, why: &str) -> Self {
         let text = format!("other installations at the same time are not waited for: {why}");
         report.notes.push(Note::warning("lock", text));
-        Self { _name: None }
+        Self { name: None }
     }
 }
 

@@ -3,8 +3,9 @@
 use super::failures::Failures;
 use super::iptables::Iptables;
 use super::netlink::{Legacy, Netlink};
+use super::turn::Turn;
 use super::words::legacy_stays;
-use super::{Engine as _, EngineName, Report};
+use super::{EngineName, Report};
 use crate::config::Config;
 use crate::error::Error;
 use crate::model::Note;
@@ -30,10 +31,13 @@ pub fn uninstall_all(config: &Config, namespace: Option<&Namespace>) -> Result<V
 
 fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
     let mut failures = Failures::default();
-    let (programs, unseen) = failures.take(programs(config)).unwrap_or_default();
-    let (mut netlink, unusable) = match Netlink::default().uninstall(config) {
+    let mut waited = Report::new(EngineName::Netlink);
+    // For all parts: whoever installs in between would lose some of what it has installed, and not all.
+    let turn = Turn::take_unless(config.dry_run, &mut waited)?;
+    let (programs, unseen) = failures.take(programs(config, &turn)).unwrap_or_default();
+    let (mut netlink, unusable) = match Netlink::uninstall_in(&turn, config, waited.clone()) {
         Err(error @ Error::Unsupported { .. }) => (unused(EngineName::Netlink, &error), true),
-        other => (failures.take(other).unwrap_or_else(|| Report::new(EngineName::Netlink)), false),
+        other => (failures.take(other).unwrap_or(waited), false),
     };
     if let Some(programs) = &programs {
         // Where nothing is changed, all have seen the same.
@@ -42,7 +46,7 @@ fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
     let seen = [Some(&netlink), programs.as_ref()].into_iter().flatten().flat_map(|report| report.steps.clone());
     let seen: Vec<_> = seen.collect();
     let removed_programs = programs.as_ref().is_some_and(|report| !report.steps.is_empty());
-    let iptables = match Iptables::default().uninstall(config) {
+    let iptables = match Iptables::default().uninstall_in(&turn, config, Report::new(EngineName::Iptables)) {
         Ok(mut report) => {
             report.steps.retain(|step| !seen.contains(step));
             // What only the iptables engine can remove, it has.
@@ -73,7 +77,7 @@ fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
 
 /// Removes the programs of the engine ebpf. Most hosts have none, and nothing is to be said of them then. Where there may be some
 /// that cannot be seen, why not.
-fn programs(config: &Config) -> Result<(Option<Report>, Option<Error>), Error> {
+fn programs(config: &Config, turn: &Turn) -> Result<(Option<Report>, Option<Error>), Error> {
     #[cfg(feature = "ebpf")]
     {
         use super::ebpf::{self, Ebpf};
@@ -81,7 +85,10 @@ fn programs(config: &Config) -> Result<(Option<Report>, Option<Error>), Error> {
 
         let (note, unseen) = match ebpf::sight(config)? {
             Sight::Absent => return Ok((None, None)),
-            Sight::Pinned => return Ok((Some(Ebpf::default().uninstall(config)?), None)),
+            Sight::Pinned => {
+                let report = Report::new(EngineName::Ebpf);
+                return Ok((Some(Ebpf::default().uninstall_in(turn, config, report)?), None));
+            }
             Sight::OutOfReach(error) => return Err(error),
             Sight::Suspected(error) | Sight::Unknown(error) => (ebpf::unseen(&error), Some(error)),
             Sight::Unasked(error) => (ebpf::unasked(&error), None),
@@ -92,7 +99,7 @@ fn programs(config: &Config) -> Result<(Option<Report>, Option<Error>), Error> {
     }
     #[cfg(not(feature = "ebpf"))]
     {
-        let _ = config;
+        let _ = (config, turn);
         Ok((None, None))
     }
 }

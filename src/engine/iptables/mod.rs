@@ -76,7 +76,11 @@ impl Iptables {
     /// # Errors
     /// If something could not be removed.
     pub fn remove_leftovers(&self, config: &Config) -> Result<Report, Error> {
-        self.run(|| self.remove(config, Scope::Rules))
+        self.run(|| {
+            let mut report = Report::new(EngineName::Iptables);
+            let turn = Turn::take_unless(config.dry_run, &mut report)?;
+            self.remove_leftovers_in(&turn, config, report)
+        })
     }
 
     fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
@@ -109,20 +113,26 @@ impl Engine for Iptables {
     /// it was. What an older installation left in the other mode, in IPv6 where none is wanted now, or
     /// in the tables of the netlink engine, is removed once the new rules are in force.
     fn apply(&self, plan: &Plan) -> Result<Report, Error> {
-        self.run(|| self.install(plan))
+        self.run(|| {
+            let mut report = Report::new(EngineName::Iptables);
+            let turn = Turn::take(&mut report)?;
+            self.apply_in(&turn, plan, report)
+        })
     }
 
     /// Looks in both families and both modes, as far as there are programs for them.
     fn uninstall(&self, config: &Config) -> Result<Report, Error> {
-        self.run(|| self.remove(config, Scope::Everything))
+        self.run(|| {
+            let mut report = Report::new(EngineName::Iptables);
+            let turn = Turn::take_unless(config.dry_run, &mut report)?;
+            self.uninstall_in(&turn, config, report)
+        })
     }
 }
 
-/// The operations, in the network namespace of the calling thread.
+/// The operations, in the network namespace of the calling thread and in its turn there.
 impl Iptables {
-    fn install(&self, plan: &Plan) -> Result<Report, Error> {
-        let mut report = Report::new(EngineName::Iptables);
-        let _turn = Turn::take(&mut report)?;
+    pub(super) fn apply_in(&self, _turn: &Turn, plan: &Plan, mut report: Report) -> Result<Report, Error> {
         let host = Host::new(&self.search, &plan.config, LIMIT);
         let choice = host.choose()?;
         let v6 = match (plan.iptables_v6(), choice.v6) {
@@ -184,9 +194,15 @@ impl Iptables {
         Ok(report)
     }
 
-    fn remove(&self, config: &Config, scope: Scope) -> Result<Report, Error> {
-        let mut report = Report::new(EngineName::Iptables);
-        let _turn = if config.dry_run { None } else { Some(Turn::take(&mut report)?) };
+    pub(super) fn uninstall_in(&self, _turn: &Turn, config: &Config, report: Report) -> Result<Report, Error> {
+        self.remove(config, Scope::Everything, report)
+    }
+
+    pub(super) fn remove_leftovers_in(&self, _turn: &Turn, config: &Config, report: Report) -> Result<Report, Error> {
+        self.remove(config, Scope::Rules, report)
+    }
+
+    fn remove(&self, config: &Config, scope: Scope, mut report: Report) -> Result<Report, Error> {
         let host = Host::new(&self.search, config, LIMIT);
         let all = host.all();
         if all.is_empty() {
