@@ -337,7 +337,8 @@ fn what_is_redirected_is_not_taken_for_older_than_the_rules() {
     });
 }
 
-/// Nor when the rules were gone too, as after a firewall was loaded again: the sidecar has the other end of it.
+/// Nor when the rules were gone too, as after a firewall was loaded again: the sidecar has the other end of it, or has accepted it
+/// where it listens.
 #[test]
 fn what_was_redirected_by_rules_that_are_gone_is_not_either() {
     isolated(|| {
@@ -347,14 +348,15 @@ fn what_was_redirected_by_rules_that_are_gone_is_not_either() {
         let lab = Lab::new();
         let plan = plan(&Config::default());
         install(&plan);
-        let mut redirected = ["10.77.0.1:9000", "[fd77::1]:9000"].map(|to| lab.open(POD, to));
+        let mut redirected = Vec::from(["10.77.0.1:9000", "[fd77::1]:9000"].map(|to| (lab.open(POD, to), 15001)));
+        redirected.extend(["10.77.0.2:8080", "[fd77::2]:8080"].map(|to| (lab.open(PEER, to), 15006)));
         uninstall();
         inside(POD, || Command::new("conntrack").arg("-F").output().unwrap());
         let mut open = lab.one_of_each();
         let report = install(&plan);
         assert_eq!(said(&report), ["open connections: 10 that were opened before the rules go on as they were opened"]);
-        for pair in &mut redirected {
-            assert_eq!(pair.port, 15001);
+        for (pair, port) in &mut redirected {
+            assert_eq!(pair.port, *port);
             pair.assert_alive();
         }
         for pair in &mut open {

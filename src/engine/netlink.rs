@@ -166,7 +166,7 @@ impl Netlink {
         if address.has_to_be_noted() {
             native = native.with_address();
         }
-        if let Err(error) = install(&mut socket, &native, redirected, &mut report) {
+        if let Err(error) = install(&mut socket, &native, &plan.listeners(), redirected, &mut report) {
             return Err(if added { address.take_back(error, &mut report) } else { error });
         }
         #[cfg(feature = "ebpf")]

@@ -12,25 +12,28 @@
 //!
 //! Where connections have been redirected already, by whomever, nothing is done: then a connection without an entry may be one
 //! whose entry was lost, and with a new one it would leave in clear. Nor is it done for one that was redirected by rules that
-//! are gone, which is told by its other end: that is here, and takes it for another.
+//! are gone, which is told by its other end: that is here, and takes it for another. Nor for one that a listener of the sidecar has
+//! accepted from elsewhere: it may have been redirected, and with an entry of its own its answers would come from the wrong port.
 //!
 //! After an uninstallation the entries stay until they expire, as all do: connections that are open still need them where somebody else goes on
 //! tracking, and where nobody does, nobody reads them. Those whose connections have ended meanwhile are removed before they could keep anybody out, by
 //! the next installation.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use nix::errno::Errno;
 
 use super::Report;
 use crate::model::Note;
-use crate::net::FamilyName;
+use crate::net::{FamilyName, Port};
 use crate::netlink::{Socket, Stop, Tuple, tracking};
 
 /// The connections of the families in which tracking begins, in the network namespace of the calling thread.
 #[derive(Debug)]
 pub(super) struct OpenConnections {
     families: Vec<FamilyName>,
+    /// The ports that connections are redirected to.
+    listeners: BTreeSet<Port>,
     /// Those that were seen.
     seen: HashSet<Tuple>,
     made: usize,
@@ -41,8 +44,8 @@ pub(super) struct OpenConnections {
 impl OpenConnections {
     /// Gives each its entry. To be called before the rules are in force, and [`look_again`](Self::look_again) thereafter. Never
     /// fails: without entries, connections may be reset, but nothing gets past the rules.
-    pub(super) fn keep(families: Vec<FamilyName>) -> Self {
-        let mut kept = Self { families, seen: HashSet::new(), made: 0, problem: None };
+    pub(super) fn keep(families: Vec<FamilyName>, listeners: BTreeSet<Port>) -> Self {
+        let mut kept = Self { families, listeners, seen: HashSet::new(), made: 0, problem: None };
         kept.look(true);
         kept
     }
@@ -79,7 +82,7 @@ impl OpenConnections {
         let open: Vec<_> = self
             .families
             .iter()
-            .flat_map(|family| sockets.connections(*family))
+            .flat_map(|family| sockets.connections(*family, &self.listeners))
             .filter(|connection| !self.seen.contains(&connection.tuple))
             .collect();
         let refused = |stop| {

@@ -1,9 +1,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::Ruleset;
+use super::{Ruleset, Target};
 use crate::config::Config;
-use crate::net::{InterfacePattern, Uid, V4, V6};
+use crate::net::{Family, InterfacePattern, Port, Uid, V4, V6};
 
 /// All that is to be installed: the rules of both families, what there is to say about them, and
 /// the configuration that they came from.
@@ -51,6 +51,18 @@ impl Plan {
             Some(hardened) => hardened.v6.as_ref(),
             None => self.v6.as_ref(),
         }
+    }
+
+    /// The ports that connections are redirected to.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(crate) fn listeners(&self) -> std::collections::BTreeSet<Port> {
+        fn of<F: Family>(rules: &Ruleset<F>) -> impl Iterator<Item = Port> {
+            rules.rules().filter_map(|(_, _, rule)| match rule.target {
+                Target::Redirect { port } => Some(port),
+                _ => None,
+            })
+        }
+        of(&self.v4).chain(self.v6.iter().flat_map(of)).collect()
     }
 
     /// The notes that an operator must see even when everything succeeds.

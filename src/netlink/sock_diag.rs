@@ -1,13 +1,13 @@
 //! TCP sockets as sock_diag lists them: requests, and what the answers say. The numbers are those of linux/sock_diag.h,
 //! linux/inet_diag.h and linux/tcp_states.h.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::conntrack::{Connection, Phase, Tuple};
 use super::constants::{NLM_F_DUMP, NLM_F_REQUEST};
 use super::wire::{Messages, Writer, array};
-use crate::net::FamilyName;
+use crate::net::{FamilyName, Port};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const IPPROTO_TCP: u8 = 6;
@@ -96,13 +96,15 @@ impl Sockets {
     }
 
     /// The connections of a family, each once, though both of its ends may be here. Whoever has a listener for it did not
-    /// open it. Without those that were redirected: both of their ends are here, and one takes the other for somebody else.
-    pub(crate) fn connections(&self, family: FamilyName) -> Vec<Connection> {
+    /// open it. Without those that were redirected: both of their ends are here, and one takes the other for somebody else. Where
+    /// one of the ends is elsewhere, that cannot be told, so those that a port of `listeners` has accepted are left out as well.
+    pub(crate) fn connections(&self, family: FamilyName, listeners: &BTreeSet<Port>) -> Vec<Connection> {
         let mut seen = HashSet::new();
         let redirected = self.redirected();
+        let accepted = |local: &SocketAddr| Port::new(local.port()).is_some_and(|port| listeners.contains(&port));
         self.open
             .iter()
-            .filter(|(local, ..)| local.is_ipv4() == (family == FamilyName::V4))
+            .filter(|(local, ..)| local.is_ipv4() == (family == FamilyName::V4) && !accepted(local))
             .map(|(local, remote, phase)| {
                 let tuple = Tuple { from: *local, to: *remote };
                 Connection { tuple: if self.is_listening(local) { tuple.reversed() } else { tuple }, phase: *phase }
@@ -180,7 +182,7 @@ mod tests {
     }
 
     fn tuples(sockets: &Sockets, family: FamilyName) -> Vec<String> {
-        let connections = sockets.connections(family).into_iter();
+        let connections = sockets.connections(family, &BTreeSet::new()).into_iter();
         connections.map(|one| format!("{} > {} {:?}", one.tuple.from, one.tuple.to, one.phase)).collect()
     }
 
@@ -267,6 +269,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_listeners_have_accepted_is_left_out() {
+        let sockets = read(&[
+            ("0.0.0.0:8080", "0.0.0.0:0", state::LISTEN),
+            ("10.0.0.2:8080", "10.0.0.1:40000", state::ESTABLISHED),
+            // It may have asked for another port, and nobody here knows. The listener may be gone.
+            ("10.0.0.2:15006", "10.0.0.1:40001", state::ESTABLISHED),
+            // Another host's sidecar.
+            ("10.0.0.2:50000", "10.0.0.1:15006", state::ESTABLISHED),
+        ]);
+        let listeners = [15001, 15006].into_iter().filter_map(Port::new).collect();
+        let left: Vec<_> = sockets.connections(FamilyName::V4, &listeners).iter().map(|one| one.tuple.to).collect();
+        assert_eq!(left, ["10.0.0.2:8080".parse().unwrap(), "10.0.0.1:15006".parse::<SocketAddr>().unwrap()]);
+    }
+
+    #[test]
     fn an_ipv4_connection_of_an_ipv6_socket_is_one_of_ipv4() {
         let mut writer = Writer::default();
         said(&mut writer, "10.0.0.2:8080", "10.0.0.1:40000", state::ESTABLISHED, 0, true);
@@ -284,7 +301,7 @@ mod tests {
             said(&mut writer, "10.0.0.2:1", "10.0.0.1:2", state, timer, false);
             let mut sockets = Sockets::default();
             sockets.read(&writer.finish());
-            sockets.connections(FamilyName::V4).first().map(|connection| connection.phase)
+            sockets.connections(FamilyName::V4, &BTreeSet::new()).first().map(|connection| connection.phase)
         };
         for (state, expected) in [
             (state::ESTABLISHED, Some(Phase::Open)),
@@ -314,7 +331,7 @@ mod tests {
         for end in 0..bytes.len() {
             let mut sockets = Sockets::default();
             sockets.read(&bytes[..end]);
-            assert!(sockets.connections(FamilyName::V4).is_empty());
+            assert!(sockets.connections(FamilyName::V4, &BTreeSet::new()).is_empty());
         }
         arbtest::arbtest(|u| {
             let mut bytes = bytes.clone();
@@ -324,7 +341,7 @@ mod tests {
             }
             let mut sockets = Sockets::default();
             sockets.read(&bytes);
-            sockets.connections(FamilyName::V4);
+            sockets.connections(FamilyName::V4, &BTreeSet::new());
             Ok(())
         });
     }

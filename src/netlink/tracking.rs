@@ -40,7 +40,7 @@ pub(crate) fn sockets() -> Result<Sockets, Stop> {
     Ok(sockets)
 }
 
-/// What connection tracking knows, in both directions of each entry. Entries made by us whose connections are no longer in
+/// What connection tracking knows of what is `open`, in both directions of each entry. Entries made by us whose connections are no longer in
 /// `open` are removed: they are of a time in which nobody saw the connections end.
 pub(crate) fn known(
     socket: &mut Socket,
@@ -57,7 +57,8 @@ pub(crate) fn known(
                     if entry.made_by_hand && !open.contains(&entry.original) {
                         dead.push(entry);
                     } else {
-                        known.extend([entry.original, entry.reply]);
+                        // A router has millions of others.
+                        known.extend([entry.original, entry.reply].into_iter().filter(|tuple| open.contains(tuple)));
                     }
                 }
             },

@@ -161,7 +161,8 @@ impl Iptables {
         let used: Vec<_> = [Some(&choice.v4), v6.as_ref().map(|(tools, _)| tools)].into_iter().flatten().collect();
         // Without closing rules, an entry for a connection would be a way past the sidecar.
         let begins = plan.config.harden && nothing_redirects(&host, &plan.config, &before);
-        let open = begins.then(|| OpenConnections::keep(used.iter().map(|tools| tools.family).collect()));
+        let open =
+            begins.then(|| OpenConnections::keep(used.iter().map(|tools| tools.family).collect(), plan.listeners()));
         let unmarked = transaction.run(&mut memory, &mut report).inspect_err(|_| {
             memory.record.rules.clone_from(&before.rules);
             memory.write(&mut report);

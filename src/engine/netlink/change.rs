@@ -1,5 +1,7 @@
 //! Changing what is in the kernel: one batch, begun again where others change the rules meanwhile.
 
+use std::collections::BTreeSet;
+
 use nix::errno::Errno;
 
 use super::problem::{self, Attempt};
@@ -9,7 +11,7 @@ use crate::engine::open_connections::OpenConnections;
 use crate::engine::words::{not_ours, tables};
 use crate::error::Error;
 use crate::model::Note;
-use crate::net::FamilyName;
+use crate::net::{FamilyName, Port};
 use crate::netlink::{Batch, Dump, Leftovers, OwnTables, Socket, Stop};
 use crate::nftables::Native;
 
@@ -17,10 +19,11 @@ use crate::nftables::Native;
 const ATTEMPTS: usize = 8;
 
 /// Puts the rules in force, in the place of all that any older installation has in nf_tables.
-/// `redirected` says whether rules that netlink does not see redirect already.
+/// `listeners` are the ports that they redirect to; `redirected` says whether rules that netlink does not see redirect already.
 pub(super) fn install(
     socket: &mut Socket,
     native: &Native,
+    listeners: &BTreeSet<Port>,
     redirected: bool,
     report: &mut Report,
 ) -> Result<(), Error> {
@@ -63,7 +66,7 @@ pub(super) fn install(
         if open.is_none() && !redirected && leftovers.is_empty() {
             let begins = |family: &FamilyName| wanted.of_family(*family).is_some() && found.of(*family).is_none();
             let families: Vec<_> = FamilyName::ALL.into_iter().filter(begins).collect();
-            open = (!families.is_empty()).then(|| OpenConnections::keep(families));
+            open = (!families.is_empty()).then(|| OpenConnections::keep(families, listeners.clone()));
         }
         match problem::send(socket, &batch.commit(), Some(native))? {
             Attempt::Done => {}
