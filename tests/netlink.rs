@@ -142,7 +142,7 @@ fn drift_is_seen_and_repaired() {
             ("insert rule ip kuma-mesh nat_output_last accept", "the chain nat_output_last has 5 rules instead of 4"),
             ("add chain ip kuma-mesh foreign", "the chain foreign was added"),
             ("add set ip kuma-mesh foreign { type mark; }", "the set foreign was added"),
-            ("add table ip kuma-mesh { flags dormant; }", "the table has the flags 1 instead of 0"),
+            ("add table ip kuma-mesh { flags dormant; }", "the table is switched off (flags dormant)"),
         ] {
             engine.apply(&plan).unwrap();
             nft_command(change);

@@ -1,4 +1,4 @@
-use super::constants::{NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL, key_type, userdata};
+use super::constants::{NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL, NFT_TABLE_F_DORMANT, key_type, userdata};
 use super::expression::{Expression, bytes};
 use crate::model::{BuiltinChain, Comment};
 use crate::net::FamilyName;
@@ -142,12 +142,21 @@ impl Content {
         chain.rules.iter().find_map(|rule| Marker::parse(rule.comment()?))
     }
 
+    /// What the flags of the table are, in words, where they are not these.
+    pub(super) fn unlike(&self, flags: u32) -> Option<String> {
+        let dormant = |flags: u32| flags & NFT_TABLE_F_DORMANT != 0;
+        match (dormant(self.flags), dormant(flags)) {
+            _ if self.flags == flags => None,
+            (true, false) => Some("the table is switched off (flags dormant)".to_owned()),
+            (false, true) => Some("the table is not switched off (flags dormant)".to_owned()),
+            _ => Some(format!("the table has the flags {:#x} instead of {flags:#x}", self.flags)),
+        }
+    }
+
     /// How `found` differs from this, in words, one difference an item; none if the two are equal.
     pub fn differences(&self, found: &Self) -> Vec<String> {
         let mut list = Vec::new();
-        if self.flags != found.flags {
-            list.push(format!("the table has the flags {} instead of {}", found.flags, self.flags));
-        }
+        list.extend(found.unlike(self.flags));
         for chain in &self.chains {
             match found.chains.iter().find(|other| other.name == chain.name) {
                 None => list.push(format!("the chain {} is missing", chain.name)),

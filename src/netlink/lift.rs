@@ -38,9 +38,7 @@ impl Content {
         if problems.is_empty() {
             problems.extend(unused.map(|set| format!("no rule uses the set {}", set.name)));
         }
-        if self.flags != 0 {
-            problems.push(format!("the table has the flags {}", self.flags));
-        }
+        problems.extend(self.unlike(0));
         if problems.is_empty() { Ok(table) } else { Err(problems) }
     }
 
@@ -407,7 +405,7 @@ mod tests {
             content.chains[at].base.as_mut().unwrap().policy = 0;
         });
         assert_eq!(policy, "chain nat_output_last is not one that kumatp makes");
-        assert_eq!(problems(&|content| content.flags = 1), "the table has the flags 1");
+        assert_eq!(problems(&|content| content.flags = 1), "the table is switched off (flags dormant)");
         let set = problems(&|content| {
             let mut more = content.sets[0].clone();
             more.name = "more_1".to_owned();
