@@ -548,13 +548,10 @@ fn status_compares_with_whatever_is_configured() {
 #[test]
 fn another_namespace_by_its_path() {
     let script = r#"
-        unshare -n sleep 20 &
+        unshare -n sleep 600 &
         pod=/proc/$!/ns/net
         # Until it is there.
-        for i in 1 2 3 4 5 6 7 8 9 10; do
-            [ "$(readlink $pod)" != "$(readlink /proc/self/ns/net)" ] && break
-            sleep 0.1
-        done
+        while [ "$(readlink $pod)" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
         $KUMATP install --netns $pod --kuma-dp-user=0 --ip-family-mode=ipv4
         code $KUMATP status
         code $KUMATP status --netns $pod

@@ -420,11 +420,14 @@ fn serve(port: u16) {
     });
 }
 
-/// Who answers; nobody within a moment is `None`.
+/// Who answers; `None` if the host says that nobody does.
 fn answerer(to: &str) -> Option<String> {
     let to: SocketAddr = to.parse().unwrap();
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(700)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut stream = match TcpStream::connect_timeout(&to, Duration::from_secs(60)) {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return None,
+        other => other.unwrap(),
+    };
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     Some(text)

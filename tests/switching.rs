@@ -254,7 +254,9 @@ fn leftovers_are_removed_while_others_change_the_same_tables() {
                 thread::sleep(Duration::from_millis(2));
             }
         });
-        for _ in 0..10 {
+        // Until there was something to disturb them, however busy the machine is.
+        let enough = |round| round >= 10 && changes.load(Ordering::Relaxed) > 10;
+        for _ in (0..1_000).take_while(|round| !enough(*round)) {
             kumactl(&plan, Mode::Nft, true);
             netlink(&config(Mode::Nft)).unwrap();
             assert!(!ours_in_iptables(Mode::Nft));
@@ -351,7 +353,9 @@ fn a_switch_of_engines_lets_no_connection_out() {
         netlink(&config(Mode::Nft)).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let clients = [client("10.88.0.1:80", stop.clone()), client("[fd88::1]:80", stop.clone())];
-        for round in 0..12 {
+        // Until there were connections to be let out, however busy the machine is.
+        let enough = |round| round >= 12 && accepted.load(Ordering::Relaxed) > 40;
+        for round in (0..1_000).take_while(|round| !enough(*round)) {
             let mode = if round % 3 == 2 { Mode::Legacy } else { Mode::Nft };
             install(&Iptables::default(), &config(mode)).unwrap();
             assert!(!ours_in_nft());
@@ -363,7 +367,7 @@ fn a_switch_of_engines_lets_no_connection_out() {
         stop.store(true, Ordering::Relaxed);
         for client in clients {
             let (made, failed) = client.join().unwrap();
-            assert!(made > 20 && failed == 0, "{made} made, {failed} failed");
+            assert!(made > 0 && failed == 0, "{made} made, {failed} failed");
         }
         assert!(accepted.load(Ordering::Relaxed) > 40);
         assert_eq!(left_unredirected(), 0);
@@ -415,8 +419,8 @@ fn the_state_follows_what_happens_to_the_tables() {
             ),
             (
                 &["add", "table", "ip", "kuma-mesh", "{ flags dormant; }"],
-                "ip kuma-mesh: the table has the flags 1",
-                "the table has the flags 1",
+                "ip kuma-mesh: the table is switched off (flags dormant)",
+                "the table is switched off (flags dormant)",
             ),
             (&["flush", "table", "ip", "kuma-mesh"], "ip kuma-mesh: it has no rules", "has 0 rules"),
             (

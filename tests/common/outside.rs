@@ -93,6 +93,8 @@ table inet elsewhere {
 /// Accepts connections as the sidecar's outbound listener would, and counts them.
 pub(crate) fn listener(addr: &str) -> Arc<AtomicUsize> {
     let listener = TcpListener::bind(addr).unwrap();
+    // Where this thread has to wait for the processor, connections wait for it, and none is to be turned away.
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::MAXCONN).unwrap();
     let accepted = Arc::new(AtomicUsize::new(0));
     let count = accepted.clone();
     thread::spawn(move || {

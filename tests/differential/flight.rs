@@ -25,7 +25,7 @@ use crate::tracking::Entry;
 use crate::wire::{self, ACK, FIN, Flow, SYN, Seen};
 
 /// How long something that is expected may take.
-const PATIENCE: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long is waited for what is not expected.
 const GRACE: Duration = Duration::from_millis(2);

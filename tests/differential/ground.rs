@@ -142,7 +142,7 @@ impl Ground {
                 let mut tries = 0;
                 while !self.left()?.iter().any(|(_, seen)| seen.flow == flow.reversed()) {
                     tries += 1;
-                    assert!(tries < 400, "{} does not answer {source}", interface.name);
+                    assert!(tries < 20_000, "{} does not answer {source}", interface.name);
                     self.inject(interface.name, &wire::echo(flow, b"there?"))?;
                     thread::sleep(Duration::from_millis(5));
                 }

@@ -12,7 +12,9 @@ use kumatp::net::FamilyName;
 use crate::common::world::{APP, Answer, Netns, OUTSIDE, Place, SIDECAR, Server, User, WORKLOAD};
 use crate::ground::{Ground, plan, with_dns};
 use crate::netns::{isolated, run};
-use crate::sockets::{Listening, Serving, blocking, from, greet, greeting, listener, mapped, original, reset, serve};
+use crate::sockets::{
+    Listening, PATIENCE, Serving, blocking, from, greet, greeting, listener, mapped, original, reset, serve,
+};
 
 const PORTS: [(u16, &str); 2] = [(15006, Server::INBOUND), (15001, Server::OUTBOUND)];
 
@@ -94,7 +96,7 @@ fn query(server: SocketAddr) -> io::Result<()> {
         SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0))?;
-    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(server)?;
     socket.send(b"who are you?")?;
     socket.recv(&mut [0; 64]).map(drop)
@@ -273,9 +275,9 @@ fn data_after_the_servers_end() {
         for family in FamilyName::ALL {
             let (own, there) = (Place::Own.socket(family, 8080), Place::Outside.socket(family, 9000));
             ground.world.outside.enter(|| talk(blocking(own)?)).expect("inbound");
-            assert_eq!(heard.recv_timeout(Duration::from_secs(5)).expect("an end"), Ok("late data".to_owned()));
+            assert_eq!(heard.recv_timeout(PATIENCE).expect("an end"), Ok("late data".to_owned()));
             ground.workload().enter_as(APP, || talk(blocking(there)?)).expect("outbound");
-            assert_eq!(heard.recv_timeout(Duration::from_secs(5)).expect("an end"), Ok("late data".to_owned()));
+            assert_eq!(heard.recv_timeout(PATIENCE).expect("an end"), Ok("late data".to_owned()));
         }
         drop(servers);
         ground.end();

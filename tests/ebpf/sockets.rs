@@ -17,7 +17,7 @@ use nix::sys::socket::{
 use crate::common::world::{Answer, Netns, User, when_free};
 
 /// How long to wait for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The address as an IPv6 socket names it.
 pub(crate) fn mapped(addr: SocketAddr) -> SocketAddr {

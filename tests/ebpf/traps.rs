@@ -121,7 +121,7 @@ fn ip(netns: &Netns, args: &str) -> String {
 }
 
 fn await_listed(netns: &Netns, args: &str, what: &str) {
-    let until = Instant::now() + 3 * PATIENCE;
+    let until = Instant::now() + PATIENCE;
     while !ip(netns, args).contains(what) {
         assert!(Instant::now() < until, "ip {args} has no {what}: {}", ip(netns, args));
         sleep(Duration::from_millis(10));

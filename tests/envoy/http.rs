@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Longer than any answer takes in a world that works.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What follows in each answer, so that it takes many segments.
 static FILLING: [u8; 100_000] = [b'.'; 100_000];

@@ -85,7 +85,7 @@ impl World {
         }
         let world = Self { workload, outside };
         for family in FamilyName::ALL {
-            within(Duration::from_secs(5), || {
+            within(Duration::from_secs(60), || {
                 world.outside.get(APP, SocketAddr::new(Server::Workload.ip(family), PORT), "/")
             })?;
         }

@@ -213,11 +213,14 @@ impl Check {
         }
     }
 
-    fn outcome(&self, world: &World, family: FamilyName, own_port: u16) -> Outcome {
+    fn outcome(&self, world: &World, family: FamilyName, own_port: u16, expect: Expect) -> Outcome {
         let port = if self.from_port == 0 { own_port } else { self.from_port };
         let mut client = Client::new(self.protocol, self.to.socket(family, self.port)).by_port(port);
         if let Some(place) = self.from {
             client = client.from(place.addr(family));
+        }
+        if expect == Expect::Silence {
+            client = client.hopeless();
         }
         let (netns, user) = match self.who {
             Who::App => (&world.workload, APP),
@@ -326,7 +329,7 @@ pub(crate) fn run(backend: Backend, case: Case) {
                     wrong.push(format!("{family}: {check}: the simulator says {predicted:?}, and not {expect:?}"));
                 }
             }
-            let outcome = check.outcome(world, family, own_port);
+            let outcome = check.outcome(world, family, own_port, expect);
             if let Some(complaint) = check.complaint(backend, expect, family, &outcome) {
                 wrong.push(format!("{family}: {check}: expected {expect:?}; {outcome}: {complaint}"));
             }

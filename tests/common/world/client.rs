@@ -12,8 +12,11 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use super::{Answer, when_free};
 
-/// How long a client waits for anything.
-const PATIENCE: Duration = Duration::from_millis(1000);
+/// How long a client waits for an answer that should come: longer than it takes on the busiest machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long it waits where none should come.
+const IMPATIENCE: Duration = Duration::from_millis(1000);
 
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,7 @@ pub(crate) struct Client {
     to: SocketAddr,
     from: Option<IpAddr>,
     port: u16,
+    patience: Duration,
 }
 
 /// What came of it.
@@ -56,7 +60,7 @@ pub(crate) struct Reached {
 impl Client {
     /// A client of a server.
     pub(crate) fn new(protocol: Protocol, to: SocketAddr) -> Self {
-        Self { protocol, to, from: None, port: 0 }
+        Self { protocol, to, from: None, port: 0, patience: PATIENCE }
     }
 
     /// From this address instead of the one that the kernel would choose.
@@ -68,6 +72,12 @@ impl Client {
     /// From this port.
     pub(crate) fn by_port(mut self, port: u16) -> Self {
         self.port = port;
+        self
+    }
+
+    /// Of which no answer is expected.
+    pub(crate) fn hopeless(mut self) -> Self {
+        self.patience = IMPATIENCE;
         self
     }
 
@@ -95,7 +105,7 @@ impl Client {
         };
         let socket: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         // The time to send also bounds the time to connect (man 7 socket).
-        setsockopt(&socket, sockopt::SendTimeout, &TimeVal::milliseconds(PATIENCE.as_millis() as i64))?;
+        setsockopt(&socket, sockopt::SendTimeout, &TimeVal::milliseconds(self.patience.as_millis() as i64))?;
         if self.from.is_some() || self.port != 0 {
             when_free(|| Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(self.source()))?))?;
         }
@@ -104,7 +114,7 @@ impl Client {
             result => result?,
         }
         let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(self.patience))?;
         Ok(stream)
     }
 
@@ -118,7 +128,7 @@ impl Client {
     /// The socket is connected, so an answer from another address than the one asked is not heard.
     fn ask_by_udp(self) -> io::Result<Reached> {
         let socket = when_free(|| UdpSocket::bind(self.source()))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(self.patience))?;
         socket.connect(self.to)?;
         socket.send(b"who are you?")?;
         let mut buffer = [0; 256];

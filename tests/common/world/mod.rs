@@ -198,7 +198,7 @@ impl World {
                 let mut tries = 0;
                 while !matches!(netns.enter(|| client.outcome()), Outcome::Reached(_)) {
                     tries += 1;
-                    assert!(tries < 5, "{place:?} is not reachable by {family} in a world without rules");
+                    assert!(tries < 100, "{place:?} is not reachable by {family} in a world without rules");
                     sleep(Duration::from_millis(100));
                 }
             }
@@ -230,7 +230,7 @@ impl AsRef<Netns> for World {
 
 /// Waits until an interface of the network namespace of the calling thread has its link-local address.
 fn await_link_local(interface: &str) -> io::Result<()> {
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let list = std::fs::read_to_string("/proc/thread-self/net/if_inet6")?;
         if list.lines().any(|line| line.starts_with("fe80") && line.ends_with(&format!(" {interface}"))) {

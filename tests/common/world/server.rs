@@ -18,7 +18,7 @@ use nix::sys::socket::{
 use super::{Netns, User, when_free};
 
 /// How long a server waits for a client that says nothing.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a server saw of a client, and who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
