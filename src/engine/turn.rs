@@ -75,7 +75,7 @@ impl Turn {
 
     fn of_name(name: &[u8], patience: Duration, with_strangers: Duration, report: &mut Report) -> Result<Self, Error> {
         let address = UnixAddr::new_abstract(name).map_err(failed)?;
-        let begun = Instant::now();
+        let mut patience = Patience::new(patience, with_strangers.min(patience));
         loop {
             match bound(&address) {
                 Ok(name) => return Ok(Self { name: Some(name) }),
@@ -91,8 +91,7 @@ impl Turn {
                 Err(_) => (None, None),
             };
             let kin = holder.is_some_and(|holder| holder.may_change_rules());
-            let patience = if kin { patience } else { with_strangers.min(patience) };
-            let left = patience.saturating_sub(begun.elapsed());
+            let left = patience.left(kin, Instant::now());
             if left.is_zero() {
                 let who = holder.map_or_else(|| "a process that cannot be named".to_owned(), Holder::describe);
                 return match kin {
@@ -119,6 +118,33 @@ impl Turn {
         let text = format!("other installations at the same time are not waited for: {why}");
         report.notes.push(Note::warning("lock", text));
         Self { name: None }
+    }
+}
+
+/// How long it is still waited.
+#[derive(Debug)]
+struct Patience {
+    in_all: Duration,
+    with_strangers: Duration,
+    begun: Instant,
+    /// Since when the holder is a stranger. Between two holders, nobody knows for a moment who it is.
+    strange: Option<Instant>,
+}
+
+impl Patience {
+    fn new(in_all: Duration, with_strangers: Duration) -> Self {
+        Self { in_all, with_strangers, begun: Instant::now(), strange: None }
+    }
+
+    fn left(&mut self, kin: bool, now: Instant) -> Duration {
+        let (patience, begun) = match kin {
+            true => {
+                self.strange = None;
+                (self.in_all, self.begun)
+            }
+            false => (self.with_strangers, *self.strange.get_or_insert(now)),
+        };
+        patience.saturating_sub(now.saturating_duration_since(begun))
     }
 }
 
@@ -229,6 +255,32 @@ mod tests {
         let mut said = report();
         Turn::of_name(&name, PATIENCE, Duration::ZERO, &mut said).unwrap();
         assert!(said.notes[0].text.contains("cannot be named"), "{said:?}");
+    }
+
+    #[test]
+    fn a_moment_between_two_holders_is_no_stranger() {
+        let seconds = Duration::from_secs;
+        let mut patience = Patience::new(seconds(60), seconds(3));
+        let at = |second| patience.begun + seconds(second);
+        let [ten, eleven, twelve, fifteen, sixty] = [10, 11, 12, 15, 60].map(at);
+        assert_eq!(patience.left(true, ten), seconds(50));
+        assert_eq!(patience.left(false, eleven), seconds(3));
+        assert_eq!(patience.left(true, twelve), seconds(48));
+        assert_eq!(patience.left(false, twelve), seconds(3));
+        assert_eq!(patience.left(false, fifteen), Duration::ZERO);
+        assert_eq!(patience.left(true, sixty), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_copy_of_the_lock_in_another_process_is_nobodys_turn() {
+        let name = name("copy");
+        let mut said = report();
+        let held = Turn::of_name(&name, PATIENCE, PATIENCE, &mut said).unwrap();
+        let copy = held.name.as_ref().unwrap().try_clone().unwrap();
+        drop(held);
+        Turn::of_name(&name, PATIENCE, Duration::ZERO, &mut said).unwrap();
+        assert!(said.notes[0].text.contains("cannot be named"), "{said:?}");
+        drop(copy);
     }
 
     #[test]
