@@ -9,7 +9,7 @@ mod rule;
 mod sets;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::constants::*;
 use self::facts::Reader;
@@ -38,6 +38,8 @@ pub(super) struct Raw {
     pub(super) name: String,
     dormant: bool,
     chains: Vec<RawChain>,
+    /// The chain that the last rule was of. The kernel lists rules chain by chain, in the order of the chains.
+    last: usize,
     sets: Vec<Set>,
 }
 
@@ -60,6 +62,14 @@ impl Raw {
         !self.dormant && self.chains.iter().any(|chain| chain.base.is_some())
     }
 
+    /// The chain of this name. Looked for from the last one on, so that it takes no search of all chains for each rule.
+    fn chain(&mut self, name: &str) -> Option<&mut RawChain> {
+        let (before, behind) = self.chains.split_at(self.last.min(self.chains.len()));
+        let found = behind.iter().chain(before).position(|chain| chain.name == name)?;
+        self.last = (self.last + found) % self.chains.len();
+        self.chains.get_mut(self.last)
+    }
+
     pub(super) fn has_sets(&self) -> bool {
         !self.sets.is_empty()
     }
@@ -74,7 +84,7 @@ impl Others {
             if wanted(family, name) {
                 let dormant = attributes.number(NFTA_TABLE_FLAGS).unwrap_or(0) & NFT_TABLE_F_DORMANT != 0;
                 let (chains, sets) = (Vec::new(), Vec::new());
-                self.tables.push(Raw { number, family, name: name.to_owned(), dormant, chains, sets });
+                self.tables.push(Raw { number, family, name: name.to_owned(), dormant, chains, last: 0, sets });
             }
         }
     }
@@ -92,8 +102,7 @@ impl Others {
                 message::NEWCHAIN => table.chains.extend(chain(&attributes, table.family)),
                 message::NEWRULE => {
                     let of = attributes.text(NFTA_RULE_CHAIN).unwrap_or_default();
-                    let chain = table.chains.iter_mut().find(|chain| chain.name == of);
-                    if let Some(chain) = chain {
+                    if let Some(chain) = table.chain(of) {
                         chain.rules.push(rule(&attributes));
                     }
                 }
@@ -122,7 +131,7 @@ impl Others {
             return Vec::new();
         };
         let rules = table.chains.iter().flat_map(|chain| &chain.rules);
-        let asked: Vec<String> = rules.flat_map(|rule| looks(&rule.expressions)).collect();
+        let asked: BTreeSet<String> = rules.flat_map(|rule| looks(&rule.expressions)).collect();
         let sets = table.sets.iter_mut().filter(|set| set.is_steady() && asked.contains(&set.name));
         sets.map(|set| {
             set.read = true;
@@ -259,4 +268,29 @@ fn looks(expressions: &[u8]) -> Vec<String> {
         Some(data.text(NFTA_LOOKUP_SET)?.to_owned())
     });
     names.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_are_found_in_any_order() {
+        let chain = |name: &str| RawChain { name: name.into(), base: None, rules: Vec::new() };
+        let mut table = Raw {
+            number: NFPROTO_IPV4,
+            family: TableFamily::Ip,
+            name: "t".into(),
+            dormant: false,
+            chains: ["a", "b", "c", "d"].map(chain).into(),
+            last: 0,
+            sets: Vec::new(),
+        };
+        for name in ["b", "b", "c", "a", "d", "nothing", "d", "c", "a"] {
+            let found = table.chain(name).map(|chain| chain.name.clone());
+            assert_eq!(found.as_deref(), Some(name).filter(|name| *name != "nothing"));
+        }
+        table.chains.clear();
+        assert!(table.chain("a").is_none());
+    }
 }
