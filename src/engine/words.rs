@@ -156,7 +156,11 @@ pub(crate) fn not_removed(error: &Error) -> Error {
         problem: "the new rules are active, but an older installation could not be removed".into(),
         remedy: "remove it, or uninstall and install again".into(),
     };
-    Error::Several(vec![conflict, error.clone()])
+    let errors = match error {
+        Error::Several(errors) => errors.clone(),
+        error => vec![error.clone()],
+    };
+    Error::Several([vec![conflict], errors].concat())
 }
 
 /// That a plan has IPv6 rules and there are no programs for them.

@@ -239,7 +239,10 @@ fn rules_of_others_that_lead_to_our_chains_are_a_conflict() {
             let error = Iptables::default().uninstall(&Config::default()).unwrap_err();
             assert!(matches!(error, Error::Conflict { .. }));
             assert!(error.to_string().contains("-A SOMEBODY -p tcp -j KUMA_MESH_OUTBOUND"), "{error}");
-            assert_eq!(everything(), before);
+            // What nobody leads to goes all the same.
+            let four = |all: Vec<Vec<String>>| all.into_iter().take(2).collect::<Vec<_>>();
+            assert_eq!(four(everything()), four(before.clone()));
+            assert!(!ours_is_there("ip6tables", mode) && !loopback_address());
             // Chains that stay are not in the way.
             install(&config(mode)).unwrap();
             assert_eq!(everything(), before);

@@ -101,7 +101,7 @@ impl Source {
     /// What is installed, everybody's.
     fn live(target: &Target) -> Result<Self, Failure> {
         let live = target.live()?;
-        warn(&live.unknown(), false);
+        warn(&live.unknown(), true);
         Ok(Self::Live(Box::new(live)))
     }
 

@@ -117,14 +117,12 @@ impl Host {
         }
         let older: Vec<_> = everywhere().filter(|place| !used.contains(place)).collect();
         let removed = self.remove(&older, config, &mut report);
-        if removed.is_ok() {
-            let families = self.own.families();
-            if !families.is_empty() {
-                report.step(format!("removed {}", tables(&families)));
-                families.into_iter().for_each(|family| self.own.remove(family));
-            }
-            self.remove_programs(&mut report);
+        let families = self.own.families();
+        if !families.is_empty() {
+            report.step(format!("removed {}", tables(&families)));
+            families.into_iter().for_each(|family| self.own.remove(family));
         }
+        self.remove_programs(&mut report);
         if plan.v6.is_none() {
             self.remove_address(&mut report);
         }
@@ -137,11 +135,11 @@ impl Host {
         self.may("read the rules", config)?;
         let all: Vec<_> = everywhere().collect();
         if !config.dry_run {
-            self.remove(&all, config, &mut report)?;
+            let removed = self.remove(&all, config, &mut report);
             self.remove_address(&mut report);
-            return Ok(report);
+            return removed.map(|()| report);
         }
-        self.others_use_any(&all, config)?;
+        several(all.iter().filter_map(|place| self.others_use_in(*place, config).err()).collect())?;
         let what = all.into_iter().flat_map(|place| self.describe(place));
         report.steps.extend(what.map(|what| format!("would remove {what}")));
         if self.address {
@@ -161,15 +159,19 @@ impl Host {
         }
     }
 
-    /// Removes what is ours there, or says what stands in the way before anything is removed.
+    /// Removes what is ours there as far as that can be, and says what stands in the way of the rest.
     fn remove(&mut self, places: &[Where], config: &Config, report: &mut Report) -> Result<(), Error> {
-        self.others_use_any(places, config)?;
+        let mut problems = Vec::new();
         for (family, mode) in places {
+            if let Err(problem) = self.others_use_in((*family, *mode), config) {
+                problems.push(problem);
+                continue;
+            }
             let what = self.describe((*family, *mode));
             what.into_iter().for_each(|what| report.step(format!("removed {what}")));
             self.of_mut(*mode).remove(*family);
         }
-        Ok(())
+        several(problems)
     }
 
     fn describe(&self, (family, mode): Where) -> Vec<String> {
@@ -216,11 +218,11 @@ impl Host {
     }
 
     /// Nothing can be removed where others lead to it.
-    fn others_use_any(&self, places: &[Where], config: &Config) -> Result<(), Error> {
-        places.iter().try_for_each(|(family, mode)| match family {
-            FamilyName::V4 => self.others_use::<V4>(*mode, None, config),
-            FamilyName::V6 => self.others_use::<V6>(*mode, None, config),
-        })
+    fn others_use_in(&self, (family, mode): Where, config: &Config) -> Result<(), Error> {
+        match family {
+            FamilyName::V4 => self.others_use::<V4>(mode, None, config),
+            FamilyName::V6 => self.others_use::<V6>(mode, None, config),
+        }
     }
 
     /// Others must not lead to chains that go, if only those of `stay` stay.
@@ -240,6 +242,15 @@ type Where = (FamilyName, Mode);
 /// Where there can be rules, in the order in which the real engine looks.
 fn everywhere() -> impl Iterator<Item = Where> {
     FamilyName::ALL.into_iter().flat_map(|family| Mode::ALL.map(|mode| (family, mode)))
+}
+
+/// All of the errors, if there are some.
+fn several(mut errors: Vec<Error>) -> Result<(), Error> {
+    match errors.len() {
+        0 => Ok(()),
+        1 => Err(errors.remove(0)),
+        _ => Err(Error::Several(errors)),
+    }
 }
 
 fn compare<F: Family>(wanted: Option<&Ruleset<F>>, found: Option<&Ruleset<F>>) -> Vec<String> {

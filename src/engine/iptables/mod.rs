@@ -21,6 +21,7 @@ use self::host::Host;
 use self::locate::Search;
 use self::ours::{Ours, Wanted};
 use self::transaction::Transaction;
+use super::failures::Failures;
 use super::open_connections::OpenConnections;
 use super::record::{Place, Record, Recorded};
 use super::turn::Turn;
@@ -177,12 +178,14 @@ impl Iptables {
                 leftovers.look(&tools, &mut report);
             }
         }
-        let removed = leftovers.run(&mut report).and_then(|()| netlink::remove_tables(&mut report));
+        let mut failures = Failures::default();
+        failures.take(leftovers.run(&mut report).1);
+        failures.take(netlink::remove_tables(&mut report));
         #[cfg(feature = "ebpf")]
-        let removed = removed.and_then(|()| match programs {
-            true => super::ebpf::remove_programs(&plan.config, &mut report),
-            false => Ok(()),
-        });
+        if programs {
+            failures.take(super::ebpf::remove_programs(&plan.config, &mut report));
+        }
+        let removed = failures.or(());
         if v6.is_none() {
             memory.remove_address(&mut report)?;
         }
@@ -218,6 +221,7 @@ impl Iptables {
         if let (false, Some(error)) = (removal.looked, removal.blind.take()) {
             return Err(error);
         }
+        removal.must_be_allowed()?;
         if config.dry_run {
             removal.describe(&mut report)?;
             if memory.record.loopback_address && scope == Scope::Everything {
@@ -225,13 +229,16 @@ impl Iptables {
             }
             return Ok(report);
         }
-        removal.run(&mut report)?;
+        let mut failures = Failures::default();
+        let (left, removed) = removal.run(&mut report);
+        failures.take(removed);
         if scope == Scope::Everything {
-            memory.remove_address(&mut report)?;
+            failures.take(memory.remove_address(&mut report));
         }
-        memory.record.rules.clear();
+        // Those that stay have to be known later on.
+        memory.record.rules.retain(|rule| left.contains(&(rule.family, rule.mode)));
         memory.write(&mut report);
-        Ok(report)
+        failures.or(report)
     }
 }
 
@@ -244,7 +251,7 @@ fn nothing_redirects(host: &Host<'_>, config: &Config, record: &Record) -> bool 
     all.iter().for_each(|tools| there.look(tools, &mut unsaid));
     let native = Socket::open().and_then(|mut socket| socket.tables());
     there.found.is_empty()
-        && there.problem.is_none()
+        && there.problems.is_empty()
         && !all.iter().any(locate::Toolset::is_hidden)
         && native.is_ok_and(|tables| tables.ours.is_empty())
 }
@@ -316,7 +323,8 @@ struct Removal<'a> {
     config: &'a Config,
     record: Record,
     found: Vec<(locate::Toolset, Ours)>,
-    problem: Option<Error>,
+    /// What cannot be removed, and why.
+    problems: Vec<(Where, Error)>,
     /// Why programs could not look, and whether any could.
     blind: Option<Error>,
     looked: bool,
@@ -327,7 +335,7 @@ struct Removal<'a> {
 impl<'a> Removal<'a> {
     fn new(host: &'a Host<'a>, config: &'a Config, record: &Record, thorough: bool) -> Self {
         let (record, found) = (record.clone(), Vec::new());
-        Self { host, config, record, found, problem: None, blind: None, looked: false, thorough }
+        Self { host, config, record, found, problems: Vec::new(), blind: None, looked: false, thorough }
     }
 
     /// Finds what is ours there.
@@ -349,7 +357,7 @@ impl<'a> Removal<'a> {
                 note_suspects(&ours, tools, &self.record, report);
                 let in_the_way = ours.in_the_way(&Wanted::default());
                 if !in_the_way.is_empty() {
-                    self.problem.get_or_insert(words::in_the_way(&tools.tables, &in_the_way));
+                    self.problems.push((place(tools), words::in_the_way(&tools.tables, &in_the_way)));
                 } else if !ours.is_empty() {
                     self.found.push((tools.clone(), ours));
                 }
@@ -359,9 +367,7 @@ impl<'a> Removal<'a> {
                 report.notes.push(Note::info("iptables", format!("not looked into: {error}")));
                 self.blind.get_or_insert(error);
             }
-            Err(error) => {
-                self.problem.get_or_insert(error);
-            }
+            Err(error) => self.problems.push((place(tools), error)),
         }
     }
 
@@ -373,11 +379,17 @@ impl<'a> Removal<'a> {
         Ok(saved.map(|saved| Ours::find(&saved, &self.record.of(tools.family, tools.mode))).unwrap_or_default())
     }
 
+    /// Who may not look anywhere need not be told so for each family.
+    fn must_be_allowed(&self) -> Result<(), Error> {
+        let refused = self.problems.iter().find(|(_, problem)| matches!(problem, Error::Permission { .. }));
+        refused.map_or(Ok(()), |(_, problem)| Err(problem.clone()))
+    }
+
     /// Says what [`run`](Self::run) would remove.
     fn describe(self, report: &mut Report) -> Result<(), Error> {
-        if let Some(problem) = self.problem {
-            return Err(problem);
-        }
+        let mut failures = Failures::default();
+        self.problems.into_iter().for_each(|(_, problem)| failures.add(problem));
+        failures.or(())?;
         for (tools, ours) in &self.found {
             report.steps.extend(
                 ours.describe()
@@ -388,12 +400,14 @@ impl<'a> Removal<'a> {
         Ok(())
     }
 
-    /// Removes all of it, or says what stands in the way before anything is removed.
-    fn run(self, report: &mut Report) -> Result<(), Error> {
-        if let Some(problem) = self.problem {
-            return Err(problem);
+    /// Removes all that can be removed, and says where something stays, and why.
+    fn run(self, report: &mut Report) -> (Vec<Where>, Result<(), Error>) {
+        let mut failures = Failures::default();
+        let mut left = Vec::new();
+        for (place, problem) in self.problems {
+            failures.add(problem);
+            left.push(place);
         }
-        let mut failed = None;
         for (tools, ours) in &self.found {
             match transaction::remove(self.host, self.config, &self.record, tools, ours) {
                 Ok(()) => {
@@ -401,14 +415,21 @@ impl<'a> Removal<'a> {
                         report.step(format!("removed {what} ({}, {})", tools.family, tools.mode));
                     }
                 }
-                // The others are removed all the same.
                 Err(error) => {
-                    failed.get_or_insert(error);
+                    failures.add(error);
+                    left.push(place(tools));
                 }
             }
         }
-        failed.map_or(Ok(()), Err)
+        (left, failures.or(()))
     }
+}
+
+/// The tables of a family in a mode.
+type Where = (FamilyName, Mode);
+
+fn place(tools: &locate::Toolset) -> Where {
+    (tools.family, tools.mode)
 }
 
 /// Names rules that may be ours, unless an installation has noted down which are.

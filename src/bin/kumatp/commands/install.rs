@@ -184,7 +184,7 @@ pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
     let summary = match (config.dry_run, reports.iter().all(|report| report.steps.is_empty())) {
         (true, false) => "nothing was changed",
         (false, false) => "transparent proxy removed",
-        (_, true) if reports.iter().flat_map(|report| &report.notes).any(is_warning) => "found nothing to remove",
+        (_, true) if target.asked || reports.iter().any(leaves_open) => "found nothing to remove",
         (_, true) => "no transparent proxy is installed",
     };
     match failures.len() {
@@ -197,8 +197,10 @@ pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
     tell(&reports, config.verbose || config.dry_run, summary, scripts)
 }
 
-fn is_warning(note: &Note) -> bool {
-    note.severity == Severity::Warning
+/// Whether the report of a part does not say that there is nothing: by a warning, or since nobody could look for eBPF programs, of
+/// which there is a report only then.
+fn leaves_open(report: &Report) -> bool {
+    report.engine == EngineName::Ebpf || report.notes.iter().any(|note| note.severity == Severity::Warning)
 }
 
 /// What was done, on standard output; at last, the line that scripts look for.

@@ -42,7 +42,8 @@ pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     match matches.get_flag("json") {
         true => print_json(&found)?,
         false => {
-            warn(&found.notes, false);
+            // What is not known belongs to the answer.
+            warn(&found.notes, true);
             print(&describe(&found))?;
         }
     }
