@@ -440,8 +440,10 @@ kumatp_status kumatp_config_from_layers(const char *json,
  * Looks a configuration document over and reports everything that is to be said about it, as a JSON document.
  *
  * Its members: "valid" (true or false); "problems", a list of objects with "path" (the key), "value" (as given),
- * "expected" (what would be right) and "message" (all three in a sentence); "notes", as kumatp_config_notes() has them,
- * empty unless it is valid.
+ * "expected" (what would be right) and "message" (all three in a sentence); "notes", as kumatp_config_notes() has them;
+ * "kuma", a list of the settings that Kuma's own programs refuse or read otherwise, objects with "path", "value", "programs"
+ * (a list of "kuma-dp" and "kumactl"), "refused" (true or false), "reason" and "message". The last two lists are empty unless
+ * the document is valid.
  *
  * @param text  the document, lent; at most KUMATP_MAX_TEXT bytes
  * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
@@ -490,6 +492,24 @@ KUMATP_MUST_USE
 kumatp_status kumatp_config_to_yaml(const struct kumatp_config *config,
                                     struct kumatp_text **out,
                                     struct kumatp_error **err);
+
+/**
+ * Makes the same configuration as far as Kuma 3's own programs can read it: what kumatp_config_to_json() and
+ * kumatp_config_to_yaml() write of it, kuma-dp and kumactl take, and take for the same.
+ *
+ * What they have nothing like is left out or changed, and kumatp_config_notes() of the result has a warning for each.
+ *
+ * @param config  lent
+ * @param[out] out  the other configuration; the caller's, for kumatp_config_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK or KUMATP_E_ARGUMENT
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_config_for_kuma(const struct kumatp_config *config,
+                                     struct kumatp_config **out,
+                                     struct kumatp_error **err);
 
 /**
  * Writes what there is to say about a configuration, as a JSON document: keys and variables that are not known,

@@ -170,6 +170,11 @@ pub(crate) fn visible(text: &str) -> String {
     })
 }
 
+/// A value as messages quote it: very long values cut.
+pub(crate) fn quoted(value: &str) -> impl fmt::Display + '_ {
+    Quoted(value)
+}
+
 /// Quotes a value for a message: very long values cut.
 struct Quoted<'a>(&'a str);
 

@@ -138,9 +138,20 @@ type EngineReport struct {
 
 // Check is what there is to say about a configuration document.
 type Check struct {
-	Valid    bool      `json:"valid"`
-	Problems []Problem `json:"problems"`
-	Notes    []Note    `json:"notes"`
+	Valid    bool             `json:"valid"`
+	Problems []Problem        `json:"problems"`
+	Notes    []Note           `json:"notes"`
+	Kuma     []KumaDifference `json:"kuma"`
+}
+
+// KumaDifference is a setting that Kuma's own programs, kuma-dp and kumactl, refuse or read otherwise.
+type KumaDifference struct {
+	Path     string   `json:"path"`
+	Value    string   `json:"value"`
+	Programs []string `json:"programs"`
+	Refused  bool     `json:"refused"`
+	Reason   string   `json:"reason"`
+	Message  string   `json:"message"`
 }
 
 // handle holds a pointer of the C library. It is in a value of its own, since a cleanup must not reach what it is for.
@@ -213,6 +224,16 @@ func (c *Config) JSON() (string, error) {
 	var err *C.kumatp_error
 	status := C.kumatp_config_to_json(c.c(), &out, &err)
 	return text(out, take(status, err))
+}
+
+// ForKuma returns the configuration as far as Kuma's own programs, kuma-dp and kumactl, can read it. Its notes name what they
+// have nothing like.
+func (c *Config) ForKuma() (*Config, error) {
+	defer runtime.KeepAlive(c)
+	var out *C.kumatp_config
+	var err *C.kumatp_error
+	status := C.kumatp_config_for_kuma(c.c(), &out, &err)
+	return newConfig(out, take(status, err))
 }
 
 // Notes returns what there is to say about the configuration: unknown keys, settings without effect.

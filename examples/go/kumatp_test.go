@@ -103,6 +103,21 @@ func TestErrors(t *testing.T) {
 		t.Errorf("%+v", check)
 	}
 
+	// What the sidecar's own program refuses, and the form that it reads.
+	check, err = CheckConfig("redirect: {inbound: {port: '15106'}}", YAML)
+	if must(t, check, err); len(check.Kuma) != 1 || !check.Kuma[0].Refused || check.Kuma[0].Programs[0] != "kuma-dp" {
+		t.Errorf("%+v", check)
+	}
+	config, err := ParseConfig("ipFamilyMode: required", YAML)
+	must(t, config, err)
+	defer config.Close()
+	other, err := config.ForKuma()
+	must(t, other, err)
+	defer other.Close()
+	if document, err := other.JSON(); err != nil || !strings.Contains(document, "dualstack") {
+		t.Errorf("%s %v", document, err)
+	}
+
 	// A file that is no network namespace: the errno comes through.
 	plan := newPlan(t)
 	defer plan.Close()

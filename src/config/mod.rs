@@ -19,7 +19,7 @@ pub use exclusion::{GidExclusion, UidExclusion, VirtualNetwork};
 pub use executables::{Executables, FamilyExecutables};
 pub use profile::Profile;
 pub use variables::variables;
-pub use wire::{Format, Key, Layers};
+pub use wire::{Format, Key, KumaDifference, KumaProgram, Layers};
 
 use crate::model::{ChainName, LogLevel};
 use crate::net::{AnyCidr, Port, PortSet};

@@ -11,7 +11,7 @@ use super::embedded;
 use super::error::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 use crate::config::kubernetes::{Annotation, Variable};
-use crate::config::{Config, Format, Key, Layers};
+use crate::config::{Config, Format, Key, KumaDifference, Layers};
 use crate::error::Error;
 use crate::model::Note;
 
@@ -176,8 +176,10 @@ pub unsafe extern "C" fn kumatp_config_from_layers(
 /// Looks a configuration document over and reports everything that is to be said about it, as a JSON document.
 ///
 /// Its members: "valid" (true or false); "problems", a list of objects with "path" (the key), "value" (as given),
-/// "expected" (what would be right) and "message" (all three in a sentence); "notes", as kumatp_config_notes() has them,
-/// empty unless it is valid.
+/// "expected" (what would be right) and "message" (all three in a sentence); "notes", as kumatp_config_notes() has them;
+/// "kuma", a list of the settings that Kuma's own programs refuse or read otherwise, objects with "path", "value", "programs"
+/// (a list of "kuma-dp" and "kumactl"), "refused" (true or false), "reason" and "message". The last two lists are empty unless
+/// the document is valid.
 ///
 /// @param text  the document, lent; at most KUMATP_MAX_TEXT bytes
 /// @param len  its length in bytes, or KUMATP_NUL_TERMINATED
@@ -203,11 +205,24 @@ pub unsafe extern "C" fn kumatp_config_check(
         let (out, text, format) = (out.check()?, text.utf8()?, self::format(format)?);
         let mut layers = Layers::new();
         layers.document("", text, format);
-        let (problems, notes) = match layers.finish() {
-            Ok((_, notes)) => (Vec::new(), notes),
+        let (problems, notes, kuma) = match layers.finish() {
+            Ok((_, notes)) => (Vec::new(), notes, KumaDifference::find(text, format)?),
             Err(error) if error.problems().is_empty() => return Err(error.into()),
-            Err(error) => (error.problems().to_vec(), Vec::new()),
+            Err(error) => (error.problems().to_vec(), Vec::new(), Vec::new()),
         };
+        let kuma: Vec<_> = kuma
+            .iter()
+            .map(|difference| {
+                json!({
+                    "path": difference.path,
+                    "value": difference.value,
+                    "programs": difference.programs,
+                    "refused": difference.refused,
+                    "reason": difference.reason,
+                    "message": difference.to_string(),
+                })
+            })
+            .collect();
         let problems: Vec<_> = problems
             .iter()
             .map(|problem| {
@@ -219,7 +234,12 @@ pub unsafe extern "C" fn kumatp_config_check(
                 })
             })
             .collect();
-        out.give(kumatp_text::json(&json!({"valid": problems.is_empty(), "problems": problems, "notes": notes})));
+        out.give(kumatp_text::json(&json!({
+            "valid": problems.is_empty(),
+            "problems": problems,
+            "notes": notes,
+            "kuma": kuma,
+        })));
         Ok(())
     })
 }
@@ -281,6 +301,34 @@ fn to_yaml(config: &Config) -> Result<String, Error> {
 #[cfg(not(feature = "yaml"))]
 fn to_yaml(_: &Config) -> Result<String, Error> {
     yaml().map(|_| String::new())
+}
+
+/// Makes the same configuration as far as Kuma 3's own programs can read it: what kumatp_config_to_json() and
+/// kumatp_config_to_yaml() write of it, kuma-dp and kumactl take, and take for the same.
+///
+/// What they have nothing like is left out or changed, and kumatp_config_notes() of the result has a warning for each.
+///
+/// @param config  lent
+/// @param[out] out  the other configuration; the caller's, for kumatp_config_free()
+/// @param[out] err  may be NULL
+/// @return KUMATP_OK or KUMATP_E_ARGUMENT
+///
+/// Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kumatp_config_for_kuma(
+    config: *const kumatp_config,
+    out: *mut *mut kumatp_config,
+    err: *mut *mut kumatp_error,
+) -> kumatp_status {
+    // SAFETY: as the preamble asks.
+    let (config, out, err) = unsafe { (Handle::new("config", config), Out::new("out", out), ErrorSlot::new(err)) };
+    guard(err, || {
+        let out = out.check()?;
+        let (config, notes) = config.get()?.config.for_kuma();
+        out.give(kumatp_config::new(config, notes));
+        Ok(())
+    })
 }
 
 /// Writes what there is to say about a configuration, as a JSON document: keys and variables that are not known,

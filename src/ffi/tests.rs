@@ -137,6 +137,8 @@ fn every_pointer_is_checked() {
             ("config", &|e| kumatp_config_to_json(null(), &mut null_mut(), e)),
             ("out", &|e| kumatp_config_to_yaml(config, no_text, e)),
             ("config", &|e| kumatp_config_to_yaml(null(), &mut null_mut(), e)),
+            ("out", &|e| kumatp_config_for_kuma(config, null_mut(), e)),
+            ("config", &|e| kumatp_config_for_kuma(null(), &mut null_mut(), e)),
             ("out", &|e| kumatp_config_notes(config, no_text, e)),
             ("config", &|e| kumatp_config_notes(null(), &mut null_mut(), e)),
             ("out", &|e| kumatp_config_keys(no_text, e)),
@@ -413,6 +415,36 @@ fn layers_come_in_one_document() {
             let given = call(|out, err| kumatp_config_from_layers(bytes, len, out, err));
             assert_eq!(given.unwrap_err().0, status, "{wrong}");
         }
+    }
+}
+
+#[test]
+fn what_kuma_reads_is_told_and_written() {
+    let text = r#"{"ipFamilyMode": "required", "redirect": {"inbound": {"port": "15106", "excludePorts": ["80-82"]}}}"#;
+    let (bytes, len) = data(text);
+    // SAFETY: a text that outlives the calls, and what they give out.
+    unsafe {
+        let report = json(call(|out, err| kumatp_config_check(bytes, len, KUMATP_FORMAT_JSON, out, err)));
+        let told: Vec<_> = report["kuma"].as_array().unwrap().iter().collect();
+        assert!(report["valid"] == true && told.len() == 3, "{report}");
+        assert_eq!(told[1]["path"], "redirect.inbound.port");
+        assert_eq!((told[1]["refused"].as_bool(), told[1]["value"].as_str()), (Some(true), Some("15106")));
+        assert_eq!(told[1]["programs"], serde_json::json!(["kuma-dp", "kumactl"]));
+        assert!(told[1]["message"].as_str().unwrap().contains(told[1]["reason"].as_str().unwrap()));
+
+        let config = parse(text).unwrap();
+        let other = call(|out, err| kumatp_config_for_kuma(config, out, err)).unwrap();
+        let notes = json(call(|out, err| kumatp_config_notes(other, out, err)));
+        assert_eq!((notes.as_array().unwrap().len(), notes[0]["about"].as_str()), (1, Some("ipFamilyMode")));
+        let written = take(call(|out, err| kumatp_config_to_json(other, out, err)));
+        kumatp_config_free(config);
+        kumatp_config_free(other);
+        let document: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(document["redirect"]["inbound"]["port"], 15106);
+        assert_eq!(document["redirect"]["inbound"]["excludePorts"], serde_json::json!([80, 81, 82]));
+        let (bytes, len) = data(&written);
+        let report = json(call(|out, err| kumatp_config_check(bytes, len, KUMATP_FORMAT_JSON, out, err)));
+        assert_eq!(report["kuma"], serde_json::json!([]));
     }
 }
 

@@ -160,6 +160,7 @@ static void documents(size_t size)
 {
     kumatp_error *error = NULL;
     kumatp_config *config = NULL;
+    kumatp_config *for_kuma = NULL;
     kumatp_text *text = NULL;
 
     failed(kumatp_config_parse("{\"redirect\": {\"inbound\": {\"port\": 70000}}}", NUL, KUMATP_FORMAT_JSON, &config, &error),
@@ -201,6 +202,18 @@ static void documents(size_t size)
     CHECK(strstr(kumatp_text_data(text), "\"valid\": false") != NULL);
     CHECK(strstr(kumatp_text_data(text), "redirect.dns.port") != NULL);
     kumatp_text_free(text);
+
+    /* What the sidecar's own program refuses of a document that is valid here. */
+    CHECK(kumatp_config_check("ipFamilyMode: required", NUL, KUMATP_FORMAT_YAML, &text, NULL) == KUMATP_OK);
+    CHECK(strstr(kumatp_text_data(text), "\"valid\": true") != NULL && strstr(kumatp_text_data(text), "kuma-dp") != NULL);
+    kumatp_text_free(text);
+    CHECK(kumatp_config_parse("ipFamilyMode: required", NUL, KUMATP_FORMAT_YAML, &config, NULL) == KUMATP_OK);
+    CHECK(kumatp_config_for_kuma(config, &for_kuma, NULL) == KUMATP_OK);
+    CHECK(kumatp_config_to_yaml(for_kuma, &text, NULL) == KUMATP_OK);
+    CHECK(strstr(kumatp_text_data(text), "ipFamilyMode: dualstack") != NULL);
+    kumatp_text_free(text);
+    kumatp_config_free(for_kuma);
+    kumatp_config_free(config);
 
     CHECK(kumatp_config_keys(&text, NULL) == KUMATP_OK);
     CHECK(strstr(kumatp_text_data(text), "--redirect-dns-port") != NULL);

@@ -27,6 +27,10 @@ const TABLE: &[(&str, Reached)] = &[
     ("config::Config::parse", By("kumatp_config_parse")),
     ("config::Config::to_json", By("kumatp_config_to_json")),
     ("config::Config::to_yaml", By("kumatp_config_to_yaml")),
+    ("config::Config::for_kuma", By("kumatp_config_for_kuma")),
+    ("config::KumaDifference::find", By("kumatp_config_check")),
+    ("config::KumaDifference::concerns", In("kumatp_config_check")),
+    ("config::KumaDifference::to_problem", In("kumatp_config_check")),
     // Which chains are taken for ours: what uninstalling and the state go by.
     ("config::ChainPair::owns", In("kumatp_uninstall")),
     ("config::Key::all", By("kumatp_config_keys")),

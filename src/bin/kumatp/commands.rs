@@ -28,7 +28,7 @@ pub(crate) use self::reachable::reachable;
 pub(crate) use self::rules::{render, translate};
 #[cfg(target_os = "linux")]
 pub(crate) use self::state::status;
-pub(crate) use self::validate::{switches, validate};
+pub(crate) use self::validate::{for_kuma, switches, validate};
 use crate::output::{print, print_json, warn};
 use crate::{Failure, completion};
 

@@ -173,7 +173,8 @@ fn command() -> Command {
             Command::new("validate")
                 .about("Check configuration files and report every problem in them")
                 .long_about(
-                    "Check configuration files and report every problem in them. Exit status 0 valid, 2 not valid; with \
+                    "Check configuration files and report every problem in them. A note names each setting that Kuma's own \
+                     programs refuse, and with --for it is a problem. Exit status 0 valid, 2 not valid; with \
                      --strict also 1 for a warning.",
                 )
                 .arg(
@@ -183,7 +184,11 @@ fn command() -> Command {
                         .num_args(1..)
                         .help("A file in YAML or JSON; - is standard input"),
                 )
-                .args(commands::switches()),
+                .args(commands::switches())
+                .arg(commands::for_kuma().help(
+                    "Check also that Kuma's own programs read the files, and read the same in them: kuma-dp (run \
+                     --transparent-proxy-config), kumactl, or kuma for both. `config print --for kuma` writes what they read",
+                )),
         )
         .subcommand(mesh::config())
         .subcommand(mesh::dataplane())

@@ -7,12 +7,39 @@ use crate::{flags, json, pod};
 
 pub(crate) fn config() -> Command {
     Command::new("config")
-        .about("Make a configuration from a pod or a Dataplane, and say where each setting comes from")
+        .about("Print a configuration, make one from a pod or a Dataplane, and say where each setting comes from")
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .subcommand(printed())
         .subcommand(from_pod())
         .subcommand(from_dataplane())
         .subcommand(to_dataplane())
+}
+
+fn printed() -> Command {
+    flags::define(
+        Command::new("print")
+            .about("Print the configuration that files, environment and flags make")
+            .long_about(
+                "Print the configuration that files, environment and flags make, as with install. With --for kuma in the form \
+                 that Kuma's own programs read, kuma-dp and kumactl: what they have nothing like is left out, with a warning.",
+            )
+            .arg(for_kuma())
+            .arg(output()),
+    )
+    .after_help(
+        "Example: one file for the rules, and one for the sidecar\n\
+         \n  kumatp config print --config /etc/kumatp/config.yaml --for kuma >/etc/kuma/transparent-proxy.yaml\
+         \n  kuma-dp run --transparent-proxy-config /etc/kuma/transparent-proxy.yaml …",
+    )
+}
+
+fn for_kuma() -> Arg {
+    Arg::new("for")
+        .long("for")
+        .value_name("PROGRAM")
+        .value_parser(["kuma"])
+        .help("Write it in the form that Kuma's own programs read, kuma-dp and kumactl; what they cannot read is left out, with a warning")
 }
 
 fn from_pod() -> Command {
@@ -27,6 +54,7 @@ fn from_pod() -> Command {
         .args(pod::sources())
         .arg(explain("Say for each setting where it comes from and which values it overrides; as text, or in the format of --output"))
         .arg(output())
+        .arg(for_kuma().conflicts_with_all(["explain", "annotation"]))
         .arg(
             Arg::new("annotation")
                 .long("annotation")
@@ -53,10 +81,15 @@ fn from_dataplane() -> Command {
              directions are redirected to which ports, and the address families. Other keys have Kuma's defaults.",
         )
         .arg(file("DATAPLANE", "A Dataplane in YAML or JSON, with placeholders or without; - is standard input"));
-    command.args(variables()).arg(explain("Say for each setting which field it comes from")).arg(output()).after_help(
-        "Example: redirect the traffic of this host as its Dataplane says\n\
+    command
+        .args(variables())
+        .arg(explain("Say for each setting which field it comes from"))
+        .arg(output())
+        .arg(for_kuma().conflicts_with("explain"))
+        .after_help(
+            "Example: redirect the traffic of this host as its Dataplane says\n\
          \n  kumatp config from-dataplane dataplane.yaml --var address=192.0.2.7 | kumatp install --config -",
-    )
+        )
 }
 
 fn to_dataplane() -> Command {

@@ -6,6 +6,7 @@
 
 mod duration;
 mod keys;
+mod kuma;
 mod layers;
 mod nearest;
 mod node;
@@ -15,6 +16,7 @@ pub(super) use crate::error::visible;
 pub(super) use duration::parse as parse_duration;
 pub use keys::Key;
 pub(super) use keys::{Field, ROWS, Row};
+pub use kuma::{KumaDifference, KumaProgram};
 pub use layers::Layers;
 pub(super) use layers::{Reading, syntax_problem};
 pub(super) use nearest::{nearest, within};

@@ -14,11 +14,18 @@ use crate::{Failure, input, pod};
 
 pub(crate) fn config(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {
+        Some(("print", matches)) => printed(matches),
         Some(("from-pod", matches)) => from_pod(matches),
         Some(("from-dataplane", matches)) => from_dataplane(matches),
         Some(("to-dataplane", matches)) => to_dataplane(matches),
         _ => Err(Failure::Usage("give a command; kumatp config --help lists them".into())),
     }
+}
+
+fn printed(matches: &ArgMatches) -> Result<(), Failure> {
+    let (config, notes) = input::layered(matches, None)?;
+    warn(&notes, config.verbose);
+    print_config(matches, &config)
 }
 
 fn from_pod(matches: &ArgMatches) -> Result<(), Failure> {
@@ -77,6 +84,14 @@ fn output(matches: &ArgMatches) -> Option<&str> {
 }
 
 fn print_config(matches: &ArgMatches, config: &Config) -> Result<(), Failure> {
+    let config = match matches.contains_id("for") {
+        true => {
+            let (config, notes) = config.for_kuma();
+            warn(&notes, false);
+            config
+        }
+        false => config.clone(),
+    };
     match output(matches) {
         Some("json") => print(&format!("{}\n", config.to_json())),
         _ => print(&config.to_yaml()),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches};
 use kumatp::Error;
-use kumatp::config::{Format, Layers};
+use kumatp::config::{Format, KumaDifference, KumaProgram, Layers};
 use kumatp::error::Problem;
 use kumatp::model::{Note, Severity};
 use serde::Serialize;
@@ -30,6 +30,9 @@ pub(super) struct Checked {
     error: Option<String>,
     problems: Vec<Problem>,
     warnings: Vec<Note>,
+    /// What else should be known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Note>,
 }
 
 impl Checked {
@@ -38,7 +41,14 @@ impl Checked {
     /// # Errors
     /// Those that are not about the file.
     pub(super) fn new(file: &str, outcome: Result<Vec<Note>, Failure>) -> Result<Self, Failure> {
-        let mut checked = Self { file: file.to_owned(), valid: false, error: None, problems: vec![], warnings: vec![] };
+        let mut checked = Self {
+            file: file.to_owned(),
+            valid: false,
+            error: None,
+            problems: vec![],
+            warnings: vec![],
+            notes: vec![],
+        };
         match outcome {
             Ok(notes) => {
                 checked.valid = true;
@@ -52,17 +62,59 @@ impl Checked {
     }
 }
 
-pub(crate) fn validate(matches: &ArgMatches) -> Result<ExitCode, Failure> {
-    let files = matches.get_many::<String>("file").into_iter().flatten();
-    conclude(matches, files.map(|file| Checked::new(file, configuration(file))).collect::<Result<_, _>>()?)
+/// The switch that asks for what Kuma's own programs take.
+pub(crate) fn for_kuma() -> Arg {
+    Arg::new("for").long("for").value_name("PROGRAM").value_parser(["kuma", "kuma-dp", "kumactl"])
 }
 
-fn configuration(file: &str) -> Result<Vec<Note>, Failure> {
+pub(crate) fn validate(matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    let files = matches.get_many::<String>("file").into_iter().flatten();
+    let program = matches.get_one::<String>("for").map(String::as_str);
+    conclude(matches, files.map(|file| configuration(file, program)).collect::<Result<_, _>>()?)
+}
+
+fn configuration(file: &str, program: Option<&str>) -> Result<Checked, Failure> {
+    let text = match input::read(file) {
+        Ok(text) => text,
+        Err(failure) => return Checked::new(file, Err(failure)),
+    };
     let mut layers = Layers::new();
     // Of several documents, messages name the one that they are about.
     layers.document("no file", "", Format::Yaml);
-    layers.document(file, &input::read(file)?, Format::Yaml);
-    Ok(layers.finish()?.1)
+    layers.document(file, &text, Format::Yaml);
+    let mut checked = Checked::new(file, layers.finish().map(|(_, notes)| notes).map_err(Failure::from))?;
+    // What is not valid for kumatp has been told, whatever it is for others.
+    for mut difference in KumaDifference::find(&text, Format::Yaml).unwrap_or_default() {
+        difference.path = format!("{file}: {}", difference.path);
+        checked.for_kuma(&difference, program);
+    }
+    Ok(checked)
+}
+
+impl Checked {
+    /// Takes in how Kuma's programs read a setting: it decides for who asks about them, and is a remark for all others.
+    fn for_kuma(&mut self, difference: &KumaDifference, program: Option<&str>) {
+        let runs_beside = difference.concerns(KumaProgram::KumaDp);
+        let note = |severity| {
+            let (path, text) = (difference.path.clone(), difference.to_string());
+            let text = text.strip_prefix(&format!("{path}: ")).unwrap_or(&text).to_owned();
+            match severity {
+                Severity::Warning => Note::warning(path, text),
+                Severity::Info => Note::info(path, text),
+            }
+        };
+        match program {
+            None if difference.refused || runs_beside => self.notes.push(note(Severity::Info)),
+            None => {}
+            Some("kuma-dp") if !runs_beside => {}
+            Some("kumactl") if !difference.concerns(KumaProgram::Kumactl) => {}
+            Some(_) if difference.refused => {
+                self.valid = false;
+                self.problems.push(difference.to_problem());
+            }
+            Some(_) => self.warnings.push(note(Severity::Warning)),
+        }
+    }
 }
 
 /// Tells what was found out about all files.
@@ -72,7 +124,10 @@ pub(super) fn conclude(matches: &ArgMatches, files: Vec<Checked>) -> Result<Exit
     if matches.get_flag("json") {
         print_json(&serde_json::json!({ "valid": valid, "files": files }))?;
     } else {
-        files.iter().for_each(|file| warn(&file.warnings, false));
+        files.iter().for_each(|file| {
+            warn(&file.warnings, false);
+            warn(&file.notes, true);
+        });
         print(
             &files.iter().filter(|file| file.valid).map(|file| format!("{}: valid\n", file.file)).collect::<String>(),
         )?;
