@@ -14,6 +14,8 @@ use super::error::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 use crate::config::dataplane::reachability::{Reachability, Resources};
 use crate::config::dataplane::{Dataplane, TransparentProxying, compare, fill};
+use crate::config::{Config, Layers};
+use crate::error::Error;
 use crate::model::Note;
 use crate::net::Port;
 
@@ -259,6 +261,23 @@ struct Query<'a> {
     resources: Vec<&'a RawValue>,
     #[serde(default)]
     explain: Vec<String>,
+    #[serde(default, rename = "transparentProxy")]
+    transparent_proxy: bool,
+    #[serde(borrow, rename = "transparentProxyConfig")]
+    transparent_proxy_config: Option<&'a RawValue>,
+}
+
+impl Query<'_> {
+    /// What kuma-dp says of its transparent proxy by its flags, if it does, and the notes of it.
+    fn flag(&self) -> Result<Option<(Config, Vec<Note>)>, Error> {
+        let Some(config) = self.transparent_proxy_config else {
+            return Ok(self.transparent_proxy.then(|| (Config::default(), Vec::new())));
+        };
+        let (text, format) = embedded::document(config);
+        let mut layers = Layers::new();
+        layers.document("transparentProxyConfig", &text, format);
+        layers.finish().map(Some)
+    }
 }
 
 /// Says which services and backends a Dataplane's workload reaches, on which ports, and why.
@@ -267,16 +286,21 @@ struct Query<'a> {
 /// MeshService, MeshExternalService, MeshMultiZoneService, Dataplane (for the values of kuma.io/service) and Mesh; other kinds are
 /// passed over. An item is an object: a resource, or a list of them as its "items"; or a text in YAML or JSON, with one
 /// document or several (in JSON only, if this build of the library reads no YAML). "profile" is the generation of Kuma, "kuma-3" (by
-/// default) or "kuma-2.9"; "explain", a list of names that are to be explained.
+/// default) or "kuma-2.9"; "explain", a list of names that are to be explained; "transparentProxy", true if kuma-dp runs with
+/// --transparent-proxy, as on Kubernetes, so that the Dataplane need not say that there is a transparent proxy;
+/// "transparentProxyConfig", the configuration that it is given by --transparent-proxy-config, an object or a text.
 ///
 /// The result is a JSON document. Its members: "profile"; "backendRule" and "serviceRule", what decides, for people; "backends",
-/// those that are reachable: objects with "kind", "mesh", "name", "ports" (objects with "port" and, if it has one, "name") and, if
-/// it has one, "namespace"; "services", the reachable values of kuma.io/service; "explanations", an object that has for each
+/// those that are reachable for certain: objects with "kind", "mesh", "name", "ports" (objects with "port" and, if it has one,
+/// "name") and, if it has one, "namespace"; "byChance", in the same form those ports that Kuma might choose, and might not;
+/// "choices", one object for each reference whose matches Kuma takes by chance, with "path", "reference", "oneOf" (it takes
+/// exactly one of these), "perhaps" (and any of these), of both no more than 100, and "oneOfCount" and "perhapsCount", how many there
+/// are; "services", the reachable values of kuma.io/service; "explanations", an object that has for each
 /// name of "explain" a list, one item for each backend or service of that name: objects as those in "backends" (a service has
-/// neither "kind" nor "namespace"), with "reachable" (true or false), "rule" (what decides, for people), "why" (the answer in words)
-/// and "references", where references decide: objects with "path", "reference", "matches" (true or false) and "why"; "notes", as
-/// kumatp_config_notes() has them: references that match nothing, ports that no destination has, choices that Kuma leaves
-/// to chance.
+/// neither "kind" nor "namespace"), with "reachable" (true if it is for certain, else false), "portsByChance", "rule" (what decides,
+/// for people), "why" (the answer in words) and "references", where references decide: objects with "path", "reference", "matches"
+/// (true or false), "byChance" (true or false) and "why"; "notes", as kumatp_config_notes() has them: references that match
+/// nothing, ports that no destination has, choices that Kuma leaves to chance.
 ///
 /// @param dataplane  lent
 /// @param query  the document, lent; at most KUMATP_MAX_TEXT bytes
@@ -310,7 +334,13 @@ pub unsafe extern "C" fn kumatp_dataplane_reach(
             resources.document(&format!("resources[{index}]"), &text, format);
         }
         let (destinations, mut notes) = resources.finish()?;
-        let reachability = Reachability::of(dataplane, &destinations, profile);
+        let reachability = match query.flag()? {
+            Some((config, more)) => {
+                notes.extend(more);
+                Reachability::by_flag(dataplane, &destinations, profile, &config)
+            }
+            None => Reachability::of(dataplane, &destinations, profile),
+        };
         notes.extend_from_slice(reachability.notes());
         let mut answer = serde_json::to_value(&reachability).expect("texts and numbers can be written");
         let explanations: BTreeMap<_, _> =

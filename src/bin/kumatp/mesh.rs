@@ -136,8 +136,9 @@ pub(crate) fn reachable() -> Command {
         .about("Say what a workload reaches through its transparent proxy, and why")
         .long_about(
             "Say which of the mesh's resources a Dataplane reaches, and on which ports: MeshService, MeshExternalService \
-             and MeshMultiZoneService by reachableBackends, values of kuma.io/service by reachableServices. With \
-             --explain, say why one of them is reachable, or why not.",
+             and MeshMultiZoneService by reachableBackends, values of kuma.io/service by reachableServices (Kuma 2.9). Where Kuma \
+             chooses by chance among several, say which it might choose. With --explain, say why one of them is \
+             reachable, or why not.",
         )
         .arg(
             Arg::new("dataplane")
@@ -159,6 +160,18 @@ pub(crate) fn reachable() -> Command {
         )
         .args(variables())
         .arg(pod::profile())
+        .arg(
+            Arg::new("transparent-proxy").long("transparent-proxy").action(ArgAction::SetTrue).help(
+                "kuma-dp runs with --transparent-proxy, as on Kubernetes, so that the Dataplane need not say that there is a transparent proxy",
+            ),
+        )
+        .arg(
+            Arg::new("transparent-proxy-config")
+                .long("transparent-proxy-config")
+                .value_name("FILE")
+                .action(ArgAction::Append)
+                .help("The configuration that kuma-dp is given by --transparent-proxy-config; implies --transparent-proxy; - is standard input. Repeatable: later files override earlier ones"),
+        )
         .arg(json())
         .after_help(
             "Example: why a service cannot be reached\n\

@@ -246,8 +246,18 @@ impl BackendRef {
         let kind = kind.map_err(|error| reader.problem(error.at(fields.path("kind")))).ok();
         let select = Self::select(reader, &fields);
         let port = reader.number_of(&fields, "port", u32::MAX);
-        if let Some(port) = port.filter(|port| !(1..=65535).contains(port)) {
-            let text = format!("{port} is no port, so that no port of a service can match");
+        let text = match port {
+            Some(0) => Some(
+                "0 is no port: Kuma 3 takes it for none, which means all ports, or the first that has no name; in \
+                             Kuma 2.9 no port matches"
+                    .to_owned(),
+            ),
+            Some(port @ 65536..) => {
+                Some(format!("{port} is no port: in Kuma 3 all ports are reachable instead; in Kuma 2.9 none is"))
+            }
+            _ => None,
+        };
+        if let Some(text) = text {
             reader.note(Note::warning(fields.path("port"), text));
         }
         Some(Self { kind: kind?, select: select?, port })

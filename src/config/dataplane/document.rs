@@ -1,6 +1,7 @@
 //! The `Dataplane` itself.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::reader::Reader;
 use super::resource::{NAMESPACE, Resource, ZONE};
@@ -63,6 +64,14 @@ impl Dataplane {
     /// The values of `kuma.io/service` that it offers.
     pub fn services(&self) -> impl Iterator<Item = &str> {
         self.inbounds.iter().filter_map(|inbound| inbound.tags.get(SERVICE)).map(String::as_str)
+    }
+
+    /// The addresses and ports that its inbounds listen on. Host names are looked up by the control plane only.
+    pub(super) fn own_addresses(&self) -> impl Iterator<Item = (IpAddr, Port)> {
+        self.inbounds.iter().filter_map(|inbound| {
+            let address = inbound.address.as_ref().or(self.address.as_ref())?;
+            Some((address.parse().ok()?, inbound.port))
+        })
     }
 
     /// Reads a `Dataplane` in the form of Universal (`type: Dataplane`) or of Kubernetes (`kind: Dataplane`, with its

@@ -1,7 +1,5 @@
 //! A `Dataplane` and the configuration of the host that it runs on: from one to the other, and where they disagree.
 
-use std::net::IpAddr;
-
 use super::{Dataplane, ResourceFamilyMode, TransparentProxying};
 use crate::config::kubernetes::{Origin, Source};
 use crate::config::wire::{Field, ROWS};
@@ -118,19 +116,6 @@ impl Dataplane {
             })
             .collect())
     }
-
-    /// Whether Kuma treats the workload as one with a transparent proxy: something is redirected, and the address is
-    /// no IPv6 address where the mode is `IPv4`. A host name counts as no IPv4 address.
-    pub fn is_transparent(&self) -> bool {
-        self.transparent_proxying.as_ref().is_some_and(|section| {
-            let redirects = section.redirect_port_inbound.is_some() || section.redirect_port_outbound.is_some();
-            redirects && (section.ip_family_mode != ResourceFamilyMode::Ipv4 || self.has_ipv4_address())
-        })
-    }
-
-    fn has_ipv4_address(&self) -> bool {
-        self.address.as_ref().is_some_and(|address| matches!(address.parse(), Ok(IpAddr::V4(_))))
-    }
 }
 
 /// Where the configuration of a host and the `Dataplane` of the workload on it disagree: directions, redirect ports,
@@ -195,7 +180,7 @@ fn families(host: IpFamilyMode, dataplane: &Dataplane, mode: ResourceFamilyMode)
         let text = format!("the host has {host}, the Dataplane {mode} ({SECTION}.ipFamilyMode)");
         notes.push(Note::warning("ipFamilyMode", text));
     }
-    if mode == ResourceFamilyMode::Ipv4 && !dataplane.has_ipv4_address() {
+    if mode == ResourceFamilyMode::Ipv4 && dataplane.has_ipv4_address() == Some(false) {
         let address = dataplane.address.as_deref().unwrap_or("missing");
         let text = format!(
             "is {}, so that with ipFamilyMode IPv4 Kuma treats the workload as one without a transparent proxy",

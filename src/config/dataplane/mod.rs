@@ -3,6 +3,7 @@
 mod backends;
 mod document;
 mod host;
+mod proxy;
 pub mod reachability;
 pub(in crate::config) mod reader;
 mod resource;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use clap::ArgMatches;
 use kumatp::Error;
-use kumatp::config::Format;
-use kumatp::config::dataplane::reachability::{Reachability, Resources, Rule};
+use kumatp::config::dataplane::reachability::{Choice, Reachability, Reached, Resources, Rule};
+use kumatp::config::{Config, Format, Layers};
 use kumatp::error::InvalidValue;
 
 use super::dataplane::Read;
@@ -23,7 +23,11 @@ pub(crate) fn reachable(matches: &ArgMatches) -> Result<(), Failure> {
         }
     }
     let (destinations, more) = resources.finish()?;
-    let reachability = Reachability::of(&dataplane, &destinations, pod::profile_of(matches));
+    let profile = pod::profile_of(matches);
+    let reachability = match flag(matches)? {
+        Some(config) => Reachability::by_flag(&dataplane, &destinations, profile, &config),
+        None => Reachability::of(&dataplane, &destinations, profile),
+    };
     for notes in [&notes, &more, reachability.notes()] {
         warn(notes, true);
     }
@@ -44,6 +48,21 @@ pub(crate) fn reachable(matches: &ArgMatches) -> Result<(), Failure> {
         true => print_json(&explanations),
         false => print(&explanations.iter().map(|one| format!("{one}\n")).collect::<String>()),
     }
+}
+
+/// What kuma-dp says of its transparent proxy by its flags, if it does.
+fn flag(matches: &ArgMatches) -> Result<Option<Config>, Failure> {
+    let mut layers = Layers::new();
+    let mut files = matches.get_many::<String>("transparent-proxy-config").into_iter().flatten().peekable();
+    if files.peek().is_none() {
+        return Ok(matches.get_flag("transparent-proxy").then(Config::default));
+    }
+    for path in files {
+        layers.document(path, &input::read(path)?, Format::Yaml);
+    }
+    let (config, notes) = layers.finish()?;
+    warn(&notes, false);
+    Ok(Some(config))
 }
 
 /// The file itself, or the files of a directory in the order of their names.
@@ -69,18 +88,13 @@ fn files(path: &str) -> Result<Vec<String>, Failure> {
 
 fn describe(reachability: &Reachability<'_>) -> String {
     let mut text = format!("Backends: {}\n", reachability.backend_rule());
-    let before = text.len();
-    // Writing to a text cannot fail.
-    for reached in reachability.backends() {
-        let ports: Vec<_> = reached.ports.iter().map(ToString::to_string).collect();
-        let _ = write!(text, "  {} {}", reached.backend.kind, reached.backend.name.escape_debug());
-        if let Some(namespace) = reached.backend.namespace() {
-            let _ = write!(text, " in {}", namespace.escape_debug());
-        }
-        let _ = writeln!(text, ": {}", ports.join(", "));
-    }
+    let (before, choices) = (text.len(), reachability.choices().collect::<Vec<_>>());
+    lines(&mut text, "  ", reachability.backends());
     if text.len() == before {
-        text.push_str("  none\n");
+        text.push_str(if choices.is_empty() { "  none\n" } else { "  none for certain\n" });
+    }
+    for choice in &choices {
+        chance(&mut text, choice);
     }
     let services: Vec<_> = reachability.services().collect();
     // Who has none and says nothing of them has no use for the heading.
@@ -95,4 +109,36 @@ fn describe(reachability: &Reachability<'_>) -> String {
         text.push_str("  none\n");
     }
     text
+}
+
+/// What Kuma might choose for a reference.
+fn chance(text: &mut String, choice: &Choice<'_>) {
+    // Writing to a text cannot fail.
+    let _ = writeln!(text, "By chance, {} ({}):", choice.path, choice.reference);
+    let lists = match choice.one_of.len() {
+        0 | 1 => [("", &[][..]), ("  Kuma might choose any of these, or none", &choice.perhaps[..])],
+        _ => [
+            ("  Kuma might choose one of these", &choice.one_of[..]),
+            ("  and besides any of these, or none", &choice.perhaps[..]),
+        ],
+    };
+    for (heading, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+        let _ = writeln!(text, "{heading}");
+        lines(text, "    ", list.iter().take(Choice::LISTED).cloned());
+        if let Some(more @ 1..) = list.len().checked_sub(Choice::LISTED) {
+            let _ = writeln!(text, "    and {more} more");
+        }
+    }
+}
+
+/// A line for each backend, with its ports.
+fn lines<'a>(text: &mut String, indent: &str, list: impl Iterator<Item = Reached<'a>>) {
+    for reached in list {
+        let ports: Vec<_> = reached.ports.iter().map(ToString::to_string).collect();
+        let _ = write!(text, "{indent}{} {}", reached.backend.kind, reached.backend.name.escape_debug());
+        if let Some(namespace) = reached.backend.namespace() {
+            let _ = write!(text, " in {}", namespace.escape_debug());
+        }
+        let _ = writeln!(text, ": {}", ports.join(", "));
+    }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::super::BackendRef;
+use super::choice::{Grade, Tally};
 use super::wanted::{Ports, Wanted};
 use super::{Backend, BackendPort, Reachability, Rule};
 use crate::error::visible;
@@ -21,10 +22,14 @@ pub struct Explanation<'a> {
     pub mesh: &'a str,
     /// Whether it is in the mesh of the workload; if not, nothing else matters.
     pub same_mesh: bool,
-    /// Whether it is reachable, on one port at least.
+    /// Whether it is reachable for certain, on one port at least.
     pub reachable: bool,
-    /// The ports that are reachable; none for a service.
+    /// The ports that are reachable for certain; none for a service.
     pub ports: Vec<&'a BackendPort>,
+    /// The ports that are reachable only if Kuma happens to choose them.
+    pub ports_by_chance: Vec<&'a BackendPort>,
+    /// The ports that Kuma makes no listener for, since the workload itself listens there.
+    pub own_ports: Vec<&'a BackendPort>,
     /// What decides.
     pub rule: Rule,
     /// What each reference has to do with it, where references decide.
@@ -41,6 +46,20 @@ pub struct ReferenceOutcome<'a> {
     pub reference: &'a BackendRef,
     /// Whether it matches.
     pub matched: Matched<'a>,
+    /// Whether Kuma takes the match for certain.
+    pub chance: Chance,
+}
+
+/// Whether Kuma takes a match for certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Chance {
+    /// It does, or there is no match.
+    None,
+    /// It takes one of so many.
+    OneOf(usize),
+    /// It takes this one if it comes across it before a match that ends the search.
+    IfBefore,
 }
 
 /// Whether a reference matches a destination.
@@ -51,6 +70,8 @@ pub enum Matched<'a> {
     AllPorts,
     /// One port.
     Port(&'a BackendPort),
+    /// One port, the first that has no name, since none is asked for: `kuma-3`.
+    FirstUnnamed(&'a BackendPort),
     /// All ports, since none is the one that is asked for: `kuma-3`.
     AllPortsInstead,
     /// Not, and this is missing.
@@ -90,7 +111,10 @@ impl<'a> Reachability<'a> {
         let backends = self.destinations.backends().iter().enumerate();
         let named = backends.filter(|(_, backend)| backend.name == name || backend.display_name() == name);
         let services = self.destinations.services().filter(|service| service.name == name);
-        let listed = |name: &str| self.listed_services().any(|listed| listed == name);
+        let listed = |name: &str| match self.service_rule {
+            Rule::ReachableServices => self.listed_services().any(|listed| listed == name),
+            rule => rule.allows_all(),
+        };
         named
             .map(|(index, backend)| self.explain_backend(index, backend))
             .chain(services.map(|service| {
@@ -100,8 +124,10 @@ impl<'a> Reachability<'a> {
                     name: &service.name,
                     mesh: &service.mesh,
                     same_mesh,
-                    reachable: same_mesh && (self.service_rule.allows_all() || listed(&service.name)),
+                    reachable: same_mesh && listed(&service.name),
                     ports: Vec::new(),
+                    ports_by_chance: Vec::new(),
+                    own_ports: Vec::new(),
                     rule: self.service_rule,
                     references: Vec::new(),
                 }
@@ -111,14 +137,14 @@ impl<'a> Reachability<'a> {
 
     fn explain_backend(&self, index: usize, backend: &'a Backend) -> Explanation<'a> {
         let same_mesh = backend.mesh == self.dataplane.mesh;
-        let ports = self.ports(index, backend);
+        let [ports, ports_by_chance] = [Grade::Always, Grade::ByChance].map(|grade| self.ports(index, backend, grade));
+        let own_ports = self.own_ports(index, backend).collect();
         let wanted = self.wanted.iter().enumerate().filter(|_| same_mesh);
         let references = wanted
             .zip(self.references())
-            .map(|((position, wanted), reference)| ReferenceOutcome {
-                path: self.backend_rule.path(position),
-                reference,
-                matched: self.matched(wanted, backend),
+            .map(|((position, (wanted, tally)), reference)| {
+                let (matched, chance) = self.matched(wanted, tally, backend);
+                ReferenceOutcome { path: self.backend_rule.path(position), reference, matched, chance }
             })
             .collect();
         Explanation {
@@ -128,24 +154,14 @@ impl<'a> Reachability<'a> {
             same_mesh,
             reachable: !ports.is_empty(),
             ports,
+            ports_by_chance,
+            own_ports,
             rule: self.backend_rule,
             references,
         }
     }
 
-    /// The references that decide.
-    fn references(&self) -> &'a [BackendRef] {
-        match self.backend_rule {
-            Rule::Outbounds => &self.dataplane.outbounds,
-            Rule::ReachableBackends => {
-                let section = self.dataplane.transparent_proxying.as_ref();
-                section.and_then(|section| section.reachable_backends.as_ref()).map_or(&[], |backends| &backends.refs)
-            }
-            _ => &[],
-        }
-    }
-
-    fn matched(&self, wanted: &Wanted<'a>, backend: &'a Backend) -> Matched<'a> {
+    fn matched(&self, wanted: &Wanted<'a>, tally: &Tally, backend: &'a Backend) -> (Matched<'a>, Chance) {
         let mut lacks = Vec::new();
         if wanted.kind != backend.kind {
             lacks.push(Lack::Kind(wanted.kind));
@@ -159,23 +175,30 @@ impl<'a> Reachability<'a> {
             Some(Lack::NoLabel { label, found })
         }));
         let ports = if lacks.is_empty() { wanted.ports(backend, self.profile) } else { Ports::None };
-        match ports {
+        let chance = match (tally.grade(&ports), ports.ends()) {
+            (Grade::ByChance, true) => Chance::OneOf(tally.ending),
+            (Grade::ByChance, false) if ports != Ports::None => Chance::IfBefore,
+            _ => Chance::None,
+        };
+        let matched = match ports {
             Ports::All => Matched::AllPorts,
             Ports::AllInstead => Matched::AllPortsInstead,
-            Ports::One(port) => Matched::Port(&backend.ports[port]),
+            Ports::One(port) | Ports::Asked(port) => Matched::Port(&backend.ports[port]),
+            Ports::Unnamed(port) => Matched::FirstUnnamed(&backend.ports[port]),
             Ports::None => {
                 lacks.extend(wanted.port.filter(|_| lacks.is_empty()).map(Lack::Port));
                 Matched::No(lacks)
             }
-        }
+        };
+        (matched, chance)
     }
 }
 
-/// `kind` and `namespace` where there is one, `name`, `mesh`, `reachable`, `ports`, `rule`, `references` with `path`,
-/// `reference`, `matches` and `why`, and `why` in words.
+/// `kind` and `namespace` where there is one, `name`, `mesh`, `reachable`, `ports`, `portsByChance`, `rule`, `references`
+/// with `path`, `reference`, `matches`, `byChance` and `why`, and `why` in words.
 impl Serialize for Explanation<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Explanation", 9)?;
+        let mut fields = serializer.serialize_struct("Explanation", 10)?;
         if let Some(backend) = self.backend {
             fields.serialize_field("kind", &backend.kind)?;
         }
@@ -186,6 +209,7 @@ impl Serialize for Explanation<'_> {
         fields.serialize_field("mesh", self.mesh)?;
         fields.serialize_field("reachable", &self.reachable)?;
         fields.serialize_field("ports", &self.ports)?;
+        fields.serialize_field("portsByChance", &self.ports_by_chance)?;
         fields.serialize_field("rule", &self.rule.to_string())?;
         fields.serialize_field("references", &self.references)?;
         fields.serialize_field("why", &self.to_string())?;
@@ -195,10 +219,11 @@ impl Serialize for Explanation<'_> {
 
 impl Serialize for ReferenceOutcome<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("ReferenceOutcome", 4)?;
+        let mut fields = serializer.serialize_struct("ReferenceOutcome", 5)?;
         fields.serialize_field("path", &self.path)?;
         fields.serialize_field("reference", self.reference)?;
-        fields.serialize_field("matches", &!matches!(self.matched, Matched::No(_)))?;
+        fields.serialize_field("matches", &self.matches())?;
+        fields.serialize_field("byChance", &(self.chance != Chance::None))?;
         fields.serialize_field("why", &self.to_string())?;
         fields.end()
     }
@@ -213,31 +238,64 @@ impl fmt::Display for Explanation<'_> {
         if let Some(namespace) = self.backend.and_then(Backend::namespace) {
             write!(f, " in {}", visible(namespace))?;
         }
-        f.write_str(if self.reachable { " is reachable" } else { " is not reachable" })?;
-        if self.reachable && !self.ports.is_empty() {
-            let ports: Vec<_> = self.ports.iter().map(ToString::to_string).collect();
-            let word = if ports.len() == 1 { "port" } else { "ports" };
-            write!(f, " on {word} {}", ports.join(", "))?;
-        }
+        self.verdict(f)?;
         if !self.same_mesh {
             return write!(f, ": it is in the mesh {}", visible(self.mesh));
         }
+        let perhaps = self.reachable || !self.ports_by_chance.is_empty();
         let list = match self.rule {
             Rule::ReachableBackends => "reachableBackends",
             Rule::Outbounds => "networking.outbound",
             Rule::ReachableServices if !self.reachable => return f.write_str(": it is not in reachableServices"),
             Rule::ReachableServices => return f.write_str(": it is in reachableServices"),
-            rule => return write!(f, ": {rule}"),
+            rule if self.own_ports.is_empty() => return write!(f, ": {rule}"),
+            _ => "",
         };
         if self.backend.is_some_and(|backend| backend.ports.is_empty()) {
             return f.write_str(": it has no ports");
         }
-        if !self.reachable {
+        if !self.own_ports.is_empty() {
+            write!(f, ": {} an inbound of the workload itself", listed(&self.own_ports, "is", "are"))?;
+        }
+        if !perhaps && self.own_ports.is_empty() {
             write!(f, ": no item of {list} matches")?;
         }
-        let telling =
-            self.references.iter().filter(|outcome| matches!(outcome.matched, Matched::No(_)) != self.reachable);
-        telling.into_iter().try_for_each(|outcome| write!(f, "\n  {outcome}"))
+        let matches = perhaps || !self.own_ports.is_empty();
+        let mut telling = self.references.iter().filter(|outcome| outcome.matches() == matches);
+        telling.try_for_each(|outcome| write!(f, "\n  {outcome}"))
+    }
+}
+
+/// `port 80 (http)`, or `ports 80, 81`, with a verb behind it if there is one.
+fn listed(ports: &[&BackendPort], is: &str, are: &str) -> String {
+    let list: Vec<_> = ports.iter().map(ToString::to_string).collect();
+    let (word, verb) = if list.len() == 1 { ("port", is) } else { ("ports", are) };
+    format!("{word} {} {verb}", list.join(", ")).trim_end().to_owned()
+}
+
+impl Explanation<'_> {
+    /// Whether it is reachable, and on which ports.
+    fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chance = listed(&self.ports_by_chance, "", "");
+        match (self.reachable, self.ports.is_empty(), self.ports_by_chance.is_empty()) {
+            (false, _, true) => f.write_str(" is not reachable"),
+            (false, _, false) => write!(f, " might be reachable on {chance}, by Kuma's choice"),
+            (true, true, _) => f.write_str(" is reachable"),
+            (true, false, true) => write!(f, " is reachable on {}", listed(&self.ports, "", "")),
+            (true, false, false) => {
+                write!(
+                    f,
+                    " is reachable on {}, and might be on {chance}, by Kuma's choice",
+                    listed(&self.ports, "", "")
+                )
+            }
+        }
+    }
+}
+
+impl ReferenceOutcome<'_> {
+    fn matches(&self) -> bool {
+        !matches!(self.matched, Matched::No(_))
     }
 }
 
@@ -245,10 +303,11 @@ impl fmt::Display for ReferenceOutcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}) ", self.path, self.reference)?;
         match &self.matched {
-            Matched::AllPorts => f.write_str("matches all ports"),
-            Matched::Port(port) => write!(f, "matches port {port}"),
+            Matched::AllPorts => f.write_str("matches all ports")?,
+            Matched::Port(port) => write!(f, "matches port {port}")?,
+            Matched::FirstUnnamed(port) => write!(f, "matches port {port}, the first that has no name")?,
             Matched::AllPortsInstead => {
-                f.write_str("matches, and all ports are meant, since none is the one asked for")
+                f.write_str("matches, and all ports are meant, since none is the one asked for")?;
             }
             Matched::No(lacks) => {
                 f.write_str("needs ")?;
@@ -256,8 +315,12 @@ impl fmt::Display for ReferenceOutcome<'_> {
                     let separator = if index > 0 { ", and " } else { "" };
                     write!(f, "{separator}{lack}")?;
                 }
-                Ok(())
             }
+        }
+        match self.chance {
+            Chance::None => Ok(()),
+            Chance::OneOf(rivals) => write!(f, "; Kuma takes one of {rivals} such matches, by chance"),
+            Chance::IfBefore => f.write_str("; Kuma takes it only if it comes before a match that ends the search"),
         }
     }
 }

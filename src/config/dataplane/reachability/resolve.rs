@@ -1,62 +1,20 @@
 //! References against destinations.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
+use std::net::IpAddr;
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use super::super::{BackendKind, BackendRef, Dataplane};
-use super::wanted::{Ports, Wanted};
-use super::{Backend, BackendPort, Destinations, MeshMode};
-use crate::config::Profile;
+use super::super::{BackendRef, Dataplane};
+use super::choice::{Choice, Grade, Tally};
+use super::index::Index;
+use super::notes::{self, Noted};
+use super::wanted::Wanted;
+use super::{Backend, BackendPort, Destinations, MeshMode, Rule};
+use crate::config::{Config, Profile};
+use crate::error::visible;
 use crate::model::Note;
-
-/// What decides which backends, or which services, are reachable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Rule {
-    /// All: the `Dataplane` has no section `transparentProxying`.
-    NoSection,
-    /// All: nothing is said.
-    NothingSaid,
-    /// None: `reachableBackends` is empty.
-    Empty,
-    /// The union of what the items of `reachableBackends` match.
-    ReachableBackends,
-    /// What the items of `networking.outbound` match, in place of `reachableBackends`: `kuma-3`.
-    Outbounds,
-    /// No backend: the mesh has the mode `ReachableBackends`, and the workload says nothing: `kuma-2.9`.
-    MeshMode,
-    /// No backend: the workload has `reachableServices` and no `reachableBackends`: `kuma-2.9`.
-    OnlyServices,
-    /// The services in `reachableServices`: `kuma-2.9`.
-    ReachableServices,
-    /// All services: `kuma-3` does not read `reachableServices`.
-    NotInProfile,
-}
-
-impl Rule {
-    /// Whether everything is reachable by this rule alone.
-    pub fn allows_all(self) -> bool {
-        matches!(self, Self::NoSection | Self::NothingSaid | Self::NotInProfile)
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoSection => "the Dataplane has no transparentProxying, so nothing is filtered",
-            Self::NothingSaid => "the Dataplane does not say what it reaches, so all is reachable",
-            Self::Empty => "reachableBackends is empty, so no backend is reachable",
-            Self::ReachableBackends => "reachableBackends lists what is reachable",
-            Self::Outbounds => "networking.outbound has backends, which take the place of reachableBackends",
-            Self::MeshMode => "the mesh has meshServices.mode ReachableBackends, and there is no reachableBackends",
-            Self::OnlyServices => "reachableServices is set and reachableBackends is not, so no backend is reachable",
-            Self::ReachableServices => "reachableServices lists what is reachable",
-            Self::NotInProfile => "Kuma 3 does not read reachableServices, so no service is filtered",
-        })
-    }
-}
+use crate::net::Port;
 
 /// A backend that can be reached, and its ports that can.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,102 +50,149 @@ pub struct Reachability<'a> {
     pub(super) profile: Profile,
     pub(super) backend_rule: Rule,
     pub(super) service_rule: Rule,
-    /// The references that decide, if any do.
-    pub(super) wanted: Vec<Wanted<'a>>,
-    /// For each backend, whether each of its ports is reached; empty where all or none are.
-    reached: Vec<Vec<bool>>,
+    /// The references that decide, if any do, and what each matches.
+    pub(super) wanted: Vec<(Wanted<'a>, Tally)>,
+    index: Index<'a>,
+    /// For each backend, how sure each of its ports is; empty where a rule says it of all.
+    reached: Vec<Vec<Grade>>,
+    /// The addresses that the workload itself listens on.
+    own: Vec<(IpAddr, Port)>,
     notes: Vec<Note>,
 }
 
 impl<'a> Reachability<'a> {
-    /// Holds what a workload says against all that there is.
+    /// Holds what a workload says against all that there is. The section `transparentProxying` of the `Dataplane` says
+    /// whether there is a transparent proxy, as on Universal without flags of kuma-dp.
     ///
     /// The time is that of reading the references and the destinations once, and of writing down what matches: for
     /// each reference only the destinations are looked at that have the rarest of its labels.
     pub fn of(dataplane: &'a Dataplane, destinations: &'a Destinations, profile: Profile) -> Self {
+        Self::told(dataplane, destinations, profile, None)
+    }
+
+    /// The same where kuma-dp says whether there is a transparent proxy, as on Kubernetes, and wherever it runs with
+    /// `--transparent-proxy` or `--transparent-proxy-config`. `config` is the configuration that it is given: Kuma's
+    /// [default](Config::default) for the first of these flags. kuma-dp 2.9 has neither flag.
+    pub fn by_flag(
+        dataplane: &'a Dataplane,
+        destinations: &'a Destinations,
+        profile: Profile,
+        config: &Config,
+    ) -> Self {
+        Self::told(dataplane, destinations, profile, Some(config))
+    }
+
+    fn told(dataplane: &'a Dataplane, destinations: &'a Destinations, profile: Profile, flag: Option<&Config>) -> Self {
         let mut this = Self {
             dataplane,
             destinations,
             profile,
-            backend_rule: Rule::NoSection,
-            service_rule: Rule::NoSection,
+            backend_rule: Rule::NothingSaid,
+            service_rule: Rule::NothingSaid,
             wanted: Vec::new(),
+            index: Index::default(),
             reached: Vec::new(),
+            own: dataplane.own_addresses().collect(),
             notes: Vec::new(),
         };
-        let Some(section) = &dataplane.transparent_proxying else { return this };
-        let services = section.reachable_services.as_ref().filter(|services| !services.is_empty());
-        this.service_rule = match (services, profile) {
-            (None, _) => Rule::NothingSaid,
-            (Some(_), Profile::Kuma29) => Rule::ReachableServices,
-            (Some(_), Profile::Kuma3) => {
-                let text = "has no effect in Kuma 3, which knows reachableBackends only";
-                this.notes.push(Note::warning("networking.transparentProxying.reachableServices", text));
-                Rule::NotInProfile
-            }
+        if flag.is_some() && profile == Profile::Kuma29 {
+            this.notes
+                .push(Note::warning("transparentProxy", "has no effect in Kuma 2.9, whose kuma-dp has no such flag"));
+        }
+        let proxied = dataplane.proxied(flag.filter(|_| profile == Profile::Kuma3));
+        this.notes.extend(notes::proxy(dataplane, proxied, profile));
+        if let Some(rule) = Rule::without_proxy(proxied) {
+            (this.backend_rule, this.service_rule) = (rule, rule);
+            return this;
+        }
+        this.decide_services();
+        this.decide_backends();
+        this.note_own();
+        this
+    }
+
+    fn decide_services(&mut self) {
+        let services = self.listed_services().next().is_some();
+        self.service_rule = match (services, self.profile) {
+            (false, Profile::Kuma29) => Rule::NothingSaid,
+            (true, Profile::Kuma29) => Rule::ReachableServices,
+            (_, Profile::Kuma3) => Rule::NotInProfile,
+        };
+        if services && self.profile == Profile::Kuma3 {
+            let text = "has no effect in Kuma 3, which knows reachableBackends only";
+            self.notes.push(Note::warning("networking.transparentProxying.reachableServices", text));
+        }
+    }
+
+    fn decide_backends(&mut self) {
+        let (dataplane, profile) = (self.dataplane, self.profile);
+        let Some(section) = &dataplane.transparent_proxying else {
+            self.backend_rule = Rule::Unfiltered;
+            return;
         };
         if profile == Profile::Kuma3
             && !dataplane.outbounds.is_empty()
-            && this.resolve(&dataplane.outbounds, Rule::Outbounds)
+            && self.resolve(&dataplane.outbounds, Rule::Outbounds)
         {
-            return this;
+            return;
         }
-        let mode = destinations.mode(&dataplane.mesh);
+        let mode = self.destinations.mode(&dataplane.mesh);
         let rule = match (&section.reachable_backends, profile) {
             (Some(backends), _) if backends.refs.is_empty() => Rule::Empty,
             (Some(backends), _) => {
-                this.resolve(&backends.refs, Rule::ReachableBackends);
-                return this;
+                self.resolve(&backends.refs, Rule::ReachableBackends);
+                return;
             }
-            (None, Profile::Kuma29) if services.is_some() => Rule::OnlyServices,
+            (None, Profile::Kuma29) if self.service_rule == Rule::ReachableServices => Rule::OnlyServices,
             (None, Profile::Kuma29) if mode == Some(MeshMode::ReachableBackends) => Rule::MeshMode,
             (None, _) => Rule::NothingSaid,
         };
-        this.wanted.clear();
-        this.reached.clear();
-        this.backend_rule = rule;
-        this
+        self.wanted.clear();
+        self.reached.clear();
+        self.backend_rule = rule;
     }
 
     /// Takes these references for what decides, and says whether they match anything.
     fn resolve(&mut self, references: &'a [BackendRef], rule: Rule) -> bool {
         let (dataplane, profile) = (self.dataplane, self.profile);
-        let backends = &self.destinations.backends();
-        self.backend_rule = rule;
-        self.wanted = references.iter().map(|reference| Wanted::of(reference, dataplane, profile)).collect();
-        self.reached = backends.iter().map(|backend| vec![false; backend.ports.len()]).collect();
-        let index = Index::of(&self.wanted, backends, &dataplane.mesh);
-        let mut done = HashSet::new();
-        let mut any = false;
-        for (position, wanted) in self.wanted.iter().enumerate() {
+        let backends = self.destinations.backends();
+        let wanted: Vec<_> = references.iter().map(|reference| Wanted::of(reference, dataplane, profile)).collect();
+        let index = Index::of(&wanted, backends, &dataplane.mesh);
+        let unknown_labels = notes::unknown_labels(backends);
+        let mut reached: Vec<_> = backends.iter().map(|backend| vec![Grade::Never; backend.ports.len()]).collect();
+        let mut tallies: Vec<Tally> = Vec::with_capacity(wanted.len());
+        let mut done: HashMap<&Wanted<'_>, usize> = HashMap::new();
+        let mut found = Vec::new();
+        let mut notes = Vec::new();
+        for (position, wanted) in wanted.iter().enumerate() {
             // Many of the same shall not cost more than one.
-            if !done.insert(wanted) {
+            let first = *done.entry(wanted).or_insert(position);
+            if first < position {
+                tallies.push(tallies[first]);
                 continue;
             }
-            let (mut matches, mut instead, mut chosen) = (0_usize, 0_usize, false);
-            for backend in index.matches(wanted, backends) {
-                matches += 1;
-                let reached = &mut self.reached[backend];
-                match wanted.ports(&backends[backend], profile) {
-                    Ports::All => reached.fill(true),
-                    Ports::AllInstead => {
-                        instead += 1;
-                        reached.fill(true);
-                    }
-                    Ports::One(port) => {
-                        chosen = true;
-                        reached[port] = true;
-                    }
-                    Ports::None => instead += 1,
+            found.clear();
+            found.extend(index.matches(wanted, backends).map(|at| (at, wanted.ports(&backends[at], profile))));
+            let mut tally = Tally::default();
+            found.iter().for_each(|(at, ports)| tally.add(ports, !backends[*at].ports.is_empty()));
+            for (at, ports) in &found {
+                let grade = tally.grade(ports);
+                for port in ports.positions(&backends[*at]) {
+                    reached[*at][port] = reached[*at][port].max(grade);
                 }
-                any |= reached.contains(&true);
             }
-            let about = rule.path(position);
-            if rule == Rule::ReachableBackends {
-                let summary = (matches, instead, chosen || wanted.kind == BackendKind::MeshExternalService);
-                self.notes.extend(notes(about, &references[position], summary, profile));
-            }
+            let first = found.first().map(|(at, ports)| (&backends[*at], ports.clone()));
+            let (about, reference, unknown_labels) = (rule.path(position), &references[position], &*unknown_labels);
+            notes.extend(Noted { about, reference, wanted, tally, first, unknown_labels, profile }.notes());
+            tallies.push(tally);
         }
+        let any = reached.iter().flatten().any(|grade| *grade > Grade::Never);
+        if any || rule == Rule::ReachableBackends {
+            self.notes.append(&mut notes);
+        }
+        self.backend_rule = rule;
+        self.wanted = wanted.into_iter().zip(tallies).collect();
+        (self.index, self.reached) = (index, reached);
         any
     }
 
@@ -206,34 +211,119 @@ impl<'a> Reachability<'a> {
         self.service_rule
     }
 
-    /// The backends that are reachable on at least one port, in the order of the destinations.
+    /// The backends that are reachable on at least one port, in the order of the destinations, with the ports that
+    /// are reachable whatever Kuma chooses.
     pub fn backends(&self) -> impl Iterator<Item = Reached<'a>> {
+        self.graded(Grade::Always)
+    }
+
+    /// The backends that Kuma might choose, with the ports that are not reachable for certain, in the order of the
+    /// destinations. [`choices`](Self::choices) says which exclude each other.
+    pub fn by_chance(&self) -> impl Iterator<Item = Reached<'a>> {
+        self.graded(Grade::ByChance)
+    }
+
+    fn graded(&self, grade: Grade) -> impl Iterator<Item = Reached<'a>> {
         let backends = self.destinations.backends().iter().enumerate();
-        backends.filter_map(|(index, backend)| {
-            let ports = self.ports(index, backend);
+        backends.filter_map(move |(index, backend)| {
+            let ports = self.ports(index, backend, grade);
             (!ports.is_empty()).then_some(Reached { backend, ports })
         })
     }
 
-    pub(super) fn ports(&self, index: usize, backend: &'a Backend) -> Vec<&'a BackendPort> {
-        if backend.mesh != self.dataplane.mesh {
-            return Vec::new();
+    /// The references of which Kuma takes some matches by chance, in order; the same reference only once.
+    pub fn choices(&self) -> impl Iterator<Item = Choice<'a>> {
+        let mut done = HashSet::new();
+        let wanted = self.wanted.iter().zip(self.references()).enumerate();
+        let wanted = wanted.filter(|(_, ((_, tally), _))| tally.by_chance());
+        wanted.filter_map(move |(position, ((wanted, _), reference))| {
+            done.insert(wanted).then(|| self.choice(self.backend_rule.path(position), wanted, reference))
+        })
+    }
+
+    fn choice(&self, path: String, wanted: &Wanted<'a>, reference: &'a BackendRef) -> Choice<'a> {
+        let backends = self.destinations.backends();
+        let mut choice = Choice { path, reference, one_of: Vec::new(), perhaps: Vec::new() };
+        for index in self.index.matches(wanted, backends) {
+            let backend = &backends[index];
+            let meant = wanted.ports(backend, self.profile);
+            let ports: Vec<_> = meant.positions(backend).map(|port| &backend.ports[port]).collect();
+            let ports: Vec<_> = ports.into_iter().filter(|port| !self.is_own(backend, port)).collect();
+            let list = if meant.ends() { &mut choice.one_of } else { &mut choice.perhaps };
+            list.extend((!ports.is_empty()).then_some(Reached { backend, ports }));
         }
+        choice
+    }
+
+    /// The references that decide.
+    pub(super) fn references(&self) -> &'a [BackendRef] {
+        match self.backend_rule {
+            Rule::Outbounds => &self.dataplane.outbounds,
+            Rule::ReachableBackends => {
+                let section = self.dataplane.transparent_proxying.as_ref();
+                section.and_then(|section| section.reachable_backends.as_ref()).map_or(&[], |backends| &backends.refs)
+            }
+            _ => &[],
+        }
+    }
+
+    /// The ports of this grade that Kuma makes listeners for.
+    pub(super) fn ports(&self, index: usize, backend: &'a Backend, grade: Grade) -> Vec<&'a BackendPort> {
+        let ports = self.meant(index, backend, grade);
+        ports.filter(|port| !self.is_own(backend, port)).collect()
+    }
+
+    /// The ports of this grade, those at addresses of the workload among them.
+    fn meant(&self, index: usize, backend: &'a Backend, grade: Grade) -> impl Iterator<Item = &'a BackendPort> {
         let all = self.backend_rule.allows_all();
         let reached = self.reached.get(index);
-        let ports = backend.ports.iter().enumerate();
-        ports.filter(|(port, _)| all || reached.is_some_and(|reached| reached[*port])).map(|(_, port)| port).collect()
+        let ports = backend.ports.iter().enumerate().filter(|_| backend.mesh == self.dataplane.mesh);
+        let of_grade = move |port: usize| match all {
+            true => grade == Grade::Always,
+            false => reached.is_some_and(|reached| reached[port] == grade),
+        };
+        ports.filter(move |(port, _)| of_grade(*port)).map(|(_, port)| port)
+    }
+
+    /// Whether the workload listens at all addresses of a port itself, so that Kuma makes no listener.
+    pub(super) fn is_own(&self, backend: &Backend, port: &BackendPort) -> bool {
+        let own = |vip: &IpAddr| {
+            let overlap = |own: &IpAddr| own == vip || own.is_unspecified();
+            self.own.iter().any(|(address, number)| *number == port.number && overlap(address))
+        };
+        !self.own.is_empty() && !backend.vips.is_empty() && backend.vips.iter().all(own)
+    }
+
+    /// The ports that would be reachable if they were not the workload's own.
+    pub(super) fn own_ports(&self, index: usize, backend: &'a Backend) -> impl Iterator<Item = &'a BackendPort> {
+        let meant =
+            [Grade::Always, Grade::ByChance].into_iter().flat_map(move |grade| self.meant(index, backend, grade));
+        meant.filter(|port| self.is_own(backend, port))
+    }
+
+    /// Says which ports are left out since they are the workload's own.
+    fn note_own(&mut self) {
+        let mut notes = Vec::new();
+        for (index, backend) in self.destinations.backends().iter().enumerate().filter(|_| !self.own.is_empty()) {
+            notes.extend(self.own_ports(index, backend).map(|port| {
+                let about = format!("{} {}", backend.kind, visible(&backend.name));
+                Note::info(
+                    about,
+                    format!("port {port} is an inbound of the workload itself, so Kuma makes no listener"),
+                )
+            }));
+        }
+        self.notes.append(&mut notes);
     }
 
     /// The values of `kuma.io/service` that are reachable, in order.
     pub fn services(&self) -> impl Iterator<Item = &'a str> {
         let listed: HashSet<&str> = self.listed_services().collect();
-        let all = self.service_rule.allows_all();
-        self.destinations
-            .services()
-            .filter(|service| service.mesh == self.dataplane.mesh)
-            .map(|service| service.name.as_str())
-            .filter(move |service| all || listed.contains(service))
+        let services = self.destinations.services().filter(|service| service.mesh == self.dataplane.mesh);
+        services.map(|service| service.name.as_str()).filter(move |service| match self.service_rule {
+            Rule::ReachableServices => listed.contains(service),
+            rule => rule.allows_all(),
+        })
     }
 
     pub(super) fn listed_services(&self) -> impl Iterator<Item = &'a str> {
@@ -261,79 +351,15 @@ impl<'a> Reachability<'a> {
 
 impl Serialize for Reachability<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Reachability", 6)?;
+        let mut fields = serializer.serialize_struct("Reachability", 8)?;
         fields.serialize_field("profile", &self.profile.to_string())?;
         fields.serialize_field("backendRule", &self.backend_rule.to_string())?;
         fields.serialize_field("backends", &self.backends().collect::<Vec<_>>())?;
+        fields.serialize_field("byChance", &self.by_chance().collect::<Vec<_>>())?;
+        fields.serialize_field("choices", &self.choices().collect::<Vec<_>>())?;
         fields.serialize_field("serviceRule", &self.service_rule.to_string())?;
         fields.serialize_field("services", &self.services().collect::<Vec<_>>())?;
         fields.serialize_field("notes", &self.notes)?;
         fields.end()
-    }
-}
-
-impl Rule {
-    /// What messages call the reference at a position.
-    pub(super) fn path(self, position: usize) -> String {
-        match self {
-            Self::Outbounds => format!("networking.outbound, backend {}", position + 1),
-            _ => format!("refs[{position}]"),
-        }
-    }
-}
-
-fn notes(
-    about: String,
-    reference: &BackendRef,
-    (matches, without_port, chosen): (usize, usize, bool),
-    profile: Profile,
-) -> Vec<Note> {
-    let mut notes = Vec::new();
-    let port = reference.port.unwrap_or_default();
-    if matches == 0 {
-        notes.push(Note::warning(&about, format!("{reference} matches nothing")));
-    }
-    if without_port > 0 {
-        let (so, what) = match profile {
-            Profile::Kuma3 => ("all their ports are reachable", "some destinations have"),
-            Profile::Kuma29 => ("they are not reachable", "some destinations have"),
-        };
-        let what = if without_port == matches { "no destination has" } else { what };
-        let not = if without_port == matches { "" } else { "no " };
-        notes.push(Note::warning(&about, format!("{what} {not}port {port}, so {so}")));
-    }
-    if profile == Profile::Kuma3 && matches > 1 && chosen {
-        let text = format!("Kuma takes one of these {matches} matches, by chance; all of them are listed here");
-        notes.push(Note::info(&about, text));
-    }
-    notes
-}
-
-/// The backends of one mesh by the labels that references ask for.
-struct Index<'a> {
-    by_label: HashMap<(BackendKind, &'a str, &'a str), Vec<usize>>,
-}
-
-impl<'a> Index<'a> {
-    fn of(wanted: &[Wanted<'a>], backends: &'a [Backend], mesh: &str) -> Self {
-        let keys: HashSet<&str> = wanted.iter().flat_map(|wanted| &wanted.labels).map(|(label, _)| *label).collect();
-        let mut by_label: HashMap<_, Vec<usize>> = HashMap::new();
-        for (index, backend) in backends.iter().enumerate().filter(|(_, backend)| backend.mesh == mesh) {
-            for label in &keys {
-                if let Some(value) = backend.labels.get(*label) {
-                    by_label.entry((backend.kind, *label, value.as_str())).or_default().push(index);
-                }
-            }
-        }
-        Self { by_label }
-    }
-
-    /// The backends that meet all conditions but the port, in order.
-    fn matches(&self, wanted: &Wanted<'a>, backends: &[Backend]) -> impl Iterator<Item = usize> {
-        let lists = wanted.labels.iter().map(|(label, value)| {
-            self.by_label.get(&(wanted.kind, *label, *value)).map(Vec::as_slice).unwrap_or_default()
-        });
-        let rarest = lists.min_by_key(|list| list.len()).unwrap_or_default();
-        rarest.iter().copied().filter(|index| wanted.has_labels(&backends[*index]))
     }
 }

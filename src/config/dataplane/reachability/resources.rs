@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::super::reader::{Fields, Reader, join};
@@ -27,6 +28,9 @@ pub struct Backend {
     pub labels: BTreeMap<String, String>,
     /// Its ports. A `MeshExternalService` has one.
     pub ports: Vec<BackendPort>,
+    /// Its virtual addresses, as the control plane notes them down: `status.vips` or `status.vip`. None are known of a
+    /// resource that was not applied yet.
+    pub vips: Vec<IpAddr>,
 }
 
 /// A port of a [`Backend`].
@@ -36,7 +40,7 @@ pub struct BackendPort {
     /// Its number.
     #[serde(rename = "port", serialize_with = "as_number")]
     pub number: Port,
-    /// Its name, if it has one.
+    /// Its name, if it has one. Kuma 3 does not take an empty one for none: it stands for all ports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -56,7 +60,8 @@ impl fmt::Display for BackendPort {
     /// `6379`, or `6379 (redis)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.number)?;
-        self.name.as_ref().map_or(Ok(()), |name| write!(f, " ({})", visible(name)))
+        let name = self.name.as_ref().filter(|name| !name.is_empty());
+        name.map_or(Ok(()), |name| write!(f, " ({})", visible(name)))
     }
 }
 
@@ -70,7 +75,14 @@ impl Backend {
         if labels.get(DISPLAY_NAME).is_none_or(String::is_empty) {
             labels.insert(DISPLAY_NAME.to_owned(), name.to_owned());
         }
-        Self { kind, name: name.to_owned(), mesh: mesh.to_owned(), labels, ports }
+        Self { kind, name: name.to_owned(), mesh: mesh.to_owned(), labels, ports, vips: Vec::new() }
+    }
+
+    /// The same with these virtual addresses.
+    #[must_use]
+    pub fn at(mut self, vips: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.vips = vips.into_iter().collect();
+        self
     }
 
     /// The name that it was made with: the label `kuma.io/display-name`.
@@ -318,7 +330,28 @@ fn backend(reader: &mut Reader, kind: BackendKind, node: &Node) -> Option<Backen
         },
         BackendKind::MeshMultiZoneService | BackendKind::MeshService => ports(reader, &fields),
     };
-    Some(Backend { kind, name: resource.name, mesh: resource.mesh, labels: resource.labels, ports })
+    let (name, mesh, labels) = (resource.name, resource.mesh, resource.labels);
+    Some(Backend { kind, name, mesh, labels, ports, vips: vips(node) })
+}
+
+/// The virtual addresses in the status of a resource. The control plane writes it, so that nothing in it is a mistake of
+/// the user's.
+fn vips(node: &Node) -> Vec<IpAddr> {
+    let member = |node: &Node, key: &str| match node {
+        Node::Map(entries) => entries.iter().find(|(found, _)| found == key).map(|(_, value)| value.clone()),
+        _ => None,
+    };
+    let status = member(node, "status");
+    let of = |key| status.as_ref().and_then(|status| member(status, key));
+    let list = match of("vips") {
+        Some(Node::List(items)) => items,
+        _ => Vec::new(),
+    };
+    let address = |vip: Node| match member(&vip, "ip")? {
+        Node::Text(text) => text.parse().ok(),
+        _ => None,
+    };
+    list.into_iter().chain(of("vip")).filter_map(address).collect()
 }
 
 fn ports(reader: &mut Reader, fields: &Fields<'_>) -> Vec<BackendPort> {
@@ -329,7 +362,7 @@ fn ports(reader: &mut Reader, fields: &Fields<'_>) -> Vec<BackendPort> {
 
 fn port(reader: &mut Reader, path: &str, node: &Node) -> Option<BackendPort> {
     let fields = reader.fields(path, node, &["port", "name"], false)?;
-    let name = Some(reader.text_of(&fields, "name").to_owned()).filter(|name| !name.is_empty());
+    let name = fields.get("name").map(|_| reader.text_of(&fields, "name").to_owned());
     let text = fields.get("port").map(|node| node.scalar().map_or_else(|| node.quoted(), str::to_owned));
     match text.unwrap_or_default().parse() {
         Ok(number) => Some(BackendPort { number, name }),

@@ -20,10 +20,49 @@ pub(super) struct Wanted<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ports {
     All,
-    /// All, since none is the one that is asked for.
+    /// All, since none is the one that is asked for: `kuma-3`.
     AllInstead,
+    /// The one that is asked for, where others of this backend's kind may have it too: `kuma-2.9`.
     One(usize),
+    /// The one that is asked for, and no other backend: `kuma-3`.
+    Asked(usize),
+    /// The first without a name, since none is asked for, and no other backend: `kuma-3`.
+    Unnamed(usize),
     None,
+}
+
+impl Ports {
+    /// Whether Kuma looks at no other match after this one.
+    pub(super) fn ends(&self) -> bool {
+        matches!(self, Self::Asked(_) | Self::Unnamed(_))
+    }
+
+    /// The positions of these ports. Kuma 3 tells ports apart by their names, or numbers if they have none, so that
+    /// one may stand for several.
+    pub(super) fn positions(&self, backend: &Backend) -> impl Iterator<Item = usize> {
+        (0..backend.ports.len()).filter(move |position| match self {
+            Self::All | Self::AllInstead => true,
+            Self::One(port) => position == port,
+            Self::Asked(port) | Self::Unnamed(port) => same(&backend.ports[*port], &backend.ports[*position]),
+            Self::None => false,
+        })
+    }
+}
+
+/// Whether Kuma 3 takes one port for the other. A name that is empty stands for all ports.
+fn same(one: &BackendPort, other: &BackendPort) -> bool {
+    match (one.name.as_deref(), other.name.as_deref()) {
+        (Some(""), _) => true,
+        (Some(one), Some(other)) => one == other,
+        (None, None) => one.number == other.number,
+        (Some(name), None) => is_number(name, u32::from(other.number.number())),
+        (None, Some(name)) => is_number(name, u32::from(one.number.number())),
+    }
+}
+
+/// Whether a name is this number. Most names are no numbers, so that it is seldom written out.
+fn is_number(name: &str, number: u32) -> bool {
+    name.as_bytes().first().is_some_and(u8::is_ascii_digit) && name == number.to_string()
 }
 
 impl<'a> Wanted<'a> {
@@ -70,19 +109,28 @@ impl<'a> Wanted<'a> {
 
     /// Which ports of a backend that meets the other conditions are meant.
     pub(super) fn ports(&self, backend: &Backend, profile: Profile) -> Ports {
-        let Some(port) = self.port else { return Ports::All };
-        if self.kind == BackendKind::MeshExternalService && profile == Profile::Kuma3 {
-            return Ports::All;
-        }
-        let number = |at: &BackendPort| u32::from(at.number.number()) == port;
-        // Most names are no numbers, so that it is seldom written out.
-        let digits = |name: &String| name.as_bytes().first().is_some_and(u8::is_ascii_digit);
-        let name = |at: &BackendPort| at.name.as_ref().is_some_and(|name| digits(name) && *name == port.to_string());
-        let position = |is: &dyn Fn(&BackendPort) -> bool| backend.ports.iter().position(is).map(Ports::One);
-        match profile {
-            Profile::Kuma3 => position(&|at| number(at) || name(at)).unwrap_or(Ports::AllInstead),
+        let position = |is: &dyn Fn(&BackendPort) -> bool| backend.ports.iter().position(is);
+        let number = |at: &BackendPort, port| u32::from(at.number.number()) == port;
+        let name = |at: &BackendPort, port| at.name.as_deref().is_some_and(|name| is_number(name, port));
+        match (profile, self.port) {
+            (Profile::Kuma29, None) => Ports::All,
             // The number is first looked up, and taken for a name if no port has it.
-            Profile::Kuma29 => position(&number).or_else(|| position(&name)).unwrap_or(Ports::None),
+            (Profile::Kuma29, Some(port)) => position(&|at| number(at, port))
+                .or_else(|| position(&|at| name(at, port)))
+                .map_or(Ports::None, Ports::One),
+            (Profile::Kuma3, _) if self.kind == BackendKind::MeshExternalService => {
+                if backend.ports.is_empty() {
+                    Ports::All
+                } else {
+                    Ports::Asked(0)
+                }
+            }
+            (Profile::Kuma3, None) => {
+                position(&|at| at.name.as_deref().unwrap_or_default().is_empty()).map_or(Ports::All, Ports::Unnamed)
+            }
+            (Profile::Kuma3, Some(port)) => {
+                position(&|at| number(at, port) || name(at, port)).map_or(Ports::AllInstead, Ports::Asked)
+            }
         }
     }
 }
