@@ -750,16 +750,21 @@ kumatp_status kumatp_dataplane_compare(const struct kumatp_dataplane *dataplane,
  * MeshService, MeshExternalService, MeshMultiZoneService, Dataplane (for the values of kuma.io/service) and Mesh; other kinds are
  * passed over. An item is an object: a resource, or a list of them as its "items"; or a text in YAML or JSON, with one
  * document or several (in JSON only, if this build of the library reads no YAML). "profile" is the generation of Kuma, "kuma-3" (by
- * default) or "kuma-2.9"; "explain", a list of names that are to be explained.
+ * default) or "kuma-2.9"; "explain", a list of names that are to be explained; "transparentProxy", true if kuma-dp runs with
+ * --transparent-proxy, as on Kubernetes, so that the Dataplane need not say that there is a transparent proxy;
+ * "transparentProxyConfig", the configuration that it is given by --transparent-proxy-config, an object or a text.
  *
  * The result is a JSON document. Its members: "profile"; "backendRule" and "serviceRule", what decides, for people; "backends",
- * those that are reachable: objects with "kind", "mesh", "name", "ports" (objects with "port" and, if it has one, "name") and, if
- * it has one, "namespace"; "services", the reachable values of kuma.io/service; "explanations", an object that has for each
+ * those that are reachable for certain: objects with "kind", "mesh", "name", "ports" (objects with "port" and, if it has one,
+ * "name") and, if it has one, "namespace"; "byChance", in the same form those ports that Kuma might choose, and might not;
+ * "choices", one object for each reference whose matches Kuma takes by chance, with "path", "reference", "oneOf" (it takes
+ * exactly one of these), "perhaps" (and any of these), of both no more than 100, and "oneOfCount" and "perhapsCount", how many there
+ * are; "services", the reachable values of kuma.io/service; "explanations", an object that has for each
  * name of "explain" a list, one item for each backend or service of that name: objects as those in "backends" (a service has
- * neither "kind" nor "namespace"), with "reachable" (true or false), "rule" (what decides, for people), "why" (the answer in words)
- * and "references", where references decide: objects with "path", "reference", "matches" (true or false) and "why"; "notes", as
- * kumatp_config_notes() has them: references that match nothing, ports that no destination has, choices that Kuma leaves
- * to chance.
+ * neither "kind" nor "namespace"), with "reachable" (true if it is for certain, else false), "portsByChance", "rule" (what decides,
+ * for people), "why" (the answer in words) and "references", where references decide: objects with "path", "reference", "matches"
+ * (true or false), "byChance" (true or false) and "why"; "notes", as kumatp_config_notes() has them: references that match
+ * nothing, ports that no destination has, choices that Kuma leaves to chance.
  *
  * @param dataplane  lent
  * @param query  the document, lent; at most KUMATP_MAX_TEXT bytes

@@ -158,17 +158,32 @@ type ReachQuery struct {
 	Profile   Profile  `json:"profile,omitempty"`
 	Resources []string `json:"resources,omitempty"` // of the mesh, in YAML or JSON, one or more in each text
 	Explain   []string `json:"explain,omitempty"`   // names that are to be explained
+
+	TransparentProxy       bool   `json:"transparentProxy,omitempty"`       // kuma-dp runs with --transparent-proxy, as on Kubernetes
+	TransparentProxyConfig string `json:"transparentProxyConfig,omitempty"` // what it is given by --transparent-proxy-config
 }
 
 // Reachability is what a workload reaches.
 type Reachability struct {
 	Profile      Profile                       `json:"profile"`
 	BackendRule  string                        `json:"backendRule"` // what decides, for people
-	Backends     []Backend                     `json:"backends"`
+	Backends     []Backend                     `json:"backends"` // reachable for certain
+	ByChance     []Backend                     `json:"byChance"` // those that Kuma might choose
+	Choices      []ReachChoice                 `json:"choices"`  // which of them exclude each other
 	ServiceRule  string                        `json:"serviceRule"` // what decides, for people
 	Services     []string                      `json:"services"`
 	Explanations map[string][]ReachExplanation `json:"explanations"` // for each name of the query
 	Notes        []Note                        `json:"notes"`
+}
+
+// ReachChoice is a reference whose matches Kuma takes by chance.
+type ReachChoice struct {
+	Path         string     `json:"path"`
+	Reference    BackendRef `json:"reference"`
+	OneOf        []Backend  `json:"oneOf"` // Kuma takes exactly one of these, of which the first 100 are here
+	OneOfCount   int        `json:"oneOfCount"`
+	Perhaps      []Backend  `json:"perhaps"` // and any of these, of which the first 100 are here
+	PerhapsCount int        `json:"perhapsCount"`
 }
 
 // Backend is a backend that is reachable on at least one port.
@@ -192,11 +207,12 @@ type ReachExplanation struct {
 	Namespace  string             `json:"namespace"`
 	Mesh       string             `json:"mesh"`
 	Name       string             `json:"name"`
-	Reachable  bool               `json:"reachable"`
+	Reachable  bool               `json:"reachable"` // for certain
 	Ports      []BackendPort      `json:"ports"`
-	Rule       string             `json:"rule"`       // what decides, for people
-	Why        string             `json:"why"`        // the answer in words
-	References []ReferenceOutcome `json:"references"` // where references decide
+	ByChance   []BackendPort      `json:"portsByChance"` // those that Kuma might choose
+	Rule       string             `json:"rule"`          // what decides, for people
+	Why        string             `json:"why"`           // the answer in words
+	References []ReferenceOutcome `json:"references"`    // where references decide
 }
 
 // ReferenceOutcome says what one reference has to do with a backend.
@@ -204,6 +220,7 @@ type ReferenceOutcome struct {
 	Path      string     `json:"path"`
 	Reference BackendRef `json:"reference"`
 	Matches   bool       `json:"matches"`
+	ByChance  bool       `json:"byChance"`
 	Why       string     `json:"why"`
 }
 

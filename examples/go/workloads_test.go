@@ -190,8 +190,22 @@ func TestReach(t *testing.T) {
 		}
 	}
 
+	query = ReachQuery{TransparentProxy: true, Explain: []string{"redis"}}
+	for _, zone := range []string{"east", "west"} {
+		query.Resources = append(query.Resources,
+			"{type: MeshService, name: redis, labels: {kuma.io/zone: "+zone+"}, spec: {ports: [{port: 6379}]}}")
+	}
+	answer, err := dataplane.Reach(query)
+	must(t, answer, err)
+	if len(answer.Backends) != 0 || len(answer.ByChance) != 2 || len(answer.Choices) != 1 || answer.Choices[0].OneOfCount != 2 {
+		t.Errorf("%+v", answer)
+	}
+	if why := answer.Explanations["redis"]; len(why) != 2 || why[0].Reachable || len(why[0].ByChance) != 1 || !why[0].References[0].ByChance {
+		t.Errorf("%+v", why)
+	}
+
 	var failure *Error
-	_, err := dataplane.Reach(ReachQuery{Resources: []string{"{}", "type: MeshService"}})
+	_, err = dataplane.Reach(ReachQuery{Resources: []string{"{}", "type: MeshService"}})
 	if !errors.As(err, &failure) || len(failure.Problems) != 2 || failure.Field != "resources[0]" {
 		t.Error(err)
 	}

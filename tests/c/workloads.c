@@ -22,6 +22,12 @@ static const char QUERY[] =
     "{\"resources\": [{\"type\": \"MeshService\", \"name\": \"redis\", \"spec\": {\"ports\": [{\"port\": 6379}]}}, "
     "\"type: MeshService\\nname: elastic\\nspec: {ports: [{port: 9200}]}\\n\"], \"explain\": [\"elastic\"]}";
 
+/* Two services of the name in the reference, of which Kuma takes one. */
+static const char CHANCE[] =
+    "{\"resources\": [{\"type\": \"MeshService\", \"name\": \"redis\", \"spec\": {\"ports\": [{\"port\": 6379}]}}, "
+    "{\"type\": \"MeshService\", \"name\": \"redis\", \"labels\": {\"kuma.io/zone\": \"east\"}, "
+    "\"spec\": {\"ports\": [{\"port\": 6379}]}}], \"transparentProxy\": true}";
+
 /* Checks that a text has a part, and frees it. */
 static void has(kumatp_text *text, const char *part)
 {
@@ -125,6 +131,9 @@ static void dataplanes(void)
     CHECK(kumatp_dataplane_reach(web, QUERY, sizeof QUERY - 1, &text, NULL) == KUMATP_OK);
     CHECK(strstr(kumatp_text_data(text), "\"port\": 6379") != NULL);
     has(text, "\"why\": \"MeshService elastic is not reachable: ");
+    CHECK(kumatp_dataplane_reach(web, CHANCE, sizeof CHANCE - 1, &text, NULL) == KUMATP_OK);
+    CHECK(strstr(kumatp_text_data(text), "\"backends\": []") != NULL);
+    has(text, "\"oneOfCount\": 2");
     wrong(kumatp_dataplane_reach(web, "{\"resources\": [{\"type\": \"MeshService\"}]}", NUL, &text, &error), KUMATP_E_CONFIG, &error,
           "resources[0]: name", "the name of the resource");
     kumatp_dataplane_free(web);

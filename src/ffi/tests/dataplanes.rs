@@ -1,5 +1,7 @@
 //! Dataplanes and reachability by C are those by Rust.
 
+use std::borrow::BorrowMut as _;
+
 use serde_json::json;
 
 use super::*;
@@ -182,6 +184,53 @@ const RESOURCES: [&str; 3] = [
         {"kind": "MeshExternalService", "metadata": {"name": "out", "namespace": "ns"}, "spec": {"match": {"port": 443}}}]}"#,
 ];
 
+/// What Kuma might choose, and what kuma-dp says by its flags.
+#[test]
+fn chance_and_flags_are_those_of_rust() {
+    let text = "{type: Dataplane, name: w, networking: {transparentProxying: {reachableBackends: {refs: [{kind: MeshService, \
+                labels: {a: b}, port: 80}]}}}}";
+    let resources: Vec<String> = ["one", "two"]
+        .map(|name| format!("{{type: MeshService, name: {name}, labels: {{a: b}}, spec: {{ports: [{{port: 80}}]}}}}"))
+        .into();
+    let c = read(text).unwrap();
+    let ask = |more: Value| {
+        let mut query = json!({"resources": resources, "explain": ["one"]});
+        query.as_object_mut().unwrap().append(more.as_object().cloned().unwrap().borrow_mut());
+        json(reach(c, &query.to_string()))
+    };
+    for more in [json!({}), json!({"transparentProxy": false})] {
+        let answer = ask(more);
+        assert_eq!((&answer["choices"], &answer["explanations"]["one"][0]["reachable"]), (&json!([]), &json!(false)));
+        assert!(answer["backendRule"].as_str().unwrap().contains("neither direction has a redirect port"), "{answer}");
+    }
+    let by_ipv4 = json!({"transparentProxyConfig": {"ipFamilyMode": "ipv4"}});
+    assert!(ask(by_ipv4)["backendRule"].as_str().unwrap().contains("no IPv4 address"));
+
+    let rust = Dataplane::parse(text, Format::Yaml).unwrap().0;
+    let mut collected = Resources::new();
+    resources.iter().for_each(|text| collected.document("x", text, Format::Yaml));
+    let (destinations, _) = collected.finish().unwrap();
+    let rust = Reachability::by_flag(&rust, &destinations, Profile::Kuma3, &Config::default());
+    let rust = serde_json::to_value(rust).unwrap();
+    for more in [json!({"transparentProxy": true}), json!({"transparentProxyConfig": "dryRun: true"})] {
+        let answer = ask(more);
+        for name in ["backends", "byChance", "choices", "backendRule"] {
+            assert_eq!(answer[name], rust[name], "{name}");
+        }
+        let choice = &answer["choices"][0];
+        assert_eq!((&answer["backends"], &choice["oneOfCount"]), (&json!([]), &json!(2)));
+        assert_eq!((&choice["path"], &choice["oneOf"][1]["name"]), (&json!("refs[0]"), &json!("two")));
+        let one = &answer["explanations"]["one"][0];
+        assert_eq!((&one["reachable"], &one["portsByChance"][0]["port"]), (&json!(false), &json!(80)));
+        assert_eq!((&one["references"][0]["byChance"], &one["references"][0]["matches"]), (&json!(true), &json!(true)));
+    }
+    let wrong = json!({"resources": [], "transparentProxyConfig": {"wait": "soon"}});
+    let (status, message, field) = reach(c, &wrong.to_string()).unwrap_err();
+    assert_eq!((status, field.as_deref()), (KUMATP_E_CONFIG, Some("transparentProxyConfig: wait")), "{message}");
+    // SAFETY: given out by `read`.
+    unsafe { kumatp_dataplane_free(c) };
+}
+
 #[test]
 fn reachability_is_that_of_rust() {
     let (c, rust) = pair();
@@ -212,12 +261,16 @@ fn reachability_is_that_of_rust() {
                 let explained = serde_json::to_value(rust.explain(name)).unwrap();
                 assert_eq!(answer["explanations"][name], explained);
             }
+            assert_eq!((&answer["byChance"], &answer["choices"]), (&json!([]), &json!([])));
             let (why_not, why) = (&answer["explanations"]["elastic"][0], &answer["explanations"]["redis"]);
             assert_eq!((&why_not["reachable"], why.as_array().map(Vec::len)), (&json!(false), Some(2)));
             assert_eq!((&why[0]["kind"], why[1].get("kind")), (&json!("MeshService"), None));
             let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-            assert_eq!(keys(why_not), ["kind", "mesh", "name", "ports", "reachable", "references", "rule", "why"]);
-            assert_eq!(keys(&why[0]["references"][0]), ["matches", "path", "reference", "why"]);
+            assert_eq!(
+                keys(why_not),
+                ["kind", "mesh", "name", "ports", "portsByChance", "reachable", "references", "rule", "why"]
+            );
+            assert_eq!(keys(&why[0]["references"][0]), ["byChance", "matches", "path", "reference", "why"]);
         }
     }
     // SAFETY: given out by `pair`.

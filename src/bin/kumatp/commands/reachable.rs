@@ -88,14 +88,13 @@ fn files(path: &str) -> Result<Vec<String>, Failure> {
 
 fn describe(reachability: &Reachability<'_>) -> String {
     let mut text = format!("Backends: {}\n", reachability.backend_rule());
-    let (before, choices) = (text.len(), reachability.choices().collect::<Vec<_>>());
+    let before = text.len();
     lines(&mut text, "  ", reachability.backends());
+    let mut choices = reachability.choices().peekable();
     if text.len() == before {
-        text.push_str(if choices.is_empty() { "  none\n" } else { "  none for certain\n" });
+        text.push_str(if choices.peek().is_none() { "  none\n" } else { "  none for certain\n" });
     }
-    for choice in &choices {
-        chance(&mut text, choice);
-    }
+    choices.for_each(|choice| chance(&mut text, &choice));
     let services: Vec<_> = reachability.services().collect();
     // Who has none and says nothing of them has no use for the heading.
     if services.is_empty() && reachability.service_rule() != Rule::ReachableServices {
@@ -114,16 +113,16 @@ fn describe(reachability: &Reachability<'_>) -> String {
 /// What Kuma might choose for a reference.
 fn chance(text: &mut String, choice: &Choice<'_>) {
     // Writing to a text cannot fail.
-    let _ = writeln!(text, "By chance, {} ({}):", choice.path, choice.reference);
+    let _ = writeln!(text, "By chance, for {} ({}):", choice.path, choice.reference);
     let lists = match choice.one_of.len() {
-        0 | 1 => [("", &[][..]), ("  Kuma might choose any of these, or none", &choice.perhaps[..])],
+        0 | 1 => [("", &[][..]), ("Kuma might choose any of these, or none", &choice.perhaps[..])],
         _ => [
-            ("  Kuma might choose one of these", &choice.one_of[..]),
-            ("  and besides any of these, or none", &choice.perhaps[..]),
+            ("Kuma might choose any one of these, but no other", &choice.one_of[..]),
+            ("and besides it any of these, or none", &choice.perhaps[..]),
         ],
     };
     for (heading, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
-        let _ = writeln!(text, "{heading}");
+        let _ = writeln!(text, "  {heading}:");
         lines(text, "    ", list.iter().take(Choice::LISTED).cloned());
         if let Some(more @ 1..) = list.len().checked_sub(Choice::LISTED) {
             let _ = writeln!(text, "    and {more} more");

@@ -235,10 +235,9 @@ impl<'a> Reachability<'a> {
     pub fn choices(&self) -> impl Iterator<Item = Choice<'a>> {
         let mut done = HashSet::new();
         let wanted = self.wanted.iter().zip(self.references()).enumerate();
-        let wanted = wanted.filter(|(_, ((_, tally), _))| tally.by_chance());
-        wanted.filter_map(move |(position, ((wanted, _), reference))| {
-            done.insert(wanted).then(|| self.choice(self.backend_rule.path(position), wanted, reference))
-        })
+        wanted
+            .filter(move |(_, ((wanted, tally), _))| tally.by_chance() && done.insert(wanted))
+            .map(|(at, ((wanted, _), reference))| self.choice(self.backend_rule.path(at), wanted, reference))
     }
 
     fn choice(&self, path: String, wanted: &Wanted<'a>, reference: &'a BackendRef) -> Choice<'a> {
@@ -356,10 +355,19 @@ impl Serialize for Reachability<'_> {
         fields.serialize_field("backendRule", &self.backend_rule.to_string())?;
         fields.serialize_field("backends", &self.backends().collect::<Vec<_>>())?;
         fields.serialize_field("byChance", &self.by_chance().collect::<Vec<_>>())?;
-        fields.serialize_field("choices", &self.choices().collect::<Vec<_>>())?;
+        fields.serialize_field("choices", &Choices(self))?;
         fields.serialize_field("serviceRule", &self.service_rule.to_string())?;
         fields.serialize_field("services", &self.services().collect::<Vec<_>>())?;
         fields.serialize_field("notes", &self.notes)?;
         fields.end()
+    }
+}
+
+/// The choices, one at a time: together they may be as many as there are pairs of references and backends.
+struct Choices<'r, 'a>(&'r Reachability<'a>);
+
+impl Serialize for Choices<'_, '_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.choices())
     }
 }
