@@ -1,9 +1,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{Ruleset, Target};
+use super::Ruleset;
 use crate::config::Config;
-use crate::net::{Family, InterfacePattern, Port, Uid, V4, V6};
+use crate::net::{InterfacePattern, Uid, V4, V6};
 
 /// All that is to be installed: the rules of both families, what there is to say about them, and
 /// the configuration that they came from.
@@ -55,7 +55,10 @@ impl Plan {
 
     /// The ports that connections are redirected to.
     #[cfg(all(feature = "host", target_os = "linux"))]
-    pub(crate) fn listeners(&self) -> std::collections::BTreeSet<Port> {
+    pub(crate) fn listeners(&self) -> std::collections::BTreeSet<crate::net::Port> {
+        use super::Target;
+        use crate::net::{Family, Port};
+
         fn of<F: Family>(rules: &Ruleset<F>) -> impl Iterator<Item = Port> {
             rules.rules().filter_map(|(_, _, rule)| match rule.target {
                 Target::Redirect { port } => Some(port),
