@@ -269,7 +269,7 @@ fn chance_is_told() {
         texts,
         [
             "refs[0]: some destinations have no port 80, and Kuma takes all the ports of such a one",
-            "refs[0]: Kuma takes one of these 2 matches, and perhaps some of the 1 others, by chance",
+            "refs[0]: Kuma takes one of these 2 matches, and perhaps the other one, by chance",
             "refs[1]: MeshService d matches nothing",
             "refs[2]: no destination has port 1, so all their ports are reachable",
         ]

@@ -38,7 +38,10 @@
 //! The answer is that of Kuma: the listeners of virtual addresses that the sidecar gets. It gets none where Kuma takes
 //! the workload for one without a transparent proxy: without the section `transparentProxying`, without a redirect
 //! port, and with `ipFamilyMode: IPv4` at an address that is none. [`Reachability::by_flag`] is for a kuma-dp that says
-//! by a flag that there is one, as on Kubernetes; then the section counts for its lists only.
+//! by a flag that there is one, as on Kubernetes; then the section counts for its lists only. It is also for a kuma-dp
+//! with `--bind-outbounds`, which gets the same listeners at other addresses.
+//!
+//! Kuma 3 is not released yet. `kuma-3` is its state of August 2026 (348b6528bc23).
 //!
 //! | `reachableBackends` | `kuma-3` | `kuma-2.9` |
 //! |---|---|---|

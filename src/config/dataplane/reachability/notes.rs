@@ -31,7 +31,8 @@ pub(super) fn proxy(dataplane: &Dataplane, proxied: Proxied, profile: Profile) -
     let Some(rule) = Rule::without_proxy(proxied) else { return notes };
     if profile == Profile::Kuma3 {
         let text = format!(
-            "{rule}, unless kuma-dp runs with --transparent-proxy or --transparent-proxy-config, as it does on Kubernetes"
+            "{rule}, unless kuma-dp runs with --transparent-proxy, --transparent-proxy-config (as on Kubernetes) or \
+             --bind-outbounds"
         );
         notes.push(Note::warning("networking.transparentProxying", text));
     }
@@ -89,6 +90,7 @@ impl Noted<'_, '_> {
         let Tally { ending, passing, .. } = self.tally;
         let others = match passing {
             0 => String::new(),
+            1 => ", and perhaps the other one".to_owned(),
             passing => format!(", and perhaps some of the {passing} others"),
         };
         self.tally.by_chance().then(|| match ending {

@@ -72,7 +72,7 @@ impl<'a> Reachability<'a> {
 
     /// The same where kuma-dp says whether there is a transparent proxy, as on Kubernetes, and wherever it runs with
     /// `--transparent-proxy` or `--transparent-proxy-config`. `config` is the configuration that it is given: Kuma's
-    /// [default](Config::default) for the first of these flags. kuma-dp 2.9 has neither flag.
+    /// [default](Config::default) for the first of these flags, and for `--bind-outbounds`. kuma-dp 2.9 has none of them.
     pub fn by_flag(
         dataplane: &'a Dataplane,
         destinations: &'a Destinations,
