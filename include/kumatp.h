@@ -667,6 +667,35 @@ kumatp_status kumatp_dataplane_parse(const char *text,
                                      struct kumatp_error **err);
 
 /**
+ * Reads a Dataplane as kumatp_dataplane_parse() does, and checks all of it as Kuma's control plane does: what that would refuse is
+ * a violation, and what it accepts although it is plainly a slip, such as a field that it drops, is among the "notes" of
+ * kumatp_dataplane_to_json(). Which meshes and zones there are, only a control plane knows.
+ *
+ * How to check is one JSON document, whose member "profile" is the generation of Kuma, "kuma-3" (by default) or "kuma-2.9".
+ *
+ * @param text  the resource, lent; at most KUMATP_MAX_TEXT bytes
+ * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param format  one of KUMATP_FORMAT_*
+ * @param query  the document, lent; at most KUMATP_MAX_TEXT bytes
+ * @param query_len  its length in bytes, or KUMATP_NUL_TERMINATED
+ * @param[out] out  the Dataplane; the caller's, for kumatp_dataplane_free()
+ * @param[out] err  may be NULL
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT, also if `query` is not such a document; KUMATP_E_CONFIG if Kuma would refuse the resource,
+ *         with all of its violations, whose paths are as Kuma gives them; KUMATP_E_UNSUPPORTED if this build of the library reads no
+ *         YAML
+ *
+ * Since 0.1.
+ */
+KUMATP_MUST_USE
+kumatp_status kumatp_dataplane_validate(const char *text,
+                                        size_t len,
+                                        uint32_t format,
+                                        const char *query,
+                                        size_t query_len,
+                                        struct kumatp_dataplane **out,
+                                        struct kumatp_error **err);
+
+/**
  * Writes what was read of a Dataplane, as a JSON document.
  *
  * Its members: "name"; "mesh"; "labels", with those that Kuma adds when it stores a resource; "address", "namespace" and "zone",
@@ -696,8 +725,7 @@ kumatp_status kumatp_dataplane_to_json(const struct kumatp_dataplane *dataplane,
  * @param base  what the configuration says of all else, lent; NULL stands for Kuma's defaults
  * @param[out] out  the configuration, with the notes of both; the caller's, for kumatp_config_free()
  * @param[out] err  may be NULL
- * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the Dataplane has no section networking.transparentProxying, or one
- *         that no transparent proxy can do
+ * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the Dataplane has no section networking.transparentProxying
  *
  * Since 0.1.
  */

@@ -246,7 +246,7 @@ fn variables_from_files_and_flags() {
     refused(2, &["dataplane", "validate", DATAPLANE, &file("wrong")], "", &["wrong: line 1: 'address'", "NAME=VALUE"]);
     let bad = ["dataplane", "validate", DATAPLANE, &file("vars"), "--var=address=a: b"];
     refused(2, &bad, "", &["error: variable address: 'a: b'"]);
-    refused(2, &["dataplane", "validate", DATAPLANE], "", &[&format!("{DATAPLANE}: line 5: '{{{{ address }}}}'")]);
+    refused(2, &["dataplane", "validate", DATAPLANE], "", &[&format!("{DATAPLANE}: line 7: '{{{{ address }}}}'")]);
     for wrong in ["address", "=1"] {
         refused(2, &["dataplane", "validate", DATAPLANE, "--var", wrong], "", &["--var: ", wrong, "address=192.0.2.7"]);
     }
@@ -281,6 +281,37 @@ fn every_violation_of_every_dataplane_at_once() {
     );
     refused(2, &["dataplane", "validate", "/nowhere"], "", &["/nowhere"]);
     refused(2, &["dataplane"], "", &["validate"]);
+}
+
+/// By the rules of both generations, with what Kuma drops as warnings.
+#[test]
+fn dataplanes_by_the_rules_of_a_generation() {
+    let older = "{type: Dataplane, mesh: default, name: a, networking: {address: 192.0.2.7, \
+                 inbound: [{port: 80, tags: {kuma.io/service: a}}], outbound: [{port: 1, tags: {kuma.io/service: b}}]}}";
+    let validate = ["dataplane", "validate", "-"];
+    let by = |profile| [&validate[..], &[profile]].concat();
+    assert_eq!(asked(&by("--profile=kuma-2.9"), older), ("-: valid\n".into(), String::new()));
+    refused(2, &by("--profile=kuma-3"), older, &["error: -: networking.outbound[0].backendRef: ''"]);
+    refused(2, &validate, older, &["networking.outbound[0].backendRef"]);
+    refused(2, &by("--profile=kuma-4"), older, &["kuma-4"]);
+
+    let dropped = older.replace("outbound", "outbounds");
+    let (out, warnings) = asked(&validate, &dropped);
+    assert_eq!(out, "-: valid\n");
+    for line in [
+        "warning: -: networking.inbound[0].tags: has no effect in the profile kuma-3",
+        "warning: -: networking.outbounds: is unknown, and Kuma drops it; did you mean `outbound`?",
+    ] {
+        assert!(warnings.contains(line), "{line}: {warnings}");
+    }
+    let strict = kumatp(&[&validate[..], &["--strict", "--json"]].concat(), &dropped);
+    assert_eq!(strict.status.code(), Some(1));
+    let told: Value = serde_json::from_str(&text(&strict.stdout)).unwrap();
+    assert_eq!((&told["valid"], told["files"][0]["warnings"].as_array().unwrap().len()), (&Value::Bool(true), 2));
+    // What the transparent proxy depends on is right in both.
+    assert!(
+        said(&["reachable", "--dataplane=-", RESOURCES, "--profile=kuma-2.9"], older).contains("MeshService orders")
+    );
 }
 
 #[test]
@@ -464,7 +495,7 @@ fn mistakes_in_resources() {
     reachable(&directory.display().to_string(), &["a.yaml: spec.ports[0].port: 'x'"]);
     reachable(&empty.display().to_string(), &["--resources", ".yaml", ".json"]);
     reachable("/nowhere", &["/nowhere"]);
-    refused(2, &["reachable", "--dataplane", DATAPLANE, RESOURCES], "", &[&format!("{DATAPLANE}: line 5")]);
+    refused(2, &["reachable", "--dataplane", DATAPLANE, RESOURCES], "", &[&format!("{DATAPLANE}: line 7")]);
     refused(2, &["reachable", RESOURCES], "", &["--dataplane"]);
     refused(2, &["reachable", "--dataplane", DATAPLANE], "", &["--resources"]);
     let (_, warnings) =

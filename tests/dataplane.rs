@@ -241,6 +241,9 @@ fn no_text_makes_a_reader_panic() {
         let formats = [Format::Json];
         for format in formats {
             errors.extend(Dataplane::parse(&text, format).err());
+            errors.extend(
+                Profile::ALL.into_iter().filter_map(|profile| Dataplane::validate(&text, format, profile).err()),
+            );
             errors.extend(ReachableBackends::parse(&text, format).err());
             errors.extend(TransparentProxying::parse(&text, format).err());
             let mut resources = Resources::new();

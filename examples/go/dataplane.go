@@ -9,6 +9,9 @@ static kumatp_status dataplane_fill(_GoString_ text, _GoString_ variables, kumat
 static kumatp_status dataplane_parse(_GoString_ text, uint32_t format, kumatp_dataplane **out, kumatp_error **err) {
 	return kumatp_dataplane_parse(_GoStringPtr(text), _GoStringLen(text), format, out, err);
 }
+static kumatp_status dataplane_validate(_GoString_ text, uint32_t format, _GoString_ query, kumatp_dataplane **out, kumatp_error **err) {
+	return kumatp_dataplane_validate(_GoStringPtr(text), _GoStringLen(text), format, _GoStringPtr(query), _GoStringLen(query), out, err);
+}
 static kumatp_status dataplane_reach(const kumatp_dataplane *dataplane, _GoString_ query, kumatp_text **out, kumatp_error **err) {
 	return kumatp_dataplane_reach(dataplane, _GoStringPtr(query), _GoStringLen(query), out, err);
 }
@@ -96,8 +99,30 @@ func ParseDataplane(document string, format Format) (*Dataplane, error) {
 	var out *C.kumatp_dataplane
 	var err *C.kumatp_error
 	status := C.dataplane_parse(document, C.uint32_t(format), &out, &err)
-	if err := take(status, err); err != nil {
-		return nil, err
+	return newDataplaneOf(out, take(status, err))
+}
+
+// ValidateDataplane reads a Dataplane as [ParseDataplane] does, and checks all of it as Kuma's control plane of that generation does
+// ("kuma-3" or "kuma-2.9"; empty is the first). What Kuma accepts although it is plainly a slip is among the notes of
+// [Dataplane.Content].
+func ValidateDataplane(document string, format Format, profile string) (*Dataplane, error) {
+	query := map[string]string{}
+	if profile != "" {
+		query["profile"] = profile
+	}
+	how, failure := json.Marshal(query)
+	if failure != nil {
+		return nil, failure
+	}
+	var out *C.kumatp_dataplane
+	var err *C.kumatp_error
+	status := C.dataplane_validate(document, C.uint32_t(format), string(how), &out, &err)
+	return newDataplaneOf(out, take(status, err))
+}
+
+func newDataplaneOf(out *C.kumatp_dataplane, failure error) (*Dataplane, error) {
+	if failure != nil {
+		return nil, failure
 	}
 	dataplane := &Dataplane{}
 	dataplane.handle = hold(dataplane, unsafe.Pointer(out), func(p unsafe.Pointer) {

@@ -155,6 +155,14 @@ func TestDataplanesThatAreWrong(t *testing.T) {
 	if !errors.As(err, &failure) || len(failure.Problems) != 2 || !strings.Contains(failure.Message, "did you mean 'MeshMultiZoneService'?") {
 		t.Error(err)
 	}
+	older := `{"type": "Dataplane", "mesh": "default", "name": "a", "networking": {"address": "192.0.2.7", "outbound": [{"port": 1,
+		"tags": {"kuma.io/service": "b"}}], "inbound": [{"port": 80, "tags": {"kuma.io/service": "a"}}]}}`
+	valid, err := ValidateDataplane(older, JSON, "kuma-2.9")
+	must(t, valid, err)
+	valid.Close()
+	if _, err = ValidateDataplane(older, JSON, ""); !errors.As(err, &failure) || failure.Field != "networking.outbound[0].backendRef" {
+		t.Error(err)
+	}
 	dataplane, err := ParseDataplane(`{"type": "Dataplane", "name": "a"}`, JSON)
 	must(t, dataplane, err)
 	defer dataplane.Close()

@@ -99,6 +99,56 @@ pub unsafe extern "C" fn kumatp_dataplane_parse(
     })
 }
 
+/// Reads a Dataplane as kumatp_dataplane_parse() does, and checks all of it as Kuma's control plane does: what that would refuse is
+/// a violation, and what it accepts although it is plainly a slip, such as a field that it drops, is among the "notes" of
+/// kumatp_dataplane_to_json(). Which meshes and zones there are, only a control plane knows.
+///
+/// How to check is one JSON document, whose member "profile" is the generation of Kuma, "kuma-3" (by default) or "kuma-2.9".
+///
+/// @param text  the resource, lent; at most KUMATP_MAX_TEXT bytes
+/// @param len  its length in bytes, or KUMATP_NUL_TERMINATED
+/// @param format  one of KUMATP_FORMAT_*
+/// @param query  the document, lent; at most KUMATP_MAX_TEXT bytes
+/// @param query_len  its length in bytes, or KUMATP_NUL_TERMINATED
+/// @param[out] out  the Dataplane; the caller's, for kumatp_dataplane_free()
+/// @param[out] err  may be NULL
+/// @return KUMATP_OK; KUMATP_E_ARGUMENT, also if `query` is not such a document; KUMATP_E_CONFIG if Kuma would refuse the resource,
+///         with all of its violations, whose paths are as Kuma gives them; KUMATP_E_UNSUPPORTED if this build of the library reads no
+///         YAML
+///
+/// Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kumatp_dataplane_validate(
+    text: *const c_char,
+    len: usize,
+    format: u32,
+    query: *const c_char,
+    query_len: usize,
+    out: *mut *mut kumatp_dataplane,
+    err: *mut *mut kumatp_error,
+) -> kumatp_status {
+    // SAFETY: as the preamble asks.
+    let (text, query) = unsafe { (Text::new("text", text, len), Text::new("query", query, query_len)) };
+    // SAFETY: as the preamble asks.
+    let (out, err) = unsafe { (Out::new("out", out), ErrorSlot::new(err)) };
+    guard(err, || {
+        let (out, text, format) = (out.check()?, text.utf8()?, config::format(format)?);
+        let query: Check = embedded::read("query", query.utf8()?)?;
+        let profile = embedded::profile(query.profile.as_deref())?;
+        let (dataplane, notes) = Dataplane::validate(text, format, profile)?;
+        out.give(kumatp_dataplane { dataplane, notes });
+        Ok(())
+    })
+}
+
+/// How a Dataplane is checked, as a document.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Check {
+    profile: Option<String>,
+}
+
 /// Writes what was read of a Dataplane, as a JSON document.
 ///
 /// Its members: "name"; "mesh"; "labels", with those that Kuma adds when it stores a resource; "address", "namespace" and "zone",
@@ -165,8 +215,7 @@ pub unsafe extern "C" fn kumatp_dataplane_to_json(
 /// @param base  what the configuration says of all else, lent; NULL stands for Kuma's defaults
 /// @param[out] out  the configuration, with the notes of both; the caller's, for kumatp_config_free()
 /// @param[out] err  may be NULL
-/// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the Dataplane has no section networking.transparentProxying, or one
-///         that no transparent proxy can do
+/// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the Dataplane has no section networking.transparentProxying
 ///
 /// Since 0.1.
 #[must_use]

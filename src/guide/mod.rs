@@ -1,5 +1,5 @@
-//! Guides: what the rules are for, ways past the sidecar that were closed, redirection by eBPF, what is read on Kubernetes, how names of
-//! the mesh are resolved, every configuration key, and how rules are tested.
+//! Guides: what the rules are for, ways past the sidecar that were closed, redirection by eBPF, what is read on Kubernetes, what is
+//! checked of a Dataplane, how names of the mesh are resolved, every configuration key, and how rules are tested.
 
 pub mod advisories {
     #![doc = include_str!("advisories.md")]
@@ -7,6 +7,10 @@ pub mod advisories {
 
 pub mod configuration {
     #![doc = include_str!("configuration.md")]
+}
+
+pub mod dataplanes {
+    #![doc = include_str!("dataplanes.md")]
 }
 
 pub mod ebpf {

@@ -144,6 +144,11 @@ static void dataplanes(void)
                                  "[{kind: MeshMulitZoneService, name: a}]}}}",
                                  NUL, KUMATP_FORMAT_YAML, &web, &error),
           KUMATP_E_CONFIG, &error, "networking.transparentProxing.reachableBackends.refs[0].kind", "did you mean 'MeshMultiZoneService'?");
+    wrong(kumatp_dataplane_validate("{type: Dataplane, mesh: default, name: a, networking: {address: 0.0.0.0}}", NUL, KUMATP_FORMAT_YAML,
+                                    "{\"profile\": \"kuma-3\"}", NUL, &web, &error),
+          KUMATP_E_CONFIG, &error, "networking.address", "reach the workload");
+    wrong(kumatp_dataplane_validate("{}", NUL, KUMATP_FORMAT_JSON, "{\"profiles\": 1}", NUL, &web, &error), KUMATP_E_ARGUMENT, &error, "query",
+          "profiles");
     wrong(kumatp_dataplane_fill(TEMPLATE, NUL, "[\"adress=192.0.2.7\"]", NUL, &text, &error), KUMATP_E_CONFIG, &error, "line 4",
           "did you mean 'adress'?");
     wrong(kumatp_dataplane_fill(TEMPLATE, NUL, "[]]", NUL, &text, &error), KUMATP_E_ARGUMENT, &error, "variables", "line 1");
@@ -186,7 +191,9 @@ static void nearly(int times)
             status = kumatp_dataplane_reach(web, document, length, &text, &error);
         } else {
             status = kumatp_dataplane_fill(document, length, "{\"address\": \"192.0.2.7\"}", NUL, &text, &error);
-            if (status == KUMATP_OK)
+            if (status == KUMATP_OK && i % 2 == 0)
+                status = kumatp_dataplane_validate(kumatp_text_data(text), kumatp_text_len(text), KUMATP_FORMAT_YAML, "{}", NUL, &read, &error);
+            else if (status == KUMATP_OK)
                 status = kumatp_dataplane_parse(kumatp_text_data(text), kumatp_text_len(text), KUMATP_FORMAT_YAML, &read, &error);
         }
         if (status == KUMATP_OK) {

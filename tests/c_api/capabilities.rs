@@ -67,6 +67,7 @@ const TABLE: &[(&str, Reached)] = &[
     ("config::Dataplane::parse", By("kumatp_dataplane_parse")),
     ("config::Dataplane::services", In("kumatp_dataplane_to_json")),
     ("config::Dataplane::to_config", By("kumatp_config_from_dataplane")),
+    ("config::Dataplane::validate", By("kumatp_dataplane_validate")),
     ("config::Dataplane::zone", In("kumatp_dataplane_to_json")),
     ("config::Destinations::backends", In("kumatp_dataplane_reach")),
     ("config::Destinations::mode", In("kumatp_dataplane_reach")),

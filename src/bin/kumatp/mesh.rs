@@ -109,13 +109,15 @@ pub(crate) fn dataplane() -> Command {
     let validate = Command::new("validate")
         .about("Check Dataplanes and report every problem in them")
         .long_about(
-            "Check the part of Dataplanes that the transparent proxy depends on, by Kuma's rules and with its paths, and \
-             report every problem at once. With --config, warn where a Dataplane and the configuration of its host \
-             disagree.",
+            "Check Dataplanes by the rules of Kuma's control plane, and report every problem at once, at the path that Kuma \
+             gives it. Warn of what Kuma accepts although it is plainly a slip, such as a field that it drops. Which meshes \
+             there are, only a control plane knows. With --config, warn where a Dataplane and the configuration of its \
+             host disagree.",
         )
         .arg(file("DATAPLANE", "A Dataplane in YAML or JSON, with placeholders or without; - is standard input").num_args(1..))
         .args(variables())
         .args(switches())
+        .arg(pod::profile())
         .arg(
             Arg::new("config").long("config").value_name("FILE").action(ArgAction::Append).help(
                 "Compare with this configuration of the host. Repeatable: later files override earlier ones. Environment variables override files",

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::check::values::{is_label_key, is_subdomain};
 use super::reader::{Fields, Reader};
 use crate::config::Format;
 use crate::config::wire::{Node, nearest};
@@ -267,6 +268,14 @@ impl BackendRef {
         let (name, namespace) = (reader.text_of(fields, "name"), reader.text_of(fields, "namespace"));
         let path = fields.path("labels");
         let labels = fields.get("labels").map(|node| reader.map(&path, node, "labels")).unwrap_or_default();
+        if let Some(key) = labels.keys().find(|key| !is_label_key(key)) {
+            let text = format!("no resource has the label '{}', so that nothing can match", visible(key));
+            reader.note(Note::warning(path.clone(), text));
+        }
+        if !(namespace.is_empty() || is_subdomain(namespace)) {
+            let text = format!("no namespace is called '{}', so that nothing can match", visible(namespace));
+            reader.note(Note::warning(fields.path("namespace"), text));
+        }
         if !name.is_empty() && !is_subdomain(name) {
             let expected = "a lowercase RFC 1123 subdomain of at most 253 characters: lowercase letters, digits, '-' \
                             and '.', with a letter or digit at both ends of each part";
@@ -292,18 +301,6 @@ impl BackendRef {
             false => BackendSelector::Labels(labels),
         })
     }
-}
-
-/// Whether the text is a name as Kubernetes has them: RFC 1123, lowercase, parts separated by dots.
-fn is_subdomain(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    name.len() <= 253
-        && name.split('.').all(|part| {
-            let bytes = part.as_bytes();
-            bytes.first().copied().is_some_and(inner)
-                && bytes.last().copied().is_some_and(inner)
-                && bytes.iter().all(|byte| inner(*byte) || *byte == b'-')
-        })
 }
 
 #[cfg(test)]
@@ -343,23 +340,13 @@ mod tests {
     }
 
     #[test]
-    fn names() {
-        for good in ["a", "a-b.c", "0", &"a".repeat(253)] {
-            assert!(is_subdomain(good), "{good}");
-        }
-        for bad in ["", "-a", "a-", "A", "a..b", ".a", "a_b", "first$-.kuma", "é", &"a".repeat(254)] {
-            assert!(!is_subdomain(bad), "{bad}");
-        }
-    }
-
-    #[test]
     fn types_are_checked_and_unknown_keys_noted() {
         let text = r#"{"refs": [{"kind": "MeshService", "name": 1, "lables": {}, "port": -1},
             {"kind": "MeshService", "labels": {"a": true}}, 7,
             {"kind": "MeshService", "name": "a", "name": "b", "port": "8080"}]}"#;
         let error = ReachableBackends::parse(text, Format::Json).unwrap_err();
         let paths: Vec<_> = error.problems().iter().map(|problem| problem.path.as_str()).collect();
-        assert!(paths.contains(&"refs[0].port") && paths.contains(&"refs[1].labels[a]"), "{paths:?}");
+        assert!(paths.contains(&"refs[0].port") && paths.contains(&"refs[1].labels[\"a\"]"), "{paths:?}");
         assert!(paths.contains(&"refs[2]") && paths.contains(&"refs[3].name"), "{paths:?}");
         let text = r#"{"refs": [{"kind": "MeshService", "name": "a", "prt": 80, "port": 70000}]}"#;
         let (backends, notes) = ReachableBackends::parse(text, Format::Json).unwrap();

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::check::{check, values};
 use super::reader::Reader;
 use super::resource::{NAMESPACE, Resource, ZONE};
 use super::{BackendKind, BackendRef, BackendSelector, TransparentProxying};
-use crate::config::Format;
 use crate::config::wire::Node;
+use crate::config::{Format, Profile};
 use crate::error::{Error, InvalidValue};
 use crate::model::Note;
 use crate::net::Port;
@@ -79,7 +80,7 @@ impl Dataplane {
     ///
     /// What is checked is what the transparent proxy depends on; see
     /// [`TransparentProxying::parse`] for the paths of problems. Unknown keys get a note in the section
-    /// `transparentProxying`, and are passed over elsewhere.
+    /// `transparentProxying`, and are passed over elsewhere. [`validate`](Self::validate) checks the rest as well.
     ///
     /// ```
     /// use kumatp::config::Format;
@@ -87,10 +88,10 @@ impl Dataplane {
     ///
     /// let text = r#"{"type": "Dataplane", "mesh": "default", "name": "web-1", "networking": {
     ///     "address": "192.0.2.7",
-    ///     "inbound": [{"port": 8080, "tags": {"kuma.io/service": "web"}}],
+    ///     "inbound": [{"port": 8080, "protocol": "http"}],
     ///     "transparentProxying": {"redirectPortInbound": 15006, "redirectPortOutbound": 15001}}}"#;
     /// let (dataplane, _) = Dataplane::parse(text, Format::Json)?;
-    /// assert_eq!(dataplane.services().collect::<Vec<_>>(), ["web"]);
+    /// assert_eq!(dataplane.inbounds[0].port.number(), 8080);
     /// let config = dataplane.to_config()?;
     /// assert!(config.redirect.inbound.enabled && config.redirect.outbound.port.number() == 15001);
     /// # Ok::<(), kumatp::Error>(())
@@ -100,20 +101,57 @@ impl Dataplane {
     /// [`Error::Config`] with every problem.
     pub fn parse(text: &str, format: Format) -> Result<(Self, Vec<Note>), Error> {
         let mut reader = Reader::default();
-        let dataplane = reader.document("document", text, format).and_then(|node| {
-            let resource = Resource::read(&mut reader, &node)?;
-            if resource.kind != "Dataplane" {
-                let key = if matches!(&node, Node::Map(keys) if keys.iter().any(|(key, _)| key == "kind")) {
-                    "kind"
-                } else {
-                    "type"
-                };
-                reader.refuse(key, resource.kind, "Dataplane");
-                return None;
-            }
-            Some(Self::of(&mut reader, resource))
-        });
+        let node = reader.document("document", text, format);
+        let dataplane = node.and_then(|node| Self::read(&mut reader, &node));
         reader.finish(dataplane)
+    }
+
+    /// Reads a `Dataplane`, and checks all of it as Kuma's control plane of that generation does: what it would refuse is a
+    /// problem, at the path that Kuma gives it, and what it accepts although it is plainly a slip is a warning, such as
+    /// a field that it drops.
+    ///
+    /// What only a control plane knows is not checked: which meshes there are, and which zone it is.
+    ///
+    /// ```
+    /// use kumatp::config::dataplane::Dataplane;
+    /// use kumatp::config::{Format, Profile};
+    ///
+    /// let text = r#"{"type": "Dataplane", "mesh": "default", "name": "web-1", "networking": {"address": "0.0.0.0",
+    ///     "inbound": [{"port": 8080, "protocol": "htp", "tags": {"kuma.io/service": "web"}}]}}"#;
+    /// let error = Dataplane::validate(text, Format::Json, Profile::Kuma3).unwrap_err();
+    /// let paths: Vec<_> = error.problems().iter().map(|problem| problem.path.as_str()).collect();
+    /// assert_eq!(paths, ["networking.address", "networking.inbound[0].protocol"]);
+    ///
+    /// let text = text.replace("0.0.0.0", "192.0.2.7").replace("htp", "http");
+    /// let (_, notes) = Dataplane::validate(&text, Format::Json, Profile::Kuma3)?;
+    /// assert_eq!(notes[0].about, "networking.inbound[0].tags");
+    /// # Ok::<(), kumatp::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] with every problem.
+    pub fn validate(text: &str, format: Format, profile: Profile) -> Result<(Self, Vec<Note>), Error> {
+        let mut reader = Reader::default();
+        let Some(node) = reader.document("document", text, format) else { return reader.finish(None) };
+        if is_one(&mut reader, &node) {
+            check(&mut reader, &node, profile);
+        }
+        if reader.has_problems() {
+            return reader.finish(None);
+        }
+        let mut own = Reader::default();
+        let dataplane = Self::read(&mut own, &node);
+        let (dataplane, notes) = own.finish(dataplane)?;
+        reader.add_notes(notes);
+        reader.finish(Some(dataplane))
+    }
+
+    fn read(reader: &mut Reader, node: &Node) -> Option<Self> {
+        if !is_one(reader, node) {
+            return None;
+        }
+        let resource = Resource::read(reader, node)?;
+        Some(Self::of(reader, resource))
     }
 
     pub(super) fn of(reader: &mut Reader, resource: Resource<'_>) -> Self {
@@ -147,14 +185,35 @@ impl Dataplane {
     }
 }
 
+/// Whether the document is a `Dataplane`.
+fn is_one(reader: &mut Reader, node: &Node) -> bool {
+    let kind = Resource::kind_of(node).unwrap_or_default();
+    if kind == "Dataplane" {
+        return true;
+    }
+    match node {
+        Node::Map(_) => {
+            let key = if node.at(&["kind"]).is_some() { "kind" } else { "type" };
+            reader.refuse(key, kind, "Dataplane");
+        }
+        other => reader.refuse("", &other.quoted(), "a resource with a type or kind"),
+    }
+    false
+}
+
 impl DataplaneInbound {
     fn read(reader: &mut Reader, path: &str, node: &Node) -> Option<Self> {
         let fields = reader.fields(path, node, &["port", "address", "servicePort", "tags"], false)?;
-        let text = fields.get("port").map(|node| node.scalar().map_or_else(|| node.quoted(), str::to_owned));
-        let port = text.unwrap_or_default().parse::<Port>();
-        let port = port.map_err(|error| reader.problem(error.at(fields.path("port")))).ok();
+        let port = fields.get("port").and_then(values::number).and_then(to_port);
+        if port.is_none() {
+            let given = fields.get("port").map(Node::quoted).unwrap_or_default();
+            reader.refuse(&fields.path("port"), &given, "a port from 1 to 65535");
+        }
         let service_port = reader.number_of(&fields, "servicePort", u16::MAX.into());
-        let tags = fields.get("tags").map(|tags| reader.map(&fields.path("tags"), tags, "tags")).unwrap_or_default();
+        let tags = fields.get("tags");
+        // Newer generations drop them, whatever they are.
+        let tags = reader.leniently(|reader| tags.map(|tags| reader.map(&fields.path("tags"), tags, "tags")));
+        let tags = tags.unwrap_or_default();
         Some(Self {
             port: port?,
             address: non_empty(reader.text_of(&fields, "address")),

@@ -15,18 +15,13 @@ impl TransparentProxying {
     /// redirected and to which ports, and the address families.
     ///
     /// A direction without a port is not redirected. A mode that the section does not say is that of `DualStack`,
-    /// and where the configuration requires IPv6, `DualStack` keeps it so.
+    /// and where the configuration requires IPv6, `DualStack` keeps it so. So is `IPv6`, as in Kuma, which does not do
+    /// that family alone yet.
     ///
     /// # Errors
-    /// [`Error::Config`] if the section says `IPv6`: there is no transparent proxy for that family alone.
+    /// None so far.
     pub fn apply_to(&self, config: &mut Config) -> Result<(), Error> {
-        let mode = self.ip_family_mode.to_config().ok_or_else(|| {
-            InvalidValue::new(
-                self.ip_family_mode.as_str(),
-                "DualStack or IPv4, since no transparent proxy is for IPv6 alone",
-            )
-            .at(format!("{SECTION}.ipFamilyMode"))
-        })?;
+        let mode = self.ip_family_mode.to_config().unwrap_or(IpFamilyMode::DualStack);
         if ResourceFamilyMode::from(config.ip_family_mode) != ResourceFamilyMode::from(mode) {
             config.ip_family_mode = mode;
         }
@@ -127,8 +122,8 @@ impl Dataplane {
 /// use kumatp::config::Format;
 /// use kumatp::config::dataplane::{Dataplane, compare};
 ///
-/// let text = r#"{"type": "Dataplane", "name": "web", "networking": {"address": "192.0.2.7", "transparentProxying": {
-///     "redirectPortInbound": 15006, "redirectPortOutbound": 15101}}}"#;
+/// let text = r#"{"type": "Dataplane", "mesh": "default", "name": "web", "networking": {"address": "192.0.2.7",
+///     "transparentProxying": {"redirectPortInbound": 15006, "redirectPortOutbound": 15101}}}"#;
 /// let (dataplane, _) = Dataplane::parse(text, Format::Json)?;
 /// let notes = compare(&Config::default(), &dataplane);
 /// assert_eq!(notes.len(), 1);
@@ -279,8 +274,8 @@ mod tests {
 
     #[test]
     fn ipv6_alone_and_no_section() {
-        let error = dataplane(r#"{"ipFamilyMode": "IPv6"}"#).to_config().unwrap_err();
-        assert_eq!(error.problems()[0].path, "networking.transparentProxying.ipFamilyMode");
+        let alone = dataplane(r#"{"ipFamilyMode": "IPv6"}"#).to_config().unwrap();
+        assert_eq!(alone.ip_family_mode, IpFamilyMode::DualStack);
         let mut none = dataplane("{}");
         none.transparent_proxying = None;
         assert_eq!(none.to_config().unwrap_err().problems()[0].path, SECTION);

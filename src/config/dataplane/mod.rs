@@ -1,6 +1,7 @@
 //! Kuma's `Dataplane` resource, as far as it is about the transparent proxy.
 
 mod backends;
+mod check;
 mod document;
 mod host;
 mod proxy;

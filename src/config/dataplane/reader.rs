@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::check::values;
 use crate::config::Format;
 use crate::config::wire::{Node, nearest, parse_node, parse_nodes, syntax_problem, visible};
 use crate::error::{Error, InvalidValue, Problem};
@@ -90,6 +91,29 @@ impl Reader {
         }
     }
 
+    /// Whether there was a problem so far.
+    pub(in crate::config) fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    /// Adds what another reader found worth knowing, unless this one knows it.
+    pub(in crate::config) fn add_notes(&mut self, notes: Vec<Note>) {
+        let known = |own: &[Note], note: &Note| own.iter().any(|one| one.about == note.about);
+        let new: Vec<_> = notes.into_iter().filter(|note| !known(&self.notes, note)).collect();
+        new.into_iter().for_each(|note| self.note(note));
+    }
+
+    /// Reads something that only some generations of Kuma have: what is wrong with it is worth knowing, and no problem.
+    pub(in crate::config) fn leniently<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.problems.len();
+        let value = read(self);
+        for problem in self.problems.split_off(before) {
+            let text = format!("is passed over, since it is not {}; Kuma 2.9 refuses it", problem.expected);
+            self.notes.push(Note::warning(problem.path, text));
+        }
+        value
+    }
+
     /// What was read, unless there was a problem, and the notes.
     pub(in crate::config) fn finish<T>(mut self, value: Option<T>) -> Result<(T, Vec<Note>), Error> {
         if let (Some(last), more @ 1..) = (self.problems.last_mut(), self.more_problems) {
@@ -120,7 +144,7 @@ impl Reader {
         };
         let mut fields = Fields { path: path.to_owned(), entries: Vec::new() };
         for (key, value) in entries {
-            let Some(name) = known.iter().copied().find(|name| name == key || snake(name) == *key) else {
+            let Some(name) = known.iter().copied().find(|name| name == key || snake(name).as_ref() == Some(key)) else {
                 if strict {
                     let near = nearest(key, known.iter().copied());
                     let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
@@ -168,10 +192,19 @@ impl Reader {
         fields.get(key).and_then(|node| self.text(&fields.path(key), node)).unwrap_or_default()
     }
 
+    /// A text among others. Null is an empty one there, as in Kuma.
+    fn item<'n>(&mut self, path: &str, node: &'n Node) -> Option<&'n str> {
+        if *node == Node::Null {
+            self.note(Note::warning(visible(path), "null counts as an empty text"));
+            return Some("");
+        }
+        self.text(path, node)
+    }
+
     /// A list of texts.
     pub(in crate::config) fn texts(&mut self, path: &str, node: &Node, of: &str) -> Vec<String> {
         let items = self.items(path, node, of).iter().enumerate();
-        items.filter_map(|(index, item)| self.text(&format!("{path}[{index}]"), item)).map(str::to_owned).collect()
+        items.filter_map(|(index, item)| self.item(&format!("{path}[{index}]"), item)).map(str::to_owned).collect()
     }
 
     /// A mapping of texts to texts.
@@ -182,8 +215,8 @@ impl Reader {
             return map;
         };
         for (key, value) in entries {
-            let path = format!("{path}[{key}]");
-            if let Some(value) = self.text(&path, value) {
+            let path = format!("{path}[\"{key}\"]");
+            if let Some(value) = self.item(&path, value) {
                 if map.insert(key.clone(), value.to_owned()).is_some() {
                     self.refuse(&path, value, "the key only once");
                 }
@@ -194,8 +227,7 @@ impl Reader {
 
     /// A whole number; in quotes it is one as well.
     pub(in crate::config) fn number(&mut self, path: &str, node: &Node, most: u32) -> Option<u32> {
-        let digits = node.scalar().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
-        let number = digits.and_then(|digits| digits.parse().ok()).filter(|number| *number <= most);
+        let number = values::number(node).filter(|number| *number <= most);
         if number.is_none() {
             self.refuse(path, &node.quoted(), &format!("a whole number from 0 to {most}"));
         }
@@ -208,8 +240,12 @@ impl Reader {
     }
 }
 
-/// `redirectPortInbound` as `redirect_port_inbound`, which is how the field is called in Kuma's API definition.
-fn snake(camel: &str) -> String {
+/// `redirectPortInbound` as `redirect_port_inbound`, which is how the field is called in Kuma's API definition. Some
+/// fields have no second name.
+fn snake(camel: &str) -> Option<String> {
+    if ["backendRef", "servicePort"].contains(&camel) {
+        return None;
+    }
     let mut snake = String::with_capacity(camel.len() + 4);
     for c in camel.chars() {
         if c.is_ascii_uppercase() {
@@ -217,5 +253,5 @@ fn snake(camel: &str) -> String {
         }
         snake.push(c.to_ascii_lowercase());
     }
-    snake
+    Some(snake)
 }

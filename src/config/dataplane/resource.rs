@@ -12,12 +12,11 @@ pub(super) const NAMESPACE: &str = "k8s.kuma.io/namespace";
 /// The label with the zone that a resource was made in.
 pub(super) const ZONE: &str = "kuma.io/zone";
 /// The label with the mesh of a resource, which is also where Kubernetes resources say it.
-const MESH: &str = "kuma.io/mesh";
+pub(super) const MESH: &str = "kuma.io/mesh";
 
-/// The kind of a resource, and the rest of it.
+/// What a resource is called, and the rest of it.
 #[derive(Debug)]
 pub(super) struct Resource<'n> {
-    pub(super) kind: &'n str,
     pub(super) name: String,
     pub(super) mesh: String,
     /// As written, and those that Kuma adds when it stores a resource: display name, namespace, mesh.
@@ -44,7 +43,6 @@ impl<'n> Resource<'n> {
     pub(super) fn read(reader: &mut Reader, node: &'n Node) -> Option<Self> {
         let known = ["type", "kind", "name", "mesh", "labels", "metadata", "spec"];
         let fields = reader.fields("", node, &known, false)?;
-        let kind = Self::kind_of(node).unwrap_or_default();
         let metadata = fields.get("metadata").and_then(|node| {
             let known = ["name", "namespace", "labels"];
             reader.fields("metadata", node, &known, false)
@@ -71,7 +69,9 @@ impl<'n> Resource<'n> {
                 labels.insert(label.to_owned(), value.to_owned());
             }
         }
-        let (body, path) = fields.get("spec").map_or((node, ""), |spec| (spec, "spec"));
-        Some(Self { kind, name: name.to_owned(), mesh, labels, body, path })
+        // On Universal a Dataplane has no such key, other kinds do.
+        let inline = Self::kind_of(node) == Some("Dataplane") && node.at(&["type"]).is_some();
+        let (body, path) = fields.get("spec").filter(|_| !inline).map_or((node, ""), |spec| (spec, "spec"));
+        Some(Self { name: name.to_owned(), mesh, labels, body, path })
     }
 }

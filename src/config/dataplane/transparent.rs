@@ -4,16 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::ReachableBackends;
-use super::reader::Reader;
+use super::reader::{Fields, Reader};
 use crate::config::wire::{Node, nearest};
-use crate::config::{Format, IpFamilyMode};
+use crate::config::{Config, Format, IpFamilyMode};
 use crate::error::{Error, InvalidValue};
 use crate::model::Note;
 use crate::net::Port;
 
 /// How Kuma's validation spells the path of the section when it reports a violation of `reachableBackends`
 /// (`pkg/core/resources/apis/mesh/dataplane_validator.go`). Tools look for it, so it is kept.
-const VIOLATIONS_PATH: &str = "networking.transparentProxing.reachableBackends";
+pub(super) const VIOLATIONS_PATH: &str = "networking.transparentProxing.reachableBackends";
 
 /// What a `Dataplane` says about its transparent proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
@@ -180,28 +180,71 @@ impl TransparentProxying {
         let Some(fields) = reader.fields("networking.transparentProxying", node, &known, true) else {
             return Self::default();
         };
-        let mut port = |key| {
-            let number = reader.number_of(&fields, key, u16::MAX.into())?;
-            Port::new(u16::try_from(number).ok()?)
-        };
-        let (redirect_port_inbound, redirect_port_outbound) =
-            (port("redirectPortInbound"), port("redirectPortOutbound"));
-        let ip_family_mode = fields.get("ipFamilyMode").and_then(|mode| {
-            let text = mode.scalar().map_or_else(|| mode.quoted(), str::to_owned);
-            text.parse().map_err(|error: InvalidValue| reader.problem(error.at(fields.path("ipFamilyMode")))).ok()
-        });
-        let mut services = |key| fields.get(key).map(|node| reader.texts(&fields.path(key), node, "services"));
+        let default = Config::default().redirect;
+        let redirect_port_inbound = redirect_port(reader, &fields, "redirectPortInbound", default.inbound.port);
+        let redirect_port_outbound = redirect_port(reader, &fields, "redirectPortOutbound", default.outbound.port);
+        let ip_family_mode =
+            fields.get("ipFamilyMode").and_then(|node| family_mode(reader, &fields.path("ipFamilyMode"), node));
+        let services =
+            |reader: &mut Reader, key| fields.get(key).map(|node| reader.texts(&fields.path(key), node, "services"));
         Self {
             redirect_port_inbound,
             redirect_port_outbound,
             ip_family_mode: ip_family_mode.unwrap_or_default(),
-            direct_access_services: services("directAccessServices").unwrap_or_default(),
-            reachable_services: services("reachableServices"),
+            direct_access_services: services(reader, "directAccessServices").unwrap_or_default(),
+            // Newer generations drop it, whatever it is.
+            reachable_services: reader.leniently(|reader| services(reader, "reachableServices")),
             reachable_backends: fields
                 .get("reachableBackends")
                 .map(|node| ReachableBackends::read(reader, VIOLATIONS_PATH, node)),
         }
     }
+}
+
+/// The sidecar's port in one direction. Any number but 0 redirects that direction in Kuma, even one that is no port.
+fn redirect_port(reader: &mut Reader, fields: &Fields<'_>, key: &str, default: Port) -> Option<Port> {
+    match reader.number_of(fields, key, u32::MAX)? {
+        0 => None,
+        number => Some(u16::try_from(number).ok().and_then(Port::new).unwrap_or_else(|| {
+            let text = format!(
+                "{number} is no port; Kuma accepts it and redirects to where no sidecar can listen. A configuration gets {default}"
+            );
+            reader.note(Note::warning(fields.path(key), text));
+            default
+        })),
+    }
+}
+
+/// The address families, by name or by the number that Kuma's API definition has for it. Any number will do for Kuma:
+/// all but that of `IPv4` are both families.
+fn family_mode(reader: &mut Reader, path: &str, node: &Node) -> Option<ResourceFamilyMode> {
+    let both = "both families are redirected";
+    let number = match node {
+        Node::Number(number) => number.parse::<i32>().ok(),
+        _ => None,
+    };
+    let mode = match (node, number) {
+        (_, Some(number)) => {
+            let known = usize::try_from(number).ok().and_then(|index| ResourceFamilyMode::ALL.get(index)).copied();
+            if known.is_none() {
+                let text = format!("{number} stands for no mode; Kuma accepts it, and {both}");
+                reader.note(Note::warning(path, text));
+            }
+            known.unwrap_or_default()
+        }
+        (Node::Text(text), _) if text.parse::<i32>().is_err() => {
+            text.parse().map_err(|error: InvalidValue| reader.problem(error.at(path))).ok()?
+        }
+        _ => {
+            let names = ResourceFamilyMode::ALL.map(ResourceFamilyMode::as_str).join(", ");
+            reader.refuse(path, &node.quoted(), &format!("one of {names}, or its number without quotes"));
+            return None;
+        }
+    };
+    if mode == ResourceFamilyMode::Ipv6 {
+        reader.note(Note::warning(path, format!("IPv6 alone is nothing that Kuma does yet: {both}")));
+    }
+    Some(mode)
 }
 
 #[cfg(test)]
@@ -237,7 +280,7 @@ mod tests {
 
     #[test]
     fn every_problem_at_once() {
-        let text = r#"{"redirectPortInbound": 65536, "redirectPortOutbound": true, "ipFamilyMode": "ipv4",
+        let text = r#"{"redirectPortInbound": -1, "redirectPortOutbound": true, "ipFamilyMode": "ipv4",
             "directAccessServices": "*", "reachableBackends": {"refs": [{"kind": "X", "name": "a"}]}}"#;
         let error = TransparentProxying::parse(text, Format::Json).unwrap_err();
         let paths: Vec<_> = error.problems().iter().map(|problem| problem.path.as_str()).collect();

@@ -22,10 +22,11 @@ pub(in crate::config) enum Node {
 }
 
 impl Node {
-    /// The text of a text or a number.
+    /// The text of a text or a number. A whole number with a decimal point, `80.0`, is the number without it.
     pub(in crate::config) fn scalar(&self) -> Option<&str> {
         match self {
-            Self::Number(text) | Self::Text(text) => Some(text),
+            Self::Number(text) => Some(text.strip_suffix(".0").unwrap_or(text)),
+            Self::Text(text) => Some(text),
             _ => None,
         }
     }
@@ -299,7 +300,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node, E> {
         self.budget.spend(0)?;
-        Ok(Node::Number(value.to_string()))
+        // With its decimal point, even where nothing follows it.
+        let whole = value.is_finite() && value.fract() == 0.0;
+        Ok(Node::Number(if whole { format!("{value}.0") } else { value.to_string() }))
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Node, E> {

@@ -120,6 +120,40 @@ fn every_violation_is_told_with_kumas_path() {
 }
 
 #[test]
+fn all_of_it_is_checked_by_the_rules_of_a_generation() {
+    let validate = |text: &str, query: &str| {
+        let ((text, len), (query, query_len)) = (data(text), data(query));
+        // SAFETY: texts that outlive the call.
+        call(|out, err| unsafe { kumatp_dataplane_validate(text, len, KUMATP_FORMAT_YAML, query, query_len, out, err) })
+    };
+    let older = "{type: Dataplane, mesh: default, name: a, networking: {address: 192.0.2.7, \
+                 inbound: [{port: 80, tags: {kuma.io/service: a}}], outbound: [{port: 1, tags: {kuma.io/service: b}}]}}";
+    let handle = validate(older, r#"{"profile": "kuma-2.9"}"#).unwrap();
+    // SAFETY: `handle` is freed after its use.
+    let document = unsafe {
+        let document = json(call(|out, err| kumatp_dataplane_to_json(handle, out, err)));
+        kumatp_dataplane_free(handle);
+        document
+    };
+    assert_eq!((&document["notes"], &document["services"]), (&json!([]), &json!(["a"])));
+    let (status, message, field) = validate(older, "{}").unwrap_err();
+    assert_eq!((status, field.as_deref()), (KUMATP_E_CONFIG, Some("networking.outbound[0].backendRef")));
+    assert_eq!(message, Dataplane::validate(older, Format::Yaml, Profile::Kuma3).unwrap_err().to_string());
+    let accepted = older.replace("outbound", "unknown");
+    let handle = validate(&accepted, "{}").unwrap();
+    // SAFETY: `handle` is freed after its use.
+    let document = unsafe {
+        let document = json(call(|out, err| kumatp_dataplane_to_json(handle, out, err)));
+        kumatp_dataplane_free(handle);
+        document
+    };
+    assert_eq!(document["notes"][1]["about"], "networking.unknown");
+    for (query, field) in [("[]", "query"), (r#"{"profile": "kuma-4"}"#, "profile"), (r#"{"profil": 1}"#, "query")] {
+        assert_eq!(validate(older, query).unwrap_err().2.as_deref(), Some(field), "{query}");
+    }
+}
+
+#[test]
 fn from_a_dataplane_to_its_host_and_back() {
     let (c, rust) = pair();
     let text = "redirect: {inbound: {excludePorts: [8080]}}\nunknownKey: 1";

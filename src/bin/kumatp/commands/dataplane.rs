@@ -12,7 +12,10 @@ use kumatp::model::Note;
 
 use super::validate::{Checked, conclude};
 use super::warn;
+use crate::pod::profile_of;
 use crate::{Failure, input};
+
+type Parsed = Result<(Dataplane, Vec<Note>), Error>;
 
 /// A Dataplane that was read, and what there is to say about it.
 pub(super) struct Read {
@@ -23,12 +26,16 @@ pub(super) struct Read {
 impl Read {
     /// Reads a file and fills its placeholders.
     pub(super) fn file(matches: &ArgMatches, path: &str) -> Result<Self, Failure> {
-        Self::filled(path, &values(matches)?)
+        Self::filled(path, &values(matches)?, |text| Dataplane::parse(text, Format::Yaml))
     }
 
-    fn filled(path: &str, values: &BTreeMap<String, String>) -> Result<Self, Failure> {
+    fn filled(
+        path: &str,
+        values: &BTreeMap<String, String>,
+        parse: impl FnOnce(&str) -> Parsed,
+    ) -> Result<Self, Failure> {
         let text = input::read(path)?;
-        let read = fill(&text, values).and_then(|text| Dataplane::parse(&text, Format::Yaml));
+        let read = fill(&text, values).and_then(|text| parse(&text));
         let (dataplane, mut notes) = read.map_err(|error| match error {
             Error::Config(mut problems) => {
                 // A wrong value is nothing of the file's.
@@ -74,6 +81,7 @@ pub(crate) fn dataplane(matches: &ArgMatches) -> Result<ExitCode, Failure> {
 
 fn validate(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let values = values(matches)?;
+    let profile = profile_of(matches);
     let host = match matches.contains_id("config") {
         false => None,
         true => {
@@ -89,7 +97,8 @@ fn validate(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     };
     let files = matches.get_many::<String>("file").into_iter().flatten();
     let check = |path: &String| {
-        let Read { dataplane, mut notes } = Read::filled(path, &values)?;
+        let parse = |text: &str| Dataplane::validate(text, Format::Yaml, profile);
+        let Read { dataplane, mut notes } = Read::filled(path, &values, parse)?;
         let disagreements = host.iter().flat_map(|host| compare(host, &dataplane));
         notes.extend(disagreements.map(|mut note| {
             note.about = format!("{path}: {}", note.about);
