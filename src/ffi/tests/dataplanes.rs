@@ -195,19 +195,11 @@ fn from_a_dataplane_to_its_host_and_back() {
         }
         kumatp_dataplane_free(c);
 
-        for (text, path) in [
-            ("{type: Dataplane, name: a, networking: {}}", "networking.transparentProxying"),
-            (
-                "{type: Dataplane, name: a, networking: {transparentProxying: {ipFamilyMode: IPv6}}}",
-                "networking.transparentProxying.ipFamilyMode",
-            ),
-        ] {
-            let none = read(text).unwrap();
-            let given = call(|out, err| kumatp_config_from_dataplane(none, null(), out, err));
-            let (status, _, field) = given.unwrap_err();
-            assert_eq!((status, field.as_deref()), (KUMATP_E_CONFIG, Some(path)));
-            kumatp_dataplane_free(none);
-        }
+        let none = read("{type: Dataplane, name: a, networking: {}}").unwrap();
+        let given = call(|out, err| kumatp_config_from_dataplane(none, null(), out, err));
+        let (status, _, field) = given.unwrap_err();
+        assert_eq!((status, field.as_deref()), (KUMATP_E_CONFIG, Some("networking.transparentProxying")));
+        kumatp_dataplane_free(none);
     }
 }
 
