@@ -222,6 +222,37 @@ fn engines_take_each_others_place() {
 }
 
 #[test]
+fn a_sidecar_outside_of_the_cgroup_is_said() {
+    isolated(|| {
+        let Some(ground) = Ground::new() else { return };
+        run("ip", &["link", "set", "lo", "up"]);
+        let process = format!("process {} (", std::process::id());
+        // This process is in another cgroup.
+        let sidecar = std::net::TcpListener::bind("0.0.0.0:15006").unwrap();
+        let (status, stdout, said) = ground.kumatp("install transparent-proxy --ebpf-enabled", "");
+        assert_eq!((status, stdout.as_str()), (Some(1), ""), "{said}");
+        for part in [process.as_str(), "port 15006", &ground.cgroup, "reset", "--ebpf-cgroup-path"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(ground.engines().is_empty());
+        drop(sidecar);
+        ground.done("install --ebpf-enabled");
+        let (_, _, said) = ground.kumatp("status", "");
+        assert_eq!(said, "", "nothing runs yet, which is no reason to warn");
+        let _later = std::net::TcpListener::bind("0.0.0.0:15006").unwrap();
+        for config in ["", "ebpf: {enabled: true}"] {
+            let (status, stdout, said) = ground.kumatp("status --config=-", config);
+            assert!(!stdout.is_empty() && said.starts_with("warning: ebpf.cgroupPath: "), "{status:?} {stdout}{said}");
+            assert!(said.contains(&process) && said.contains("port 15006") && said.contains("reset"), "{said}");
+        }
+        let (_, stdout, _) = ground.kumatp("status --json", "");
+        let state: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(state["notes"][0]["about"], "ebpf.cgroupPath", "{state}");
+        ground.done("uninstall");
+    });
+}
+
+#[test]
 fn what_is_in_the_way_is_said() {
     isolated(|| {
         let Some(ground) = Ground::new() else { return };

@@ -82,7 +82,7 @@ impl Cgroup {
 }
 
 /// None for what was there a moment ago: threads and cgroups come and go.
-fn unless_gone<T>(looked: std::io::Result<T>) -> std::io::Result<Option<T>> {
+pub(super) fn unless_gone<T>(looked: std::io::Result<T>) -> std::io::Result<Option<T>> {
     match looked {
         Err(error) if is_nothing(&error) => Ok(None),
         Err(error) if [Errno::ESRCH, Errno::ENODEV].map(|errno| Some(errno as i32)).contains(&error.raw_os_error()) => {

@@ -267,11 +267,16 @@ pub(super) fn differences(
     Ok(list)
 }
 
-/// The families that a generation which is pinned deals with.
-pub(super) fn families(dir: &Path) -> Vec<FamilyName> {
+/// The settings of a generation that is pinned, as the programs have them.
+pub(super) fn settings(dir: &Path) -> Option<Vec<u8>> {
     let path = dir.join(format!("map_{}", Name::Settings.definition().name));
     let map = sys::get(&path).and_then(|fd| Map::from_fd(Name::Settings, fd));
-    let flags = map.and_then(|map| map.get(&KEY)).ok().as_deref().and_then(Settings::flags);
+    map.and_then(|map| map.get(&KEY)).ok()
+}
+
+/// The families that a generation which is pinned deals with.
+pub(super) fn families(dir: &Path) -> Vec<FamilyName> {
+    let flags = settings(dir).as_deref().and_then(Settings::flags);
     let has = |flag: u32| flags.is_some_and(|flags| flags & flag != 0);
     let all = [(FamilyName::V4, SETTING_V4), (FamilyName::V6, SETTING_V6)];
     all.into_iter().filter(|(_, flag)| has(*flag)).map(|(family, _)| family).collect()

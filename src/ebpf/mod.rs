@@ -14,6 +14,7 @@ mod local;
 mod object;
 mod outline;
 mod place;
+mod sidecar;
 mod sight;
 mod sys;
 #[rustfmt::skip]
@@ -29,6 +30,7 @@ use self::generation::{Generation, State, differences};
 use self::hooks::HOOKS;
 pub(crate) use self::outline::{directory, outline};
 use self::place::{Lock, Place};
+use self::sidecar::{Sidecar, Wanted};
 pub(crate) use self::sight::{Sight, sight};
 use self::table::{COUNTERS, Map};
 use crate::error::Error;
@@ -73,6 +75,7 @@ pub(crate) fn install(options: &Options, plan: &Plan) -> Result<Done, Error> {
     let content = Content::of(plan, &local::addresses()?);
     let place = Place::new(&options.bpffs, &netns);
     let mut notes = Vec::new();
+    beside_the_sidecar(&content, &cgroup, &netns, &mut notes)?;
     let (lock, mounted) = place.mount_and_lock()?;
     if mounted {
         notes.push(Note::info("ebpf.bpffsPath", format!("mounted a bpffs at {}", options.bpffs.display())));
@@ -88,6 +91,52 @@ pub(crate) fn install(options: &Options, plan: &Plan) -> Result<Done, Error> {
         Err(error) => {
             place.tidy(lock);
             Err(error)
+        }
+    }
+}
+
+/// The key that says which cgroup the programs deal with.
+const CGROUP: &str = "ebpf.cgroupPath";
+
+/// Refuses to redirect to a sidecar whose listeners are out of the programs' sight. What is not known of it is noted.
+fn beside_the_sidecar(content: &Content, cgroup: &Cgroup, netns: &Here, notes: &mut Vec<Note>) -> Result<(), Error> {
+    let dir = cgroup.path.display();
+    match Wanted::of(&content.settings).look(cgroup, netns) {
+        Sidecar::Outside(listeners) => {
+            return Err(Error::Conflict {
+                problem: format!(
+                    "the sidecar is outside of the cgroup {dir}, whose processes the programs deal with: {listeners}; every redirected connection would be reset"
+                ),
+                remedy: "start the sidecar anew in that cgroup or below it, or name one that it and the workload are in (--ebpf-cgroup-path)".into(),
+            });
+        }
+        found => notes.extend(sidecar_note(&found, &dir.to_string())),
+    }
+    Ok(())
+}
+
+/// What there is to say about where the sidecar is.
+fn sidecar_note(found: &Sidecar, cgroup: &str) -> Option<Note> {
+    match found {
+        Sidecar::Inside => None,
+        Sidecar::NotSeen => Some(Note::info(
+            CGROUP,
+            format!("nothing of the sidecar runs yet; start it in the cgroup {cgroup} or below it"),
+        )),
+        Sidecar::Outside(listeners) => Some(Note::warning(
+            CGROUP,
+            format!(
+                "the sidecar is outside of the cgroup {cgroup}, so that every redirected connection is reset: {listeners}; start it anew in that cgroup or below it"
+            ),
+        )),
+        Sidecar::Waiting(processes) => Some(Note::warning(
+            CGROUP,
+            format!(
+                "processes of the sidecar's user are outside of the cgroup {cgroup}: {processes}; if the sidecar is started there, every redirected connection will be reset"
+            ),
+        )),
+        Sidecar::Unknown(reason) => {
+            Some(Note::warning(CGROUP, format!("whether the sidecar is in the cgroup {cgroup} is not known: {reason}")))
         }
     }
 }
@@ -245,6 +294,8 @@ pub(crate) struct Found {
     /// The families that are dealt with; none if nothing is in force.
     pub(crate) families: Vec<FamilyName>,
     pub(crate) dir: PathBuf,
+    /// What else should be known: where the sidecar is.
+    pub(crate) notes: Vec<Note>,
 }
 
 /// A program that is pinned by its link.
@@ -271,6 +322,7 @@ pub(crate) fn look(options: &Options, plan: Option<&Plan>) -> Result<Option<Foun
         generation: 0,
         families: Vec::new(),
         dir: place.dir().to_owned(),
+        notes: Vec::new(),
     };
     let Some(state) = State::open(&place.state())? else {
         found.differences.push("an installation did not come to its end; nothing of it is in force".to_owned());
@@ -293,8 +345,32 @@ pub(crate) fn look(options: &Options, plan: Option<&Plan>) -> Result<Option<Foun
     };
     found.differences.extend(differences(&place, found.generation, content.as_ref(), cgroup.as_ref(), &netns)?);
     found.programs = programs(&place.generation(found.generation));
-    found.families = generation::families(&place.generation(found.generation));
+    let dir = place.generation(found.generation);
+    found.families = generation::families(&dir);
+    found.notes.extend(sidecar_of_installed(options, &dir, &found.programs, &netns));
     Ok(Some(found))
+}
+
+/// Where the sidecar of an installation is.
+fn sidecar_of_installed(options: &Options, dir: &Path, programs: &[FoundProgram], netns: &Here) -> Option<Note> {
+    let wanted = Wanted::of_installed(&generation::settings(dir)?)?;
+    let of_cgroup =
+        |program: &&FoundProgram| HOOKS.iter().any(|hook| hook.title == program.hook && !hook.is_of_netns());
+    // What is attached to nothing has been told.
+    let id = programs.iter().find(of_cgroup).map(|program| program.target).filter(|id| *id != 0)?;
+    // The one that was named may be seen where the hierarchy as a whole is not.
+    let named = options.cgroup.as_deref().and_then(|path| Cgroup::open(Some(path)).ok());
+    match named.filter(|cgroup| cgroup.id == id).or_else(|| Cgroup::find(id)) {
+        Some(cgroup) => match wanted.look(&cgroup, netns) {
+            // The rest of the host is no affair of the installation.
+            Sidecar::NotSeen => None,
+            found => sidecar_note(&found, &cgroup.path.display().to_string()),
+        },
+        None => {
+            let reason = "no mount of cgroup2 that is seen here has it".to_owned();
+            sidecar_note(&Sidecar::Unknown(reason), &format!("with the number {id}"))
+        }
+    }
 }
 
 fn programs(dir: &Path) -> Vec<FoundProgram> {

@@ -87,6 +87,21 @@ impl Settings {
     pub(super) fn flags(bytes: &[u8]) -> Option<u32> {
         Some(u32::from_ne_bytes(bytes.get(24..28)?.try_into().ok()?))
     }
+
+    /// `sidecar_uid` of what the programs have.
+    pub(super) fn sidecar_uid(bytes: &[u8]) -> Option<u32> {
+        Some(u32::from_ne_bytes(bytes.get(28..32)?.try_into().ok()?))
+    }
+
+    /// `outbound_port` of what the programs have.
+    pub(super) fn outbound_port(bytes: &[u8]) -> Option<u16> {
+        Some(u16::from_ne_bytes(bytes.get(32..34)?.try_into().ok()?))
+    }
+
+    /// `inbound_port` of what the programs have.
+    pub(super) fn inbound_port(bytes: &[u8]) -> Option<u16> {
+        Some(u16::from_ne_bytes(bytes.get(34..36)?.try_into().ok()?))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,9 @@
 //! are pinned in a bpffs, in `kumatp/<cookie of the network namespace>/`, and one store puts all of them in force; a new
 //! installation takes the place of an older one by the same store, and both know the connections under way.
 //!
-//! Linux 5.10 or later with cgroup2. The workload and the sidecar are in the cgroup, or below it, and the sidecar's outbound
-//! listener is bound to 0.0.0.0, as Kuma's is: connections are sent to addresses of 127.128.0.0/16. It takes `CAP_BPF`,
+//! Linux 5.10 or later with cgroup2. The workload and the sidecar are in the cgroup, or below it, from the start of the sidecar
+//! on: what a sidecar outside of it asks for is not answered, so it resets every connection. An installation beside one that
+//! listens there is refused, and the state has a note. The sidecar's outbound listener is bound to 0.0.0.0, as Kuma's is: connections are sent to addresses of 127.128.0.0/16. It takes `CAP_BPF`,
 //! `CAP_NET_ADMIN` and `CAP_PERFMON` (or `CAP_SYS_ADMIN`, which the other engines do not need).
 //!
 //! What is different from rules for packets:
@@ -341,14 +342,22 @@ pub(super) fn unasked(error: &Error) -> Note {
     Note::info("ebpf", format!("no eBPF programs are pinned here; others may be active: {error}"))
 }
 
-/// What is installed in the network namespace of the calling thread, compared with a plan or with itself.
-pub(super) fn found(config: &Config, plan: Option<&Plan>) -> Result<Option<Installation>, Error> {
+/// What is installed in the network namespace of the calling thread, compared with a plan or with itself. What else is to be said
+/// is noted.
+pub(super) fn found(
+    config: &Config,
+    plan: Option<&Plan>,
+    notes: &mut Vec<Note>,
+) -> Result<Option<Installation>, Error> {
     let installed = |families, status| Installation::new(EngineName::Ebpf, None, families, status);
     let looked = ebpf::look(&Ebpf::default().options_of_installed(config), plan);
     Ok(match looked {
-        Ok(found) => found.map(|found| Installation {
-            programs: Some(Programs::from(found.clone())),
-            ..installed(found.families.clone(), status(&found))
+        Ok(found) => found.map(|found| {
+            notes.extend(found.notes.iter().cloned());
+            Installation {
+                programs: Some(Programs::from(found.clone())),
+                ..installed(found.families.clone(), status(&found))
+            }
         }),
         Err(error @ Error::Permission { .. }) => Some(installed(Vec::new(), uncompared(&error))),
         Err(error) => return Err(error),

@@ -150,7 +150,7 @@ fn by_ebpf(
 
     match ebpf::sight(config)? {
         Sight::Absent => {}
-        Sight::Pinned => installations.extend(ebpf::found(config, plan)?),
+        Sight::Pinned => installations.extend(ebpf::found(config, plan, notes)?),
         Sight::OutOfReach(error) => installations.push(ebpf::out_of_reach(&error)),
         Sight::Suspected(error) => {
             let note = ebpf::unseen(&error);

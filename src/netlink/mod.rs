@@ -69,6 +69,8 @@ pub use namespace::Namespace;
 #[cfg(all(feature = "cni", target_os = "linux"))]
 pub(crate) use namespace::worker;
 pub use reply::{Failure, Outcome};
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+pub(crate) use sock_diag::Listener;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use socket::{OwnTables, Socket, Stop};
 

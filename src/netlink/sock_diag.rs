@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::conntrack::{Connection, Phase, Tuple};
 use super::constants::{NLM_F_DUMP, NLM_F_REQUEST};
+#[cfg(feature = "ebpf")]
+use super::wire::Attributes;
 use super::wire::{Messages, Writer, array};
 use crate::net::{FamilyName, Port};
 
@@ -38,21 +40,59 @@ mod state {
 
 /// Asks for the TCP sockets of a family. Those of IPv6 may have IPv4 connections.
 pub(super) fn request(family: FamilyName, sequence: u32) -> Vec<u8> {
+    request_in(&state::ALL, family, sequence)
+}
+
+/// The same for those that listen.
+#[cfg(feature = "ebpf")]
+pub(super) fn request_listeners(family: FamilyName, sequence: u32) -> Vec<u8> {
+    request_in(&[state::LISTEN], family, sequence)
+}
+
+fn request_in(states: &[u8], family: FamilyName, sequence: u32) -> Vec<u8> {
     let mut writer = Writer::default();
     writer.headed(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, sequence, |w| {
         let family = if family == FamilyName::V4 { AF_INET } else { AF_INET6 };
         // struct inet_diag_req_v2: no extensions, and a byte of padding.
         w.raw(&[family, IPPROTO_TCP, 0, 0]);
-        w.raw(&state::ALL.iter().fold(0_u32, |states, state| states | 1 << state).to_ne_bytes());
+        w.raw(&states.iter().fold(0_u32, |states, state| states | 1 << state).to_ne_bytes());
         // struct inet_diag_sockid, which a dump has no use for.
         w.raw(&[0; 48]);
     });
     writer.finish()
 }
 
+/// The cgroup that a socket was made in, which the kernel tells unasked since Linux 5.9.
+#[cfg(feature = "ebpf")]
+const INET_DIAG_CGROUP_ID: u16 = 21;
+
+/// A socket that listens.
+#[cfg(feature = "ebpf")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listener {
+    pub(crate) port: u16,
+    pub(crate) uid: u32,
+    pub(crate) inode: u32,
+    /// The number of the cgroup of version 2 that its process was in when it made the socket; none if the kernel does not tell.
+    pub(crate) cgroup: Option<u64>,
+}
+
+#[cfg(feature = "ebpf")]
+impl Listener {
+    /// Reads it from a `struct inet_diag_msg` and the attributes behind it.
+    fn read(port: u16, body: &[u8]) -> Option<Self> {
+        let number = |at| array(body, at).map(u32::from_ne_bytes);
+        let cgroup = Attributes::of(body.get(72..)?).get(INET_DIAG_CGROUP_ID).and_then(|value| array(value, 0));
+        Some(Self { port, uid: number(64)?, inode: number(68)?, cgroup: cgroup.map(u64::from_ne_bytes) })
+    }
+}
+
 /// The TCP sockets of a network namespace.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
+    /// Those that listen.
+    #[cfg(feature = "ebpf")]
+    pub(crate) listeners: Vec<Listener>,
     /// The addresses that are listened on, by port.
     listening: HashMap<u16, Vec<IpAddr>>,
     /// The local and the remote end of each connection.
@@ -80,6 +120,8 @@ impl Sockets {
         let local = SocketAddr::new(addr(8)?, port(4)?);
         let phase = match state {
             state::LISTEN => {
+                #[cfg(feature = "ebpf")]
+                self.listeners.extend(Listener::read(local.port(), body));
                 self.listening.entry(local.port()).or_default().push(local.ip());
                 return None;
             }
@@ -292,6 +334,26 @@ mod tests {
         sockets.read(&writer.finish());
         assert_eq!(tuples(&sockets, FamilyName::V4), ["10.0.0.1:40000 > 10.0.0.2:8080 Open"]);
         assert!(tuples(&sockets, FamilyName::V6).is_empty());
+    }
+
+    #[test]
+    #[cfg(feature = "ebpf")]
+    fn listeners_are_told_with_their_cgroups() {
+        let mut writer = Writer::default();
+        for cgroup in [Some(4711_u64), None] {
+            writer.headed(SOCK_DIAG_BY_FAMILY, 2, 7, |w| {
+                w.raw(&[AF_INET6, state::LISTEN, 0, 0]);
+                w.raw(&15001_u16.to_be_bytes());
+                w.raw(&[0; 46 + 12]);
+                [5678_u32, 99].iter().for_each(|number| w.raw(&number.to_ne_bytes()));
+                w.bytes(8, &[0]);
+                cgroup.iter().for_each(|id| w.bytes(INET_DIAG_CGROUP_ID, &id.to_ne_bytes()));
+            });
+        }
+        let mut sockets = Sockets::default();
+        sockets.read(&writer.finish());
+        let expected = |cgroup| Listener { port: 15001, uid: 5678, inode: 99, cgroup };
+        assert_eq!(sockets.listeners, [expected(Some(4711)), expected(None)]);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use nix::sys::socket::SockProtocol;
 
 use super::conntrack::{self, Connection, Tuple};
 use super::constants::NLMSG_ERROR;
+#[cfg(feature = "ebpf")]
+use super::sock_diag::Listener;
 use super::sock_diag::{self, Sockets};
 use super::wire::{Messages, Writer, array};
 use super::{Socket, Stop};
@@ -38,6 +40,18 @@ pub(crate) fn sockets() -> Result<Sockets, Stop> {
         list(&mut socket, |sequence| sock_diag::request(family, sequence), |datagram| sockets.read(datagram))?;
     }
     Ok(sockets)
+}
+
+/// Those of them that listen.
+#[cfg(feature = "ebpf")]
+pub(crate) fn listeners() -> Result<Vec<Listener>, Stop> {
+    let mut socket = Socket::open_for(SockProtocol::NetlinkSockDiag)?;
+    let mut sockets = Sockets::default();
+    for family in FamilyName::ALL {
+        let request = |sequence| sock_diag::request_listeners(family, sequence);
+        list(&mut socket, request, |datagram| sockets.read(datagram))?;
+    }
+    Ok(sockets.listeners)
 }
 
 /// What connection tracking knows of what is `open`, in both directions of each entry. Entries made by us whose connections are no longer in

@@ -169,7 +169,9 @@ fn two_installers() {
 #[test]
 fn a_cgroup_that_goes_away() {
     isolated(|| {
-        let Some(ground) = Ground::new() else { return };
+        let Some(mut ground) = Ground::new() else { return };
+        // It is not in the cgroups that the programs are for.
+        ground.world.stop_sidecar();
         let gone = format!("{CGROUPS}/kumatp-test-gone-{}", std::process::id());
         fs::create_dir(&gone).expect("a cgroup");
         let of_gone = || crate::ground::engine().cgroup(&gone);
@@ -197,6 +199,7 @@ fn a_cgroup_that_goes_away() {
         let status = status();
         assert!(matches!(status, Status::Drifted { .. }), "{status:?}");
         fs::remove_dir(&gone).expect("nobody is in it");
+        ground.world.start_sidecar().expect("its ports are free");
         ground.install(|_| ());
         assert!(in_force(&ground, "another cgroup"));
         assert_eq!(Objects::count_until(INSTALLATION), INSTALLATION);
@@ -236,15 +239,19 @@ fn a_namespace_that_goes_away() {
 #[test]
 fn another_cgroup() {
     isolated(|| {
-        let Some(ground) = Ground::installed(|_| ()) else { return };
+        let Some(mut ground) = Ground::installed(|_| ()) else { return };
+        // It is not in that cgroup.
+        ground.world.stop_sidecar();
         let other = format!("{CGROUPS}/kumatp-test-other-{}", std::process::id());
         fs::create_dir(&other).expect("a cgroup");
         ground.workload().enter(|| engine().cgroup(&other).apply(&plan(|_| ()))).expect("an installation");
         let there = Place::Outside.socket(FamilyName::V4, 9000);
-        let who = || ground.workload().enter_as(APP, || greeting(&blocking(there)?)).expect("an answer").who;
-        assert_eq!(who(), OUTSIDE, "this process is not in that cgroup");
+        let who =
+            |ground: &Ground| ground.workload().enter_as(APP, || greeting(&blocking(there)?)).expect("an answer").who;
+        assert_eq!(who(&ground), OUTSIDE, "this process is not in that cgroup");
+        ground.world.start_sidecar().expect("its ports are free");
         ground.install(|_| ());
-        assert_eq!(who(), Server::OUTBOUND);
+        assert_eq!(who(&ground), Server::OUTBOUND);
         fs::remove_dir(&other).expect("nobody is in it");
         ground.end();
     });
@@ -254,7 +261,9 @@ fn another_cgroup() {
 #[test]
 fn an_exclusive_program_in_the_way() {
     isolated(|| {
-        let Some(ground) = Ground::new() else { return };
+        let Some(mut ground) = Ground::new() else { return };
+        // It is not in the inner cgroup.
+        ground.world.stop_sidecar();
         let child = format!("{}/child", cgroup());
         fs::create_dir(&child).expect("a cgroup");
         let intruder = Intruder::alone(&cgroup()).expect("nobody else is attached");
@@ -270,6 +279,7 @@ fn an_exclusive_program_in_the_way() {
         }
         drop(intruder);
         fs::remove_dir(&child).expect("nobody is in it");
+        ground.world.start_sidecar().expect("its ports are free");
         ground.install(|_| ());
         // The other way round, it is the intruder that cannot come.
         assert!(Intruder::alone(&cgroup()).is_err());
@@ -282,26 +292,29 @@ fn an_exclusive_program_in_the_way() {
 #[test]
 fn a_program_beside_ours() {
     isolated(|| {
-        let Some(ground) = Ground::new() else { return };
+        let Some(mut ground) = Ground::new() else { return };
         let child = format!("{}/child", cgroup());
         fs::create_dir(&child).expect("a cgroup");
-        let notes = |cgroup: &str| {
+        // It is not in the inner cgroup.
+        ground.world.stop_sidecar();
+        let notes = |ground: &Ground, cgroup: &str| {
             let report = ground.workload().enter(|| engine().cgroup(cgroup).apply(&plan(|_| ())));
             let notes = report.expect("an installation").notes.into_iter().map(|note| note.text);
             notes.filter(|text| text.contains("another program")).collect::<Vec<_>>()
         };
-        assert_eq!(notes(&cgroup()), [""; 0], "ours are not others");
+        assert_eq!(notes(&ground, &cgroup()), [""; 0], "ours are not others");
         let intruder = Intruder::beside(&cgroup()).expect("it is beside ours");
         for inside in [child.clone(), cgroup()] {
-            let notes = notes(&inside);
+            let notes = notes(&ground, &inside);
             assert_eq!(notes.len(), 1, "{notes:?}");
             for words in ["'intruder'", "cgroup/connect4", &format!("the cgroup {}", cgroup())] {
                 assert!(notes[0].contains(words), "{notes:?} does not say {words}");
             }
         }
+        ground.world.start_sidecar().expect("its ports are free");
         assert!(in_force(&ground, "a program beside ours"));
         drop(intruder);
-        assert_eq!(notes(&cgroup()), [""; 0], "it is gone");
+        assert_eq!(notes(&ground, &cgroup()), [""; 0], "it is gone");
         fs::remove_dir(&child).expect("nobody is in it");
         ground.end();
     });

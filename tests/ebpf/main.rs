@@ -24,6 +24,7 @@ mod load;
 mod netns;
 mod objects;
 mod place;
+mod sidecar;
 mod sockets;
 mod source;
 mod traps;

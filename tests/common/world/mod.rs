@@ -59,6 +59,7 @@ const UDP_PORTS: [u16; 3] = [53, 9000, 45353];
 pub(crate) struct World {
     // Before the namespaces, so that they are stopped first.
     servers: Vec<Server>,
+    sidecar: Vec<Server>,
     /// Where the workload and the sidecar are, and the rules.
     pub(crate) workload: Netns,
     /// Hosts in other places, all in one namespace.
@@ -169,7 +170,7 @@ impl World {
         for interface in ["eth0", "port0", "br0"] {
             workload.enter(|| await_link_local(interface))?;
         }
-        Ok(Self { servers: Vec::new(), workload, outside, machine })
+        Ok(Self { servers: Vec::new(), sidecar: Vec::new(), workload, outside, machine })
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -183,11 +184,25 @@ impl World {
                     servers.push(Server::udp(netns, user, name, family, port)?);
                 }
             }
-            servers.push(Server::tcp(workload, SIDECAR, Server::INBOUND, family, 15006)?);
-            servers.push(Server::tcp(workload, SIDECAR, Server::OUTBOUND, family, 15001)?);
-            servers.push(Server::udp(workload, SIDECAR, Server::DNS, family, 15053)?);
+        }
+        self.start_sidecar()
+    }
+
+    /// Starts the sidecar's servers, in the cgroup that this thread is in.
+    pub(crate) fn start_sidecar(&mut self) -> io::Result<()> {
+        let Self { sidecar, workload, .. } = self;
+        for family in FamilyName::ALL {
+            sidecar.push(Server::tcp(workload, SIDECAR, Server::INBOUND, family, 15006)?);
+            sidecar.push(Server::tcp(workload, SIDECAR, Server::OUTBOUND, family, 15001)?);
+            sidecar.push(Server::udp(workload, SIDECAR, Server::DNS, family, 15053)?);
         }
         Ok(())
+    }
+
+    /// Stops them.
+    #[allow(dead_code, clippy::allow_attributes, reason = "few tests are without a sidecar")]
+    pub(crate) fn stop_sidecar(&mut self) {
+        self.sidecar.clear();
     }
 
     /// Waits, with a bound, until each end answers the other by both families. There are no rules yet.
