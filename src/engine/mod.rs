@@ -61,6 +61,9 @@ pub use state::{Installation, State, state, state_with};
 pub use uninstall::uninstall_all;
 
 /// What carries plans out on a host.
+///
+/// Installations and uninstallations of the real engines take turns in a network namespace, whichever engine they are by: one waits for
+/// another that is under way, for a minute at most.
 pub trait Engine {
     /// Which engine it is.
     fn name(&self) -> EngineName;
