@@ -7,16 +7,18 @@ mod isolated;
 #[path = "common/plans.rs"]
 mod plans;
 
+use std::cell::Cell;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use kumatp::config::{Config, IpFamilyMode};
 use kumatp::engine::netlink::Netlink;
-use kumatp::engine::{Engine, Status};
+use kumatp::engine::{Engine, EngineName, Report, Status, presuming};
+use kumatp::facts::{self, HostAbilities};
 use kumatp::model::Plan;
 use kumatp::netlink::Namespace;
 use kumatp::render::nft;
-use kumatp::{Error, Facts};
+use kumatp::{Error, Facts, policy};
 
 use self::isolated::{isolated, run, skipped};
 use self::plans::{plan, plans};
@@ -193,6 +195,54 @@ fn abilities_come_from_the_kernel() {
             assert!(found.v4.docker_output != unknown, "{found:?}");
             assert!(!unknown || std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").is_err());
         }
+    });
+}
+
+/// The netlink engine, and how often it was asked what the kernel can do.
+struct Asked(Netlink, Cell<usize>);
+
+impl Engine for Asked {
+    fn name(&self) -> EngineName {
+        self.0.name()
+    }
+
+    fn abilities(&self, config: &Config) -> Result<HostAbilities, Error> {
+        self.1.set(self.1.get() + 1);
+        self.0.abilities(config)
+    }
+
+    fn presumed(&self, config: &Config) -> Result<HostAbilities, Error> {
+        self.0.presumed(config)
+    }
+
+    fn apply(&self, plan: &Plan) -> Result<Report, Error> {
+        self.0.apply(plan)
+    }
+
+    fn uninstall(&self, config: &Config) -> Result<Report, Error> {
+        self.0.uninstall(config)
+    }
+}
+
+/// Older kernels cannot do all that is presumed, and get what they can do.
+#[test]
+fn the_kernel_is_asked_only_if_it_refuses() {
+    isolated(|| {
+        let mut config = Config::default();
+        (config.kuma_dp_user, config.drop_invalid_packets) = (Some("5678".into()), true);
+        config.redirect.dns.enabled = true;
+        config.redirect.dns.capture_all = true;
+        let engine = Asked(Netlink::default(), Cell::new(0));
+        let plan = presuming(&engine, &config, |abilities| {
+            let plan = policy::plan(&config, &facts::probe(&policy::facts_needed(&config), abilities)?)?;
+            engine.apply(&plan).map(|_| plan)
+        })
+        .unwrap();
+        assert_eq!(engine.0.status(&plan).unwrap(), Status::Current);
+        let asked = engine.1.get();
+        engine.uninstall(&config).unwrap();
+        let (can, presumed) = (engine.0.abilities(&config).unwrap(), engine.0.presumed(&config).unwrap());
+        assert_eq!(asked, usize::from(can != presumed), "{can:?}");
     });
 }
 

@@ -15,9 +15,9 @@ use super::{Failure, Version, host};
 use crate::config::kubernetes::Pod;
 use crate::config::{Config, IpFamilyMode};
 use crate::engine::netlink::Netlink;
-use crate::engine::{Engine, EngineName, Status, state};
+use crate::engine::{Engine, EngineName, Status, presuming, state};
 use crate::error::{Error, visible};
-use crate::facts::{self, Facts};
+use crate::facts::{self, Facts, HostAbilities, Resolvers};
 use crate::model::{Note, Plan};
 use crate::net::Uid;
 use crate::netlink::Namespace;
@@ -74,8 +74,12 @@ fn add(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<String, Fai
         return Err(Failure::new(Code::Network, "the network configuration is not valid", details));
     }
     if let Some(config) = wanted(attachment, remarks)? {
-        let plan = place.plan(&config, &attachment.network)?;
-        let report = place.engine.apply(&plan).map_err(about)?;
+        let resolvers = resolvers(&config, &attachment.network)?;
+        let installed = presuming(&place.engine, &config, |abilities| {
+            let plan = place.plan(&config, resolvers, abilities)?;
+            Ok((place.engine.apply(&plan)?, plan))
+        });
+        let (report, plan) = installed.map_err(about)?;
         remarks.extend(report.steps.iter().cloned());
         remarks.extend(plan.notes.iter().chain(&report.notes).map(Note::to_string));
         place.in_force(&plan)?;
@@ -94,7 +98,9 @@ fn result(network: &Network) -> String {
 fn check(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<String, Failure> {
     let place = Place::of(existing(attachment)?).map_err(about)?;
     if let Some(config) = wanted(attachment, remarks)? {
-        place.in_force(&place.plan(&config, &attachment.network)?)?;
+        let resolvers = resolvers(&config, &attachment.network)?;
+        let abilities = place.engine.abilities(&config).map_err(about)?;
+        place.in_force(&place.plan(&config, resolvers, abilities).map_err(about)?)?;
     }
     Ok(String::new())
 }
@@ -219,6 +225,18 @@ fn config_maps(attachment: &Attachment, pod: &Pod) -> Result<ConfigMaps, Failure
     Ok(ConfigMaps { system, custom })
 }
 
+/// The name servers of the pod. What is no address is as good as none.
+fn resolvers<'n>(config: &Config, network: &'n Network) -> Result<Option<&'n Resolvers>, Failure> {
+    let known = network.resolvers.as_ref();
+    if policy::facts_needed(config).resolv_conf.is_some() && known.is_none_or(|known| known.servers.is_empty()) {
+        let details = "redirect.dns.enabled: the name servers of the pod are not known: expected \"capabilities\": {\"dns\": \
+                       true} or \"dns\": {\"nameservers\": […]} in the configuration of the plugin, name servers in prevResult, \
+                       or redirect.dns.captureAll";
+        return Err(Failure::new(Code::Network, "the name servers of the pod are not known", details));
+    }
+    Ok(known)
+}
+
 /// The pod's namespace, and the engine for it.
 struct Place {
     namespace: Namespace,
@@ -231,20 +249,12 @@ impl Place {
     }
 
     /// The rules for a pod with this configuration. Of the host's files none counts: the name servers are the pod's.
-    fn plan(&self, config: &Config, network: &Network) -> Result<Plan, Failure> {
-        let abilities = self.engine.abilities(config).map_err(about)?;
+    fn plan(&self, config: &Config, resolvers: Option<&Resolvers>, abilities: HostAbilities) -> Result<Plan, Error> {
         let mut needed = policy::facts_needed(config);
-        let servers_needed = needed.resolv_conf.take().is_some();
-        let mut facts = facts::probe_in(&self.namespace, &needed, abilities).map_err(about)?;
-        facts.resolvers.clone_from(&network.resolvers);
-        // What is no address is as good as none.
-        if servers_needed && facts.resolvers.as_ref().is_none_or(|resolvers| resolvers.servers.is_empty()) {
-            let details = "redirect.dns.enabled: the name servers of the pod are not known: expected \"capabilities\": \
-                           {\"dns\": true} or \"dns\": {\"nameservers\": […]} in the configuration of the plugin, name \
-                           servers in prevResult, or redirect.dns.captureAll";
-            return Err(Failure::new(Code::Network, "the name servers of the pod are not known", details));
-        }
-        policy::plan(config, &facts).map_err(about)
+        needed.resolv_conf = None;
+        let mut facts = facts::probe_in(&self.namespace, &needed, abilities)?;
+        facts.resolvers = resolvers.cloned();
+        policy::plan(config, &facts)
     }
 
     /// Whether exactly these rules are in force.

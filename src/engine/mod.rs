@@ -11,6 +11,8 @@ pub mod ebpf;
 mod failures;
 pub mod fake;
 #[cfg(all(feature = "host", target_os = "linux"))]
+mod install;
+#[cfg(all(feature = "host", target_os = "linux"))]
 mod installed;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod iptables;
@@ -52,6 +54,8 @@ use crate::model::{Note, Plan};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use earlier::EarlierChain;
 #[cfg(all(feature = "host", target_os = "linux"))]
+pub use install::presuming;
+#[cfg(all(feature = "host", target_os = "linux"))]
 pub use installed::{Installed, installed};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use replace::{replace_all, replace_all_by};
@@ -75,6 +79,15 @@ pub trait Engine {
     /// If the engine cannot work on this host at all; never for a dry run (`config.dry_run`), whose
     /// plan is for a capable host unless the real one was seen to be another.
     fn abilities(&self, config: &Config) -> Result<HostAbilities, Error>;
+
+    /// What an installation may begin with: as [`abilities`](Self::abilities), but what could only be found out by trying is
+    /// taken to be there, since the installation itself tries it.
+    ///
+    /// # Errors
+    /// As [`abilities`](Self::abilities).
+    fn presumed(&self, config: &Config) -> Result<HostAbilities, Error> {
+        self.abilities(config)
+    }
 
     /// Makes the plan's rules the ones that are in force, replacing an older installation.
     ///

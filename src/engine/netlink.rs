@@ -131,6 +131,11 @@ impl Engine for Netlink {
         self.run(|| abilities::look(config))
     }
 
+    /// The kernel that carries a plan out is the one that would be asked, and the question takes longer than the installation.
+    fn presumed(&self, config: &Config) -> Result<HostAbilities, Error> {
+        self.run(|| abilities::presumed(config))
+    }
+
     /// One batch for both families. If exactly these rules are there, nothing is sent.
     fn apply(&self, plan: &Plan) -> Result<Report, Error> {
         self.run(|| {

@@ -62,7 +62,15 @@ impl Target {
 
     /// The facts that a plan for this configuration needs: those that were given, or what is found.
     pub(crate) fn facts(&self, config: &Config) -> Result<Facts, Failure> {
-        let Some(path) = &self.facts else { return self.look(config) };
+        match self.given_facts()? {
+            Some(facts) => Ok(facts),
+            None => self.ask(config),
+        }
+    }
+
+    /// The facts that were given.
+    pub(crate) fn given_facts(&self) -> Result<Option<Facts>, Failure> {
+        let Some(path) = &self.facts else { return Ok(None) };
         let text = input::read(path)?;
         serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("--facts {path}: {error}")))
     }

@@ -17,10 +17,31 @@ const TABLE: &str = "kuma-mesh-rehearsal";
 /// The chain in which Docker translates queries to its DNS server.
 const DOCKER: &str = "DOCKER_OUTPUT";
 
+/// What the kernel can do, found out by a rehearsal unless the rules in force show it.
 pub(super) fn look(config: &Config) -> Result<HostAbilities, Error> {
+    look_by(config, |socket, found| {
+        if !is_proven(&socket.rules()?, config) {
+            rehearse(socket, found)?;
+        }
+        look_for_docker(socket, found)
+    })
+}
+
+/// The same without a rehearsal, for a plan that is carried out at once.
+pub(super) fn presumed(config: &Config) -> Result<HostAbilities, Error> {
+    match config.redirect.dns.enabled {
+        true => look_by(config, look_for_docker),
+        // Docker's chain matters to the rules of DNS only.
+        false => Ok(HostAbilities::default()),
+    }
+}
+
+fn look_by(
+    config: &Config,
+    look: impl FnOnce(&mut Socket, &mut HostAbilities) -> Result<(), Error>,
+) -> Result<HostAbilities, Error> {
     let mut found = HostAbilities::default();
-    let looked = Socket::open().map_err(Error::from).and_then(|mut socket| look_with(&mut socket, config, &mut found));
-    match looked {
+    match Socket::open().map_err(Error::from).and_then(|mut socket| look(&mut socket, &mut found)) {
         Ok(()) => Ok(found),
         // Not being allowed to look is not absence.
         Err(error @ Error::Permission { .. }) => {
@@ -40,10 +61,7 @@ pub(super) fn look(config: &Config) -> Result<HostAbilities, Error> {
     }
 }
 
-fn look_with(socket: &mut Socket, config: &Config, found: &mut HostAbilities) -> Result<(), Error> {
-    if !is_proven(&socket.rules()?, config) {
-        rehearse(socket, found)?;
-    }
+fn look_for_docker(socket: &mut Socket, found: &mut HostAbilities) -> Result<(), Error> {
     for (family, abilities) in [(FamilyName::V4, &mut found.v4), (FamilyName::V6, &mut found.v6)] {
         abilities.docker_output = socket.chain_exists(family, "nat", DOCKER)?
             || legacy_chain_exists(family, "nat", DOCKER).unwrap_or_else(|error| {

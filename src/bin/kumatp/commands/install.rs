@@ -4,9 +4,11 @@ use std::path::Path;
 
 use clap::ArgMatches;
 use kumatp::config::Config;
-use kumatp::engine::{EngineName, Report, Status, ebpf, replace_all_by, resolv_backup, state, uninstall_all};
+use kumatp::engine::{
+    EngineName, Report, Status, ebpf, presuming, replace_all_by, resolv_backup, state, uninstall_all,
+};
 use kumatp::model::{Note, Plan, Severity};
-use kumatp::{Error, firewalld, policy, render};
+use kumatp::{Error, Facts, firewalld, policy, render};
 
 use super::{print, warn};
 use crate::host::Target;
@@ -29,17 +31,13 @@ pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
     if !config.dry_run {
         target.must_be_allowed("install the rules")?;
     }
-    let facts = match config.dry_run {
-        true => target.facts_for_a_question(&config)?,
-        false => target.facts(&config)?,
-    };
-    let plan = policy::plan(&config, &facts)?;
-    warn(&plan.notes, config.verbose);
     if config.dry_run {
+        let plan = policy::plan(&config, &target.facts_for_a_question(&config)?)?;
+        warn(&plan.notes, config.verbose);
         note_unneeded(matches, &target);
         return dry_run(&target, &plan);
     }
-    let reports = replace_all_by(target.engine, &plan, target.namespace()?.as_ref())?;
+    let (plan, reports) = replace_all(&target, &config)?;
     reports.iter().for_each(|report| warn(&report.notes, config.verbose));
     match &reports[..] {
         [_, by_programs] => output::say(format!(
@@ -64,6 +62,25 @@ pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
     };
     let scripts = input::stands_in_for_kumactl(matches).then_some(SETUP_DONE);
     tell(&reports, config.verbose, &done, scripts)
+}
+
+/// Plans and installs, and warns of what the plan has to say.
+fn replace_all(target: &Target, config: &Config) -> Result<(Plan, Vec<Report>), Failure> {
+    let namespace = target.namespace()?;
+    // What there is to say about the plan is said, too, where it cannot be carried out.
+    let mut said = Vec::new();
+    let mut replace = |facts: &Facts| {
+        let plan = policy::plan(config, facts)?;
+        said.clone_from(&plan.notes);
+        Ok((replace_all_by(target.engine, &plan, namespace.as_ref())?, plan))
+    };
+    let done = match target.given_facts()? {
+        Some(facts) => replace(&facts),
+        None => presuming(target.engine()?.as_ref(), config, |abilities| replace(&target.look(config, abilities)?)),
+    };
+    warn(&said, config.verbose);
+    let (reports, plan) = done?;
+    Ok((plan, reports))
 }
 
 /// Looks whether exactly these rules are in force, before anybody lets a pod start that relies on them.

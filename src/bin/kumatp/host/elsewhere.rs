@@ -13,7 +13,7 @@ use crate::Failure;
 const EXAMPLE: &str = r#"{"sidecarUid": "5678", "ipv6": {"state": "usable"}}"#;
 
 impl Target {
-    pub(super) fn look(&self, _: &Config) -> Result<Facts, Failure> {
+    pub(super) fn ask(&self, _: &Config) -> Result<Facts, Failure> {
         Err(Failure::Other(format!(
             "looking at a host needs Linux: say by --facts FILE what rules are to be made for, for example {EXAMPLE}"
         )))

@@ -53,15 +53,17 @@ impl Target {
         self.namespace.as_ref().map(Namespace::open).transpose()
     }
 
-    /// Looks at the host for the facts that a plan for this configuration needs.
-    pub(super) fn look(&self, config: &Config) -> Result<Facts, Failure> {
-        Ok(self.probe(&policy::facts_needed(config), self.engine()?.abilities(config)?)?)
+    /// Asks the engine what it can do, and looks at the host for the facts that a plan for this configuration needs.
+    pub(super) fn ask(&self, config: &Config) -> Result<Facts, Failure> {
+        Ok(self.look(config, self.engine()?.abilities(config)?)?)
     }
 
-    fn probe(&self, request: &facts::Request, abilities: facts::HostAbilities) -> Result<Facts, Error> {
+    /// Looks at the host for the facts that a plan for this configuration needs.
+    pub(crate) fn look(&self, config: &Config, abilities: facts::HostAbilities) -> Result<Facts, Error> {
+        let request = policy::facts_needed(config);
         match self.namespace()? {
-            Some(namespace) => facts::probe_in(&namespace, request, abilities),
-            None => facts::probe(request, abilities),
+            Some(namespace) => facts::probe_in(&namespace, &request, abilities),
+            None => facts::probe(&request, abilities),
         }
     }
 
