@@ -58,6 +58,15 @@ fn set(interface: &str, off: bool) {
     std::fs::write(path, if off { "1" } else { "0" }).unwrap();
 }
 
+/// Interfaces with link-local addresses. Those that the kernel makes up come in the background, when it sees that a link is up.
+fn a_link_with_its_addresses() {
+    ip("link add one0 type veth peer name two0");
+    for (interface, address) in [("one0", "fe80::1"), ("two0", "fe80::2")] {
+        ip(&format!("link set {interface} addrgenmode none up"));
+        ip(&format!("addr add {address}/64 dev {interface} nodad"));
+    }
+}
+
 fn six_is_there() -> bool {
     ip("-6 addr show dev lo").contains("inet6 ::6/128")
 }
@@ -84,9 +93,7 @@ fn rules_do_not_wait_for_addresses() {
         // Our own address is nobody's way in.
         assert_eq!(state(&engine), Ipv6::Unaddressed);
 
-        ip("link add one0 type veth peer name two0");
-        ip("link set two0 up");
-        ip("link set one0 up");
+        a_link_with_its_addresses();
         assert_eq!(state(&engine), Ipv6::LinkLocal);
         let later = plan_by_netlink(IpFamilyMode::DualStack).unwrap();
         assert!(warnings(&later).is_empty(), "{:?}", later.notes);
@@ -111,9 +118,7 @@ fn ipv4_alone_says_what_it_leaves_open() {
         assert!(plan.v6.is_none() && warnings(&plan).is_empty());
         let said = || said(&engine.apply(&plan).unwrap()).join("\n");
         assert_eq!(said(), "");
-        ip("link add one0 type veth peer name two0");
-        ip("link set two0 up");
-        ip("link set one0 up");
+        a_link_with_its_addresses();
         let neighbours = said();
         assert!(neighbours.contains("link-local") && neighbours.contains("past the sidecar"), "{neighbours}");
         ip("addr add fd77::1/64 dev one0 nodad");

@@ -170,6 +170,7 @@ impl World {
         for interface in ["eth0", "port0", "br0"] {
             workload.enter(|| await_link_local(interface))?;
         }
+        outside.enter(|| await_link_local("eth0"))?;
         Ok(Self { servers: Vec::new(), sidecar: Vec::new(), workload, outside, machine })
     }
 
