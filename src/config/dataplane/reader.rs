@@ -96,6 +96,12 @@ impl Reader {
         !self.problems.is_empty()
     }
 
+    /// Which name was probably meant, as the end of a sentence. Where no more notes are told one by one, nobody asks.
+    pub(in crate::config) fn meant(&self, key: &str, names: impl IntoIterator<Item = &'static str>) -> String {
+        let near = Some(names).filter(|_| self.notes.len() < ENOUGH).and_then(|names| nearest(key, names));
+        near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+    }
+
     /// Adds what another reader found worth knowing, unless this one knows it.
     pub(in crate::config) fn add_notes(&mut self, notes: Vec<Note>) {
         let known = |own: &[Note], note: &Note| own.iter().any(|one| one.about == note.about);
@@ -146,8 +152,7 @@ impl Reader {
         for (key, value) in entries {
             let Some(name) = known.iter().copied().find(|name| name == key || snake(name).as_ref() == Some(key)) else {
                 if strict {
-                    let near = nearest(key, known.iter().copied());
-                    let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                    let hint = self.meant(key, known.iter().copied());
                     self.note(Note::warning(visible(&join(path, key)), format!("is unknown and has no effect{hint}")));
                 }
                 continue;

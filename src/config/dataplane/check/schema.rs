@@ -215,8 +215,7 @@ impl Decoder<'_> {
             let mut named = of.fields.iter().filter(|field| field.name == key || field.snake == Some(key));
             // A field may be there twice, once for each generation.
             let Some(field) = named.clone().find(|field| self.has(field)).or_else(|| named.next()) else {
-                let near = nearest(key, self.known(of));
-                let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                let hint = self.reader.meant(key, self.known(of));
                 self.warn(&at, format!("is unknown, and Kuma drops it{hint}"));
                 continue;
             };
@@ -295,7 +294,8 @@ impl Decoder<'_> {
         let expected = |text: &str| {
             let near = nearest(text, names.iter().copied());
             let hint = near.map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
-            format!("one of {}{hint}", names.join(", "))
+            let one_of = if names.len() > 1 { "one of " } else { "" };
+            format!("{one_of}{}{hint}", names.join(", "))
         };
         match node {
             Node::Text(text) => match (0_i32..).zip(names).find(|(_, name)| *name == text) {

@@ -61,8 +61,8 @@ impl Rules<'_> {
         }
         for name in forbidden {
             if !networking.items(name).is_empty() {
-                let count = networking.items(name).len().to_string();
-                self.reader.refuse(&networking.at(name), &count, &format!("none of it for a {gateway} gateway"));
+                let expected = format!("no such list, since this is a {gateway} gateway");
+                self.reader.refuse(&networking.at(name), "", &expected);
             }
         }
         let Some(gateway) = networking.message("gateway") else { return };
