@@ -130,6 +130,7 @@ fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
         let status = std::mem::replace(&mut one.status, Status::Absent);
         one.status = status.and(netlink::missing_address(&one.families)?);
     }
+    notes.extend(back_to_kumactl(&installations));
     let status = match (overall(&installations), suspected) {
         (Status::Absent | Status::Current, Some(reason)) => Status::Uncompared { reason },
         (status, _) => status,
@@ -186,6 +187,32 @@ fn by_iptables(plan: Option<&Plan>, mode: Mode, families: Vec<FamilyName>) -> Op
     };
     Some(Installation::new(EngineName::Iptables, Some(mode), families, status))
 }
+
+/// What to do before kumactl is used again, which sees rules of iptables only.
+fn back_to_kumactl(installations: &[Installation]) -> Option<Note> {
+    let (by_iptables, others): (Vec<_>, Vec<_>) =
+        installations.iter().partition(|one| one.engine == EngineName::Iptables);
+    let names: Vec<_> = others.iter().map(|one| one.engine.to_string()).collect();
+    let names = names.join(" and ");
+    match (others.is_empty(), by_iptables.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(Note::info(
+            KUMACTL,
+            format!(
+                "it does not see what the engine {names} installed: run 'kumatp uninstall' before going back to it"
+            ),
+        )),
+        (false, false) => Some(Note::warning(
+            KUMACTL,
+            format!(
+                "rules of iptables are beside what the engine {names} installed, which kumactl neither sees nor removes: to go back to kumactl, run 'kumatp uninstall' and then kumactl; to stay, install again"
+            ),
+        )),
+    }
+}
+
+/// What a note about other programs of Kuma is about.
+const KUMACTL: &str = "kumactl";
 
 fn overall(installations: &[Installation]) -> Status {
     match installations {

@@ -9,6 +9,7 @@ mod common;
 mod chain;
 mod cnitool;
 mod decisions;
+mod guide;
 mod pods;
 mod protocol;
 mod readme;

@@ -42,8 +42,11 @@ pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     match matches.get_flag("json") {
         true => print_json(&found)?,
         false => {
-            // What is not known belongs to the answer.
-            warn(&found.notes, true);
+            // What is not known belongs to the answer. What to do before going back to kumactl is no news each time.
+            let (back, others): (Vec<_>, Vec<_>) =
+                found.notes.iter().cloned().partition(|note| note.about == "kumactl");
+            warn(&others, true);
+            warn(&back, config.verbose);
             print(&describe(&found))?;
         }
     }
