@@ -170,9 +170,12 @@ fn queue(address: &UnixAddr) -> Result<(Holder, UnixStream), Errno> {
 
 impl Holder {
     /// Whether it is root, or whoever we are. In a user namespace, those who have no number there are from outside, so they may.
+    /// Not who is seen to have no `CAP_NET_ADMIN`, as root in an ordinary container, where we have it.
     fn may_change_rules(self) -> bool {
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        self.uid == 0 || self.uid == geteuid().as_raw() || !has_number(&map, self.uid)
+        let is_kin = self.uid == 0 || self.uid == geteuid().as_raw() || !has_number(&map, self.uid);
+        let (its, ours) = (may_change_networks(&self.pid.to_string()), may_change_networks("thread-self"));
+        is_kin && !(its == Some(false) && ours == Some(true))
     }
 
     /// The process, with its command, for people.
@@ -185,6 +188,14 @@ impl Holder {
             },
         }
     }
+}
+
+/// Whether a process or thread has the effective capability `CAP_NET_ADMIN`; none if `/proc` does not tell (man 5 proc_pid_status).
+fn may_change_networks(who: &str) -> Option<bool> {
+    const NET_ADMIN: u32 = 12;
+    let status = std::fs::read_to_string(format!("/proc/{who}/status")).ok()?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    Some(u64::from_str_radix(effective.trim(), 16).ok()? >> NET_ADMIN & 1 == 1)
 }
 
 /// Whether a user has a number of its own by a map of user ids, as the kernel writes it. Without a map all have.

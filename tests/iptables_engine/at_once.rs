@@ -1,7 +1,9 @@
 //! Several installations at once: one at a time is at work, whichever engines they are by.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use kumatp::model::Plan;
 use kumatp::net::Uid;
 use kumatp::{Error, Facts, policy};
 
-use crate::netns::{isolated, run};
+use crate::netns::{isolated, run, skipped};
 use crate::outside::network;
 use crate::{config, install, other_options, ours_is_there, saved, uninstall};
 
@@ -73,6 +75,35 @@ fn whoever_may_not_change_rules_cannot_stop_an_installation() {
         assert!(ours_is_there("iptables", Mode::Nft));
         drop(done);
         stranger.join().unwrap();
+        assert!(install(&config(Mode::Nft)).unwrap().notes.is_empty());
+    });
+}
+
+/// As root in an ordinary container.
+#[test]
+fn root_without_the_capability_cannot_stop_an_installation() {
+    isolated(|| {
+        network();
+        let bind = "import socket, sys\nname = socket.socket(socket.AF_UNIX)\nname.bind('\\0kumatp/rules')\nname.listen(8)\n\
+                    print('bound', flush=True)\nsys.stdin.read()";
+        let without = ["--bounding-set=-net_admin", "--inh-caps=-net_admin", "--ambient-caps=-net_admin"];
+        let holder = Command::new("setpriv")
+            .args(without)
+            .args(["python3", "-c", bind])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut holder) = holder else { return skipped("setpriv is not there") };
+        let mut said = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        if said.is_empty() {
+            return skipped("python3 is not there");
+        }
+        let report = install(&config(Mode::Nft)).unwrap();
+        assert!(report.notes.iter().any(|note| note.text.contains("may not change rules")), "{report:?}");
+        assert!(ours_is_there("iptables", Mode::Nft));
+        drop(holder.stdin.take());
+        holder.wait().unwrap();
         assert!(install(&config(Mode::Nft)).unwrap().notes.is_empty());
     });
 }
