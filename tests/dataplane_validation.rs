@@ -75,13 +75,22 @@ fn differences_are_in_the_guide() {
         .collect();
     let verdicts = verdicts();
     let mut shown: BTreeSet<_> = verdicts.iter().filter_map(|verdict| verdict["differs"].as_str()).collect();
-    shown.extend(["a field twice", "a whole number with a decimal point, in YAML"]);
+    shown.extend(["a field twice", "a whole number with a decimal point, in YAML", "`yes`, `no`, `on`, `off` in YAML"]);
     assert_eq!(rows, shown);
     for (profile, paths) in
         [(Profile::Kuma3, vec!["networking.address"]), (Profile::Kuma29, vec!["networking", "networking.address"])]
     {
         let twice = r#"{"type": "Dataplane", "mesh": "default", "name": "a", "networking": {"address": "192.0.2.7", "address": "192.0.2.8"}}"#;
         assert_eq!(judge(twice, Format::Json, profile).1, paths);
+    }
+    #[cfg(feature = "yaml")]
+    for (inbound, problems) in
+        [("name: on", vec![]), ("health: {ready: yes}", vec!["networking.inbound[0].health.ready"])]
+    {
+        let text = format!(
+            "{{type: Dataplane, mesh: m, name: a, networking: {{address: a, inbound: [{{port: 1, {inbound}}}]}}}}"
+        );
+        assert_eq!(judge(&text, Format::Yaml, Profile::Kuma3).1, problems, "{inbound}");
     }
     #[cfg(feature = "yaml")]
     for (port, valid) in [("8080.0", false), ("8080", true), ("'8080'", true), ("0x1f90", true), ("8e3", false)] {

@@ -281,6 +281,12 @@ impl BackendRef {
                             and '.', with a letter or digit at both ends of each part";
             reader.refuse(&fields.path("name"), name, expected);
         }
+        // Nobody knows what one of the wrong type means, and what is missing beside it.
+        let wrong = |key| fields.get(key).is_some_and(|node| !matches!(node, Node::Text(_)));
+        let read = |node: &Node| matches!(node, Node::Map(entries) if entries.len() == labels.len());
+        if wrong("name") || wrong("namespace") || fields.get("labels").is_some_and(|node| !read(node)) {
+            return None;
+        }
         if name.is_empty() && namespace.is_empty() && labels.is_empty() {
             reader.refuse(&fields.path("name"), "", "a name, or labels in its place");
             return None;
