@@ -381,8 +381,11 @@ impl<'a> Removal<'a> {
 
     /// Who may not look anywhere need not be told so for each family.
     fn must_be_allowed(&self) -> Result<(), Error> {
-        let refused = self.problems.iter().find(|(_, problem)| matches!(problem, Error::Permission { .. }));
-        refused.map_or(Ok(()), |(_, problem)| Err(problem.clone()))
+        let refused = |(_, problem): &(Where, Error)| matches!(problem, Error::Permission { .. });
+        match self.problems.first() {
+            Some((_, first)) if self.found.is_empty() && self.problems.iter().all(refused) => Err(first.clone()),
+            _ => Ok(()),
+        }
     }
 
     /// Says what [`run`](Self::run) would remove.
