@@ -3,7 +3,6 @@
 use arbitrary::{Result, Unstructured};
 use arbtest::arbtest;
 use kumatp::config::Format;
-#[cfg(feature = "yaml")]
 use kumatp::config::Profile;
 #[cfg(feature = "yaml")]
 use kumatp::config::dataplane::reachability::Reachability;
