@@ -204,6 +204,42 @@ fn all_violations_at_once() {
     .budget_ms(1_500);
 }
 
+/// On Kubernetes, the API server tells the paths of the resource as it is there.
+#[test]
+fn paths_on_kubernetes_begin_with_spec() {
+    let resource = |spec: Value| {
+        json!({"apiVersion": "kuma.io/v1alpha1", "kind": "Dataplane", "mesh": "default",
+            "metadata": {"name": "web-1", "namespace": "shop"}, "spec": spec})
+        .to_string()
+    };
+    for profile in Profile::ALL {
+        let networking = right(profile)["networking"].clone();
+        let text = resource(json!({"networking": networking}));
+        assert_eq!(judge(&text, Format::Json, profile), (true, vec![], vec![]));
+
+        let mut wrong = networking;
+        wrong["address"] = json!("::");
+        wrong["outbound"][0]["backendRef"]["kind"] = json!("Mesh");
+        wrong["transparentProxying"]["reachableBackends"]["refs"][0]["name"] = json!("A");
+        wrong["slip"] = json!(1);
+        let (valid, paths, warnings) = judge(&resource(json!({"networking": wrong})), Format::Json, profile);
+        let expected = [
+            "spec.networking.address",
+            "spec.networking.outbound[0].backendRef.kind",
+            "spec.networking.transparentProxing.reachableBackends.refs[0].name",
+        ];
+        assert_eq!((valid, paths.iter().map(String::as_str).collect()), (false, BTreeSet::from(expected)), "{profile}");
+        assert_eq!(warnings, Vec::<String>::new(), "{profile}");
+        for (spec, path) in [(json!({}), "spec.networking"), (json!(7), "spec")] {
+            assert_eq!(judge(&resource(spec), Format::Json, profile).1, [path], "{profile}");
+        }
+        let mut slip = right(profile)["networking"].clone();
+        slip["slip"] = json!(1);
+        let (valid, _, warnings) = judge(&resource(json!({"networking": slip})), Format::Json, profile);
+        assert_eq!((valid, warnings), (true, vec!["spec.networking.slip".to_owned()]), "{profile}");
+    }
+}
+
 /// Where something can be, known or not.
 const PLACES: &[&[&str]] = &[
     &["type"],

@@ -157,19 +157,21 @@ impl Dataplane {
     pub(super) fn of(reader: &mut Reader, resource: Resource<'_>) -> Self {
         let mut dataplane =
             Self { name: resource.name, mesh: resource.mesh, labels: resource.labels, ..Self::default() };
-        let networking = reader
-            .fields(resource.path, resource.body, &["networking"], false)
-            .and_then(|fields| fields.get("networking"))
-            // Kuma's paths begin here on Kubernetes as well.
-            .and_then(|node| {
-                let known = ["address", "inbound", "outbound", "transparentProxying"];
-                reader.fields("networking", node, &known, false)
-            });
-        let Some(fields) = networking else { return dataplane };
-        dataplane.address = non_empty(reader.text_of(&fields, "address"));
+        let body = reader.fields(resource.path, resource.body, &["networking"], false);
+        if let Some(networking) = body.and_then(|fields| fields.get("networking")) {
+            // Kuma's paths begin with `spec` on Kubernetes.
+            reader.inside(resource.path, |reader| dataplane.networking(reader, networking));
+        }
+        dataplane
+    }
+
+    fn networking(&mut self, reader: &mut Reader, node: &Node) {
+        let known = ["address", "inbound", "outbound", "transparentProxying"];
+        let Some(fields) = reader.fields("networking", node, &known, false) else { return };
+        self.address = non_empty(reader.text_of(&fields, "address"));
         for (index, node) in items(reader, &fields, "inbound", "inbounds").iter().enumerate() {
             let inbound = DataplaneInbound::read(reader, &format!("networking.inbound[{index}]"), node);
-            dataplane.inbounds.extend(inbound);
+            self.inbounds.extend(inbound);
         }
         for (index, node) in items(reader, &fields, "outbound", "outbounds").iter().enumerate() {
             let path = format!("networking.outbound[{index}]");
@@ -177,11 +179,10 @@ impl Dataplane {
                 .fields(&path, node, &["backendRef"], false)
                 .and_then(|fields| Some((fields.path("backendRef"), fields.get("backendRef")?)))
                 .and_then(|(path, node)| outbound(reader, &path, node));
-            dataplane.outbounds.extend(backend);
+            self.outbounds.extend(backend);
         }
-        dataplane.transparent_proxying =
+        self.transparent_proxying =
             fields.get("transparentProxying").map(|node| TransparentProxying::read(reader, node));
-        dataplane
     }
 }
 
@@ -289,13 +290,13 @@ mod tests {
         assert_eq!(
             paths,
             [
-                "networking.inbound[0].port",
-                "networking.inbound[1].port",
-                "networking.inbound[2].port",
-                "networking.inbound[3]",
-                "networking.outbound[0].backendRef.kind",
-                "networking.outbound[1].backendRef.name",
-                "networking.transparentProxing.reachableBackends.refs[0].name",
+                "spec.networking.inbound[0].port",
+                "spec.networking.inbound[1].port",
+                "spec.networking.inbound[2].port",
+                "spec.networking.inbound[3]",
+                "spec.networking.outbound[0].backendRef.kind",
+                "spec.networking.outbound[1].backendRef.name",
+                "spec.networking.transparentProxing.reachableBackends.refs[0].name",
             ]
         );
         for (text, path) in

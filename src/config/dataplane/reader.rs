@@ -68,6 +68,18 @@ impl Reader {
         }
     }
 
+    /// Reads what is inside something: every path begins with it meanwhile.
+    pub(in crate::config) fn inside<T>(&mut self, path: &str, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.prefix.len();
+        if !path.is_empty() {
+            self.prefix.push_str(path);
+            self.prefix.push('.');
+        }
+        let value = read(self);
+        self.prefix.truncate(before);
+        value
+    }
+
     /// Remembers a problem.
     pub(in crate::config) fn problem(&mut self, mut problem: Problem) {
         problem.path = self.place(&problem.path);

@@ -28,11 +28,11 @@ pub(super) fn check(reader: &mut Reader, node: &Node, profile: Profile) {
     meta::kubernetes(reader, &resource);
     let nothing = Node::Map(Vec::new());
     match resource.raw("spec").unwrap_or(&nothing) {
-        spec @ Node::Map(_) => {
+        spec @ Node::Map(_) => reader.inside("spec", |reader| {
             if let Some(spec) = (Decoder { reader, profile }).message("", spec, &tables::SPEC) {
                 rules::check(reader, &spec, profile);
             }
-        }
+        }),
         other => reader.refuse("spec", &other.quoted(), "a mapping with the body of the Dataplane"),
     }
 }

@@ -81,7 +81,7 @@ static METADATA: Message = Message {
     ],
 };
 
-/// The body of a Dataplane on Kubernetes, which Kuma's paths begin at.
+/// The body of a Dataplane on Kubernetes.
 pub(super) static SPEC: Message = Message {
     fields: &[
         field("networking", Kind::Message(&NETWORKING)),
