@@ -3,11 +3,14 @@
 //! Where that signal is ignored, the kernel reaps every child itself, and nobody learns how it ended. The signal belongs to
 //! the embedder, so it stays as it is: another process stands between us and the program then. The signal has its default
 //! there; it waits for the program and tells by a pipe how that ended.
+//!
+//! A program does not outlive the thread that waits for it. The lock of the rules goes with our process, so whoever comes next would
+//! not wait for a program that goes on, and its rules would come on top of theirs.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -64,7 +67,8 @@ impl Running {
     }
 
     fn child(call: Call<'_>) -> io::Result<Self> {
-        let mut child = Command::new(call.program)
+        let mut command = Command::new(call.program);
+        command
             .args(call.args)
             .env_clear()
             .envs(call.environment)
@@ -72,8 +76,16 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // So that what the program starts can be stopped with it.
-            .process_group(0)
-            .spawn()?;
+            .process_group(0);
+        #[expect(unsafe_code, reason = "the new process runs our code before the program")]
+        // SAFETY: prctl(2) is safe after a fork of one thread of many, and nothing is allocated.
+        unsafe {
+            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            });
+        }
+        let mut child = command.spawn()?;
         Ok(Self {
             stdout: child.stdout.take().map(Into::into),
             stderr: child.stderr.take().map(Into::into),
@@ -103,11 +115,16 @@ impl Running {
             environment: pointers(&environment),
             standard: [above(call.input.as_fd())?, above(to_out.as_fd())?, above(to_err.as_fd())?],
             tell: above(tell.as_fd())?,
+            told: told.as_raw_fd(),
         };
         let group = plan.start()?;
         // Whoever of the two comes first.
         let _ = setpgid(group, group);
-        Ok(Self { stdout: Some(out), stderr: Some(err), group, end: End::Watched(told.into()) })
+        drop((plan, tell));
+        let mut told = File::from(told);
+        // From then on it ends with this thread. If it has ended already, what comes next from the pipe says so.
+        let _ = told.read_exact(&mut [READY]);
+        Ok(Self { stdout: Some(out), stderr: Some(err), group, end: End::Watched(told) })
     }
 
     /// How it ended; none if it has not within that time. What is told by the pipe is told once.
@@ -182,6 +199,9 @@ fn kernel_reaps_children() -> io::Result<bool> {
     Ok(now.sa_sigaction == libc::SIG_IGN || now.sa_flags & libc::SA_NOCLDWAIT != 0)
 }
 
+/// What the process between us and the program tells first.
+static READY: u8 = 0;
+
 /// All that the process between us and the program needs, made beforehand: it may not allocate.
 struct Plan<'a> {
     program: &'a CString,
@@ -190,6 +210,8 @@ struct Plan<'a> {
     environment: Vec<*mut libc::c_char>,
     standard: [OwnedFd; 3],
     tell: OwnedFd,
+    /// Our end of what it tells by.
+    told: RawFd,
 }
 
 impl Plan<'_> {
@@ -214,18 +236,25 @@ impl Plan<'_> {
         // SAFETY: all pointers are those of values on this stack or of `self`, which the fork has copied.
         unsafe {
             libc::setpgid(0, 0);
+            let mut stop: libc::sigaction = std::mem::zeroed();
+            stop.sa_sigaction = stop_group as extern "C" fn(libc::c_int) as libc::sighandler_t;
+            libc::sigaction(libc::SIGTERM, &raw const stop, ptr::null_mut());
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
             let mut default: libc::sigaction = std::mem::zeroed();
             default.sa_sigaction = libc::SIG_DFL;
             for signal in [libc::SIGCHLD, libc::SIGPIPE] {
                 libc::sigaction(signal, &raw const default, ptr::null_mut());
             }
             libc::sigprocmask(libc::SIG_SETMASK, &raw const default.sa_mask, ptr::null_mut());
+            let tell = self.tell.as_raw_fd();
+            // Where nobody is left to read it, this is the end.
+            libc::close(self.told);
+            libc::write(tell, (&raw const READY).cast(), 1);
             let [input, output, errors] = &self.standard;
             libc::dup2(input.as_raw_fd(), 0);
             libc::dup2(output.as_raw_fd(), 1);
             libc::dup2(errors.as_raw_fd(), 2);
             // The embedder's other files must not stay open here. Kernels before 5.9 cannot, and the program ends soon.
-            let tell = self.tell.as_raw_fd();
             libc::syscall(libc::SYS_close_range, 3, tell - 1, 0);
             libc::syscall(libc::SYS_close_range, tell + 1, libc::c_int::MAX, 0);
 
@@ -243,18 +272,30 @@ impl Plan<'_> {
     }
 }
 
+/// Stops the process between and the program, when whoever waits for them is gone.
+extern "C" fn stop_group(_: libc::c_int) {
+    #[expect(unsafe_code, reason = "nix's kill may do more than the system call")]
+    // SAFETY: kill(2) is safe in a signal handler. The process leads a group of its own.
+    unsafe {
+        libc::kill(0, libc::SIGKILL);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn watched(program: &str, args: &[&str]) -> Running {
-        let call = Call {
+    fn call<'a>(program: &'a str, args: &[&str]) -> Call<'a> {
+        Call {
             program: Path::new(program),
             args: args.iter().map(Into::into).collect(),
             environment: vec![("GREETING".into(), "hello".into())],
             input: File::open("/dev/null").unwrap(),
-        };
-        Running::watched(call).unwrap()
+        }
+    }
+
+    fn watched(program: &str, args: &[&str]) -> Running {
+        Running::watched(call(program, args)).unwrap()
     }
 
     fn text(output: Option<OwnedFd>) -> String {
@@ -289,6 +330,18 @@ mod tests {
         // Whoever is left would hold it open.
         assert_eq!(text(running.stdout.take()), "");
         assert!(matches!(running.ended(PollTimeout::NONE), Some(Ended::Unknown)));
+    }
+
+    #[test]
+    fn it_ends_with_whoever_waits_for_it() {
+        for start in [Running::child, Running::watched] {
+            // The thread is gone before the program has an end.
+            let script = "exec sleep 1000";
+            let started = std::thread::spawn(move || start(call("/bin/sh", &["-c", script]))).join();
+            let mut running = started.unwrap().unwrap();
+            assert_eq!(text(running.stdout.take()), "");
+            running.stop();
+        }
     }
 
     #[test]
