@@ -11,11 +11,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::signal::kill;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen, shutdown, socket,
 };
-use nix::unistd::geteuid;
+use nix::unistd::{Pid, geteuid};
 
 use super::Report;
 use crate::error::Error;
@@ -171,16 +172,26 @@ fn queue(address: &UnixAddr) -> Result<(Holder, UnixStream), Errno> {
 impl Holder {
     /// Whether it is root, or whoever we are. In a user namespace, those who have no number there are from outside, so they may.
     /// Not who is seen to have no `CAP_NET_ADMIN`, as root in an ordinary container, where we have it.
+    /// Nor whoever is gone, and has left a copy of the name to another process.
     fn may_change_rules(self) -> bool {
+        if self.is_gone() {
+            return false;
+        }
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let is_kin = self.uid == 0 || self.uid == geteuid().as_raw() || !has_number(&map, self.uid);
         let (its, ours) = (may_change_networks(&self.pid.to_string()), may_change_networks("thread-self"));
         is_kin && !(its == Some(false) && ours == Some(true))
     }
 
+    /// Whether the process has ended. One of another process namespace cannot be asked about.
+    fn is_gone(self) -> bool {
+        self.pid != 0 && kill(Pid::from_raw(self.pid), None) == Err(Errno::ESRCH)
+    }
+
     /// The process, with its command, for people.
     fn describe(self) -> String {
         match self.pid {
+            pid if self.is_gone() => format!("what process {pid} of the user {} has left behind", self.uid),
             0 => "a process outside of this process namespace".to_owned(),
             pid => match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
                 Ok(command) => format!("process {pid} ({}) of the user {}", visible(command.trim()), self.uid),
@@ -292,6 +303,17 @@ mod tests {
         Turn::of_name(&name, PATIENCE, Duration::ZERO, &mut said).unwrap();
         assert!(said.notes[0].text.contains("cannot be named"), "{said:?}");
         drop(copy);
+    }
+
+    #[test]
+    fn who_is_gone_changes_nothing() {
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let holder = Holder { pid: child.id().try_into().unwrap(), uid: geteuid().as_raw() };
+        // Until it is waited for, nobody else can get its number.
+        assert!(!holder.is_gone());
+        child.wait().unwrap();
+        assert!(!holder.may_change_rules() && holder.describe().contains("left behind"), "{}", holder.describe());
+        assert!(!Holder { pid: 0, uid: 0 }.is_gone());
     }
 
     #[test]
