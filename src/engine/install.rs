@@ -25,7 +25,8 @@ use crate::facts::HostAbilities;
 /// ```
 ///
 /// # Errors
-/// Those of `work` and of [`Engine::abilities`]. If the host can do all that was presumed, the error is that of the first attempt.
+/// Those of `work` and of [`Engine::presumed`]. If the host can do all that was presumed, or cannot do what every plan needs, the
+/// error is that of the first attempt.
 pub fn presuming<T>(
     engine: &dyn Engine,
     config: &Config,
@@ -36,10 +37,10 @@ pub fn presuming<T>(
         Err(error) if may_be_about_abilities(&error) => error,
         done => return done,
     };
-    let found = engine.abilities(config)?;
-    match found == presumed {
-        true => Err(refusal),
-        false => work(found),
+    match engine.abilities(config) {
+        Ok(found) if found != presumed => work(found),
+        // There is nothing to do with less, and the refusal names the rule that was to be made.
+        _ => Err(refusal),
     }
 }
 
@@ -118,6 +119,15 @@ mod tests {
     fn a_refusal_that_no_ability_explains_is_the_answer() {
         let engine = Presuming(Fake::new(EngineName::Netlink));
         engine.0.fail_next(Operation::Apply, refusal());
+        assert_eq!(install(&engine), (vec![HostAbilities::default()], 1, Err(refusal())));
+    }
+
+    #[test]
+    fn a_host_that_lacks_what_every_plan_needs_is_told_by_the_first_refusal() {
+        let engine = Presuming(Fake::new(EngineName::Netlink));
+        let general = Error::Unsupported { what: "a rule of a rehearsal".to_owned(), remedy: "use another".to_owned() };
+        engine.0.fail_next(Operation::Apply, refusal());
+        engine.0.fail_next(Operation::Abilities, general);
         assert_eq!(install(&engine), (vec![HostAbilities::default()], 1, Err(refusal())));
     }
 
