@@ -7,6 +7,7 @@
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// others have installed, so two of them at once could leave the rules of both, or of neither.
 #[derive(Debug)]
 pub(super) struct Turn {
-    name: Option<OwnedFd>,
+    name: Option<Arc<OwnedFd>>,
 }
 
 impl Drop for Turn {
@@ -74,12 +75,17 @@ impl Turn {
         if dry_run { Ok(Self { name: None }) } else { Self::take(report) }
     }
 
+    /// What holds the name. A program that has it keeps others waiting until it has ended, also where this process has before.
+    pub(super) fn lock(&self) -> Option<Arc<OwnedFd>> {
+        self.name.clone()
+    }
+
     fn of_name(name: &[u8], patience: Duration, with_strangers: Duration, report: &mut Report) -> Result<Self, Error> {
         let address = UnixAddr::new_abstract(name).map_err(failed)?;
         let mut patience = Patience::new(patience, with_strangers.min(patience));
         loop {
             match bound(&address) {
-                Ok(name) => return Ok(Self { name: Some(name) }),
+                Ok(name) => return Ok(Self { name: Some(Arc::new(name)) }),
                 Err(Errno::EADDRINUSE) => {}
                 // A sandbox without Unix sockets.
                 Err(errno @ (Errno::EPERM | Errno::EACCES | Errno::EAFNOSUPPORT | Errno::ENOSYS)) => {
@@ -298,7 +304,7 @@ mod tests {
         let name = name("copy");
         let mut said = report();
         let held = Turn::of_name(&name, PATIENCE, PATIENCE, &mut said).unwrap();
-        let copy = held.name.as_ref().unwrap().try_clone().unwrap();
+        let copy = held.lock().unwrap().try_clone().unwrap();
         drop(held);
         Turn::of_name(&name, PATIENCE, Duration::ZERO, &mut said).unwrap();
         assert!(said.notes[0].text.contains("cannot be named"), "{said:?}");

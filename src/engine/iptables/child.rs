@@ -5,7 +5,8 @@
 //! there; it waits for the program and tells by a pipe how that ended.
 //!
 //! A program does not outlive the thread that waits for it. The lock of the rules goes with our process, so whoever comes next would
-//! not wait for a program that goes on, and its rules would come on top of theirs.
+//! not wait for a program that goes on, and its rules would come on top of theirs. What the kernel is doing for it goes on even so, and
+//! therefore the program has the lock as well.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -16,6 +17,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::ptr;
+use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -30,6 +32,8 @@ pub(super) struct Call<'a> {
     pub(super) args: Vec<OsString>,
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) input: File,
+    /// What it keeps open until it ends.
+    pub(super) lock: Option<Arc<OwnedFd>>,
 }
 
 /// A program that was started, in a process group of its own.
@@ -78,11 +82,14 @@ impl Running {
             // So that what the program starts can be stopped with it.
             .process_group(0);
         #[expect(unsafe_code, reason = "the new process runs our code before the program")]
-        // SAFETY: prctl(2) is safe after a fork of one thread of many, and nothing is allocated.
+        // SAFETY: these system calls are safe after a fork of one thread of many, and nothing is allocated.
         unsafe {
-            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
+            command.pre_exec(move || {
+                let kept = call.lock.as_ref().map_or(0, |lock| libc::fcntl(lock.as_raw_fd(), libc::F_SETFD, 0));
+                match (kept, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL)) {
+                    (0, 0) => Ok(()),
+                    _ => Err(io::Error::last_os_error()),
+                }
             });
         }
         let mut child = command.spawn()?;
@@ -291,6 +298,7 @@ mod tests {
             args: args.iter().map(Into::into).collect(),
             environment: vec![("GREETING".into(), "hello".into())],
             input: File::open("/dev/null").unwrap(),
+            lock: None,
         }
     }
 
@@ -342,6 +350,19 @@ mod tests {
             assert_eq!(text(running.stdout.take()), "");
             running.stop();
         }
+    }
+
+    #[test]
+    fn it_has_the_lock_until_it_ends() {
+        let (there, lock) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let mut call = call("/bin/sh", &["-c", "exec sleep 1000"]);
+        call.lock = Some(Arc::new(lock));
+        // Nothing of the lock is left here.
+        let mut running = Running::child(call).unwrap();
+        let mut wanted = [PollFd::new(there.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut wanted, PollTimeout::ZERO), Ok(0));
+        running.stop();
+        assert_eq!(poll(&mut wanted, PollTimeout::NONE), Ok(1));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::locate::{self, Mode, Search, Toolset};
 use super::program::{Output, Runner};
 use crate::config::Config;
+use crate::engine::turn::Turn;
 use crate::engine::words;
 use crate::error::Error;
 use crate::facts::{Abilities, HostAbilities, Remark};
@@ -51,6 +52,12 @@ pub(super) struct Choice {
 impl<'a> Host<'a> {
     pub(super) fn new(search: &'a Search, config: &'a Config, limit: Duration) -> Self {
         Self { runner: Runner::new(search.joined(), limit), search, config, toolsets: Default::default() }
+    }
+
+    /// The same in this turn.
+    pub(super) fn in_turn(mut self, turn: &Turn) -> Self {
+        self.runner = self.runner.in_turn(turn);
+        self
     }
 
     /// Every set of programs that there is, the given ones in the place of those found.

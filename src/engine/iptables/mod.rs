@@ -133,8 +133,8 @@ impl Engine for Iptables {
 
 /// The operations, in the network namespace of the calling thread and in its turn there.
 impl Iptables {
-    pub(super) fn apply_in(&self, _turn: &Turn, plan: &Plan, mut report: Report) -> Result<Report, Error> {
-        let host = Host::new(&self.search, &plan.config, LIMIT);
+    pub(super) fn apply_in(&self, turn: &Turn, plan: &Plan, mut report: Report) -> Result<Report, Error> {
+        let host = Host::new(&self.search, &plan.config, LIMIT).in_turn(turn);
         let choice = host.choose()?;
         let v6 = match (plan.iptables_v6(), choice.v6) {
             (Some(rules), Ok(tools)) => Some((tools, rules)),
@@ -198,16 +198,16 @@ impl Iptables {
         Ok(report)
     }
 
-    pub(super) fn uninstall_in(&self, _turn: &Turn, config: &Config, report: Report) -> Result<Report, Error> {
-        self.remove(config, Scope::Everything, report)
+    pub(super) fn uninstall_in(&self, turn: &Turn, config: &Config, report: Report) -> Result<Report, Error> {
+        self.remove(turn, config, Scope::Everything, report)
     }
 
-    pub(super) fn remove_leftovers_in(&self, _turn: &Turn, config: &Config, report: Report) -> Result<Report, Error> {
-        self.remove(config, Scope::Rules, report)
+    pub(super) fn remove_leftovers_in(&self, turn: &Turn, config: &Config, report: Report) -> Result<Report, Error> {
+        self.remove(turn, config, Scope::Rules, report)
     }
 
-    fn remove(&self, config: &Config, scope: Scope, mut report: Report) -> Result<Report, Error> {
-        let host = Host::new(&self.search, config, LIMIT);
+    fn remove(&self, turn: &Turn, config: &Config, scope: Scope, mut report: Report) -> Result<Report, Error> {
+        let host = Host::new(&self.search, config, LIMIT).in_turn(turn);
         let all = host.all();
         if all.is_empty() {
             // Says what was looked for.

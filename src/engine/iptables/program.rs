@@ -4,9 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::child::{Call, Ended, Running};
+use crate::engine::turn::Turn;
 use crate::error::Error;
 
 /// How much of what a program prints is read: far above the rules of the largest hosts.
@@ -127,11 +130,19 @@ pub(super) struct Runner {
     /// The directories in which programs are looked for, given on as `PATH`.
     path: OsString,
     deadline: Instant,
+    /// What the programs hold on to.
+    lock: Option<Arc<OwnedFd>>,
 }
 
 impl Runner {
     pub(super) fn new(path: OsString, limit: Duration) -> Self {
-        Self { path, deadline: Instant::now() + limit }
+        Self { path, deadline: Instant::now() + limit, lock: None }
+    }
+
+    /// The same in this turn, which lasts as long as any of the programs.
+    pub(super) fn in_turn(mut self, turn: &Turn) -> Self {
+        self.lock = turn.lock();
+        self
     }
 
     /// How much time is left for everything.
@@ -160,6 +171,7 @@ impl Runner {
             args: args.iter().map(|arg| arg.as_ref().to_owned()).collect(),
             environment: self.environment(),
             input: input.map_err(|error| cannot(&error))?,
+            lock: self.lock.clone(),
         };
         let mut running = Running::start(call).map_err(|error| cannot(&error))?;
         let failed = |status: &str, message: String| Error::Program {
