@@ -388,7 +388,7 @@ fn the_state_follows_what_happens_to_the_tables() {
         assert_eq!(current.status, Status::Current);
         assert_eq!(
             serde_json::to_string(&current).unwrap(),
-            r#"{"status":{"state":"current"},"installations":[{"engine":"netlink","families":["ipv4","ipv6"],"status":{"state":"current"}}]}"#
+            r#"{"status":{"state":"current"},"installations":[{"engine":"netlink","families":["ipv4","ipv6"],"status":{"state":"current"}}],"notes":[{"severity":"info","about":"kumactl","text":"it does not see what the engine netlink installed: run 'kumatp uninstall' before going back to it"}]}"#
         );
 
         let list = run("nft", &["-a", "list", "chain", "ip", "kuma-mesh", "KUMA_MESH_OUTBOUND"]);
