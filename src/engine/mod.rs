@@ -7,7 +7,10 @@ mod compare;
 mod earlier;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub mod ebpf;
-#[cfg(all(feature = "host", target_os = "linux"))]
+#[cfg_attr(
+    not(all(feature = "host", target_os = "linux")),
+    expect(dead_code, reason = "the engine in memory has no failures of its own")
+)]
 mod failures;
 pub mod fake;
 #[cfg(all(feature = "host", target_os = "linux"))]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::host::{Host, InIptables, no_chain};
 use crate::config::{Config, FamilyExecutables};
 use crate::engine::compare::of_rulesets;
+use crate::engine::failures::Failures;
 use crate::engine::words::{self, tables};
 use crate::engine::{EngineName, Report, Status};
 use crate::error::{Error, InvalidValue};
@@ -139,7 +140,11 @@ impl Host {
             self.remove_address(&mut report);
             return removed.map(|()| report);
         }
-        several(all.iter().filter_map(|place| self.others_use_in(*place, config).err()).collect())?;
+        let mut failures = Failures::default();
+        all.iter()
+            .filter_map(|place| self.others_use_in(*place, config).err())
+            .for_each(|problem| failures.add(problem));
+        failures.or(())?;
         let what = all.into_iter().flat_map(|place| self.describe(place));
         report.steps.extend(what.map(|what| format!("would remove {what}")));
         if self.address {
@@ -161,17 +166,17 @@ impl Host {
 
     /// Removes what is ours there as far as that can be, and says what stands in the way of the rest.
     fn remove(&mut self, places: &[Where], config: &Config, report: &mut Report) -> Result<(), Error> {
-        let mut problems = Vec::new();
+        let mut failures = Failures::default();
         for (family, mode) in places {
             if let Err(problem) = self.others_use_in((*family, *mode), config) {
-                problems.push(problem);
+                failures.add(problem);
                 continue;
             }
             let what = self.describe((*family, *mode));
             what.into_iter().for_each(|what| report.step(format!("removed {what}")));
             self.of_mut(*mode).remove(*family);
         }
-        several(problems)
+        failures.or(())
     }
 
     fn describe(&self, (family, mode): Where) -> Vec<String> {
@@ -242,15 +247,6 @@ type Where = (FamilyName, Mode);
 /// Where there can be rules, in the order in which the real engine looks.
 fn everywhere() -> impl Iterator<Item = Where> {
     FamilyName::ALL.into_iter().flat_map(|family| Mode::ALL.map(|mode| (family, mode)))
-}
-
-/// All of the errors, if there are some.
-fn several(mut errors: Vec<Error>) -> Result<(), Error> {
-    match errors.len() {
-        0 => Ok(()),
-        1 => Err(errors.remove(0)),
-        _ => Err(Error::Several(errors)),
-    }
 }
 
 fn compare<F: Family>(wanted: Option<&Ruleset<F>>, found: Option<&Ruleset<F>>) -> Vec<String> {
