@@ -2,6 +2,8 @@
 
 mod config;
 mod dataplane;
+#[cfg(target_os = "linux")]
+mod demo;
 mod diff;
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
@@ -18,9 +20,11 @@ use clap::{ArgMatches, Command};
 
 pub(crate) use self::config::config;
 pub(crate) use self::dataplane::dataplane;
+#[cfg(target_os = "linux")]
+pub(crate) use self::demo::demo;
 pub(crate) use self::diff::diff;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use self::elsewhere::{install, status, uninstall};
+pub(crate) use self::elsewhere::{demo, install, status, uninstall};
 pub(crate) use self::explain::explain;
 #[cfg(target_os = "linux")]
 pub(crate) use self::install::{install, uninstall};

@@ -7,6 +7,8 @@
 
 mod commands;
 mod completion;
+#[cfg(target_os = "linux")]
+mod demo;
 mod files;
 mod flags;
 mod host;
@@ -116,6 +118,7 @@ fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         Some(("explain", matches)) => return commands::explain(matches),
         Some(("diff", matches)) => return commands::diff(matches),
         Some(("validate", matches)) => return commands::validate(matches),
+        Some(("demo", matches)) => return commands::demo(matches),
         Some(("dataplane", matches)) => return commands::dataplane(matches),
         Some(("install", matches)) => commands::install(matches),
         Some(("uninstall", matches)) => commands::uninstall(matches),
@@ -193,6 +196,7 @@ fn command() -> Command {
         .subcommand(mesh::config())
         .subcommand(mesh::dataplane())
         .subcommand(mesh::reachable())
+        .subcommand(demo())
         .subcommand(
             Command::new("completion").about("Print a completion script for a shell").arg(
                 Arg::new("shell")
@@ -202,6 +206,20 @@ fn command() -> Command {
                     .help("The shell"),
             ),
         )
+}
+
+fn demo() -> Command {
+    Command::new("demo")
+        .override_usage("kumatp demo")
+        .about("Show real connections being redirected, in network namespaces of its own")
+        .long_about(
+            "Install rules in a network namespace made for this, make real connections from and to a workload there, and \
+             say of each where it went and which configuration key decided: redirected, excluded, redirected while the rules \
+             are replaced, and no longer redirected after the removal. It takes a second and needs neither root nor \
+             another program. Nothing of this host is reached or changed. Exit status 0 all went as expected, 1 something \
+             did not, or network namespaces cannot be made here.",
+        )
+        .arg(Arg::new("errand").num_args(0..).hide(true))
 }
 
 /// `transparent-proxy`, which may be left out, and whatever else stands without a flag: it is

@@ -18,3 +18,7 @@ pub(crate) fn uninstall(_: &ArgMatches) -> Result<(), Failure> {
 pub(crate) fn status(_: &ArgMatches) -> Result<ExitCode, Failure> {
     Err(needs_linux("status"))
 }
+
+pub(crate) fn demo(_: &ArgMatches) -> Result<ExitCode, Failure> {
+    Err(needs_linux("demo"))
+}

@@ -17,17 +17,22 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use nix::unistd::setuid;
 
-use crate::Result;
-use crate::role::told;
-use crate::traffic::{PATIENCE, Protocol, UNKNOWN, connect_udp, visit};
-use crate::world::{APP, APP_V6, DNS, DNS_PORT, INBOUND_PORT, Namespace, OUTBOUND_PORT};
+use super::Result;
+use super::role::{say, told};
+use super::traffic::{PATIENCE, Protocol, UNKNOWN, connect_udp, visit};
+use super::world::{APP, APP_V6, DNS, DNS_PORT, INBOUND_PORT, Namespace, OUTBOUND_PORT, namespace_id};
 
 /// Runs until its input ends. What it is told are addresses: it connects to each, and says what
 /// happened.
 ///
 /// Rules know the sidecar by its uid. Where there is only one, it cannot be told from the workload,
 /// so then it is given another namespace to connect to the outside from.
-pub(crate) fn run(elsewhere: Option<&str>) -> Result<()> {
+///
+/// `host` is the identity of the network namespace that the demonstration was started in. Here, no port is ever opened there.
+pub(crate) fn run(host: &str, elsewhere: Option<&str>) -> Result<()> {
+    if host == namespace_id()? {
+        return Err("the sidecar of the demonstration runs in namespaces of its own only".into());
+    }
     let elsewhere: Option<&'static Namespace> = match elsewhere {
         Some(path) => Some(Box::leak(Box::new(Namespace::open(path)?))),
         None => {
@@ -44,9 +49,9 @@ pub(crate) fn run(elsewhere: Option<&str>) -> Result<()> {
     let _ = listen(APP_V6.ip(), OUTBOUND_PORT, move |destination| dial(elsewhere, destination));
     relay_dns(elsewhere)?;
 
-    println!("ready");
+    say("ready")?;
     for target in told() {
-        println!("{}", visit(target.parse()?, Protocol::Tcp));
+        say(visit(target.parse()?, Protocol::Tcp))?;
     }
     Ok(())
 }

@@ -1,5 +1,4 @@
-//! Transparent redirection to be seen: `cargo run --example quickstart`, as any user, on any Linux
-//! host.
+//! Transparent redirection to be seen: `kumatp demo`, as any user, on any Linux host. The example `quickstart` runs the same.
 //!
 //! Everything happens in two network namespaces that the program makes for itself. Nothing of the
 //! host is reached or changed, and no other program is needed.
@@ -28,18 +27,22 @@ mod traffic;
 mod users;
 mod world;
 
-use std::process::ExitCode;
+use std::io::Write;
 
 use kumatp::config::Format;
 use kumatp::engine::Engine as _;
 use kumatp::engine::netlink::Netlink;
 use kumatp::{Config, facts, policy};
 
-use stage::Stage;
-use traffic::{Outcome, Protocol, visit};
-use world::{Remains, WEB};
+use self::stage::Stage;
+use self::traffic::{Outcome, Protocol, visit};
+use self::world::{Remains, WEB};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+/// The arguments with which a program, started once more, comes to an [`Errand`] again.
+pub(crate) type Again = &'static [&'static str];
+
+/// Any failure is told in words.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What the operator wants. All else is Kuma's default.
 const CONFIG: &str = "\
@@ -53,32 +56,43 @@ redirect:
 /// How often the rules are replaced under traffic.
 const REINSTALLS: usize = 40;
 
-fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let result = match words[..] {
-        [] => demonstrate(),
-        // The program starts itself once more for what takes another process.
-        ["map-users"] => users::map_users().map(|()| true),
-        ["sidecar"] => sidecar::run(None).map(|()| true),
-        ["sidecar", elsewhere] => sidecar::run(Some(elsewhere)).map(|()| true),
-        _ => Err("it takes no arguments".into()),
-    };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("quickstart: {error}");
-            ExitCode::FAILURE
+/// What the program is started for.
+pub(crate) enum Errand<'a> {
+    /// The demonstration itself.
+    Show,
+    /// Another process that it needs, for which the program starts itself once more.
+    MapUsers,
+    /// The same, on the identity of a network namespace to stay away from, and perhaps the path of another one.
+    Sidecar(&'a str, Option<&'a str>),
+}
+
+impl<'a> Errand<'a> {
+    /// What the words ask for; people give none.
+    pub(crate) fn of(words: &[&'a str]) -> Option<Self> {
+        match *words {
+            [] => Some(Self::Show),
+            ["map-users"] => Some(Self::MapUsers),
+            ["sidecar", host] => Some(Self::Sidecar(host, None)),
+            ["sidecar", host, elsewhere] => Some(Self::Sidecar(host, Some(elsewhere))),
+            _ => None,
+        }
+    }
+
+    /// Does it. True if all was as expected. The words of other errands go behind `again`.
+    pub(crate) fn run(&self, again: Again, out: &mut dyn Write) -> Result<bool> {
+        match self {
+            Self::Show => demonstrate(again, out),
+            Self::MapUsers => users::map_users().map(|()| true),
+            Self::Sidecar(host, elsewhere) => sidecar::run(host, *elsewhere).map(|()| true),
         }
     }
 }
 
 /// The whole story. True if all was as expected.
-fn demonstrate() -> Result<bool> {
-    let mut stage = Stage::set()?;
-    stage.describe();
-    println!("The configuration, in Kuma's format:\n\n  {}\n", CONFIG.trim_end().replace('\n', "\n  "));
+fn demonstrate(again: Again, out: &mut dyn Write) -> Result<bool> {
+    let mut stage = Stage::set(again)?;
+    stage.describe(out)?;
+    writeln!(out, "The configuration, in Kuma's format:\n\n  {}\n", CONFIG.trim_end().replace('\n', "\n  "))?;
 
     // Configure and plan.
     let mut config = Config::parse(CONFIG, Format::Yaml)?;
@@ -93,35 +107,37 @@ fn demonstrate() -> Result<bool> {
     // Install.
     let clean = Remains::look()?;
     let report = engine.apply(&plan)?;
-    println!("Install     {}", report.steps.join(", "));
+    writeln!(out, "Install     {}", report.steps.join(", "))?;
     for note in plan.notes.iter().chain(&report.notes) {
-        println!("            note: {note}");
+        writeln!(out, "            note: {note}")?;
     }
 
     // Look.
-    println!("\n{:<27} {:<26} what happened", "connection", "from → to");
-    println!("    why: the configuration key, and what its rule is for\n");
+    writeln!(out, "\n{:<27} {:<26} what happened", "connection", "from → to")?;
+    writeln!(out, "    why: the configuration key, and what its rule is for\n")?;
     let mut well = true;
     for case in cases::all() {
-        well &= case.show(&plan, &mut stage);
+        well &= case.show(&plan, &mut stage, out)?;
     }
 
     // Re-install, in turn with another plan: the same once more would change nothing.
     config.redirect.outbound.exclude_ports = "5433".parse()?;
     let other = policy::plan(&config, &facts)?;
     let (replaced, tally) = reinstall::under_traffic(&engine, [&other, &plan], REINSTALLS, &stage.outside)?;
-    println!("\nRe-install  {tally} while the rules were replaced {replaced} times");
+    writeln!(out, "\nRe-install  {tally} while the rules were replaced {replaced} times")?;
     well &= replaced == REINSTALLS && tally.is_well();
 
     // Uninstall.
     let report = engine.uninstall(&config)?;
-    println!("Uninstall   {}", report.steps.join(", "));
+    writeln!(out, "Uninstall   {}", report.steps.join(", "))?;
     let (left, outcome) = (Remains::look()?, visit(WEB, Protocol::Tcp));
-    match left == clean && outcome == Outcome::Direct {
-        true => {
-            println!("            nothing left: tables and addresses are as before; workload → web:80 is {outcome}")
-        }
-        false => println!("            WRONG: {left:?} instead of {clean:?}; workload → web:80 is {outcome}"),
+    let as_before = left == clean && outcome == Outcome::Direct;
+    match as_before {
+        true => writeln!(
+            out,
+            "            nothing left: tables and addresses are as before; workload → web:80 is {outcome}"
+        )?,
+        false => writeln!(out, "            WRONG: {left:?} instead of {clean:?}; workload → web:80 is {outcome}")?,
     }
-    Ok(well && left == clean && outcome == Outcome::Direct)
+    Ok(well && as_before)
 }

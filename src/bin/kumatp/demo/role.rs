@@ -1,9 +1,10 @@
 //! This program started once more, in a role of its own, to talk to by lines.
 
+use std::fmt::Display;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::Result;
+use super::{Again, Result};
 
 /// A process in a role. It is told to end by the end of its input, which is when this is dropped.
 pub(crate) struct Role {
@@ -14,10 +15,11 @@ pub(crate) struct Role {
 }
 
 impl Role {
-    /// Starts this program with the role's arguments.
-    pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
+    /// Starts this program with the role's arguments, behind those that lead to the demonstration.
+    pub(crate) fn start(again: Again, arguments: &[&str]) -> Result<Self> {
         // Not by its path: another user may be barred from a directory on the way.
         let mut process = Command::new("/proc/self/exe")
+            .args(again)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -51,6 +53,11 @@ impl Drop for Role {
         self.input = None;
         let _ = self.process.wait();
     }
+}
+
+/// In a role: a line for the one who started it.
+pub(crate) fn say(line: impl Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
 }
 
 /// In a role: what the one who started it says, line by line, until the end.

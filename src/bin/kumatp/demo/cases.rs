@@ -1,14 +1,16 @@
 //! The connections that are tried, what is expected of each, and what the simulator says of the rule that decides.
 
+use std::io::Write;
 use std::net::SocketAddr;
 
 use kumatp::Plan;
 use kumatp::engine::EngineName;
 use kumatp::simulate::{AnyPacket, Simulator, Verdict};
 
-use crate::stage::Stage;
-use crate::traffic::{Outcome, Protocol, visit};
-use crate::world::{APP, APP_SSH, APP_V6, DATABASE, DNS, DNS_PORT, INBOUND_PORT, LEGACY, OUTBOUND_PORT, WEB, WEB_V6};
+use super::Result;
+use super::stage::Stage;
+use super::traffic::{Outcome, Protocol, visit};
+use super::world::{APP, APP_SSH, APP_V6, DATABASE, DNS, DNS_PORT, INBOUND_PORT, LEGACY, OUTBOUND_PORT, WEB, WEB_V6};
 
 /// A connection to make.
 pub(crate) struct Case {
@@ -49,8 +51,8 @@ pub(crate) fn all() -> [Case; 9] {
 }
 
 impl Case {
-    /// Makes the connection, and prints what happened and why. True if that is as expected.
-    pub(crate) fn show(&self, plan: &Plan, stage: &mut Stage) -> bool {
+    /// Makes the connection, and writes what happened and why. True if that is as expected.
+    pub(crate) fn show(&self, plan: &Plan, stage: &mut Stage, out: &mut dyn Write) -> Result<bool> {
         let place = match self.from {
             Place::Client => "client",
             Place::Sidecar => "sidecar",
@@ -68,11 +70,11 @@ impl Case {
             _ if outcome != predicted => (false, Some(format!("WRONG: the simulator says {predicted}, for {why}"))),
             _ => (true, Some(why)),
         };
-        println!("{:<27} {way:<26} {outcome}", self.name);
+        writeln!(out, "{:<27} {way:<26} {outcome}", self.name)?;
         if let Some(why) = why {
-            println!("    {why}");
+            writeln!(out, "    {why}")?;
         }
-        well
+        Ok(well)
     }
 
     fn make(&self, stage: &mut Stage) -> Outcome {

@@ -1,17 +1,18 @@
 //! Everything that has to be there before there is a rule.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
 use std::thread;
 use std::time::Duration;
 
 use kumatp::net::Uid;
 
-use crate::role::Role;
-use crate::traffic::{serve_tcp, serve_udp};
-use crate::world::{
+use super::role::Role;
+use super::traffic::{serve_tcp, serve_udp};
+use super::world::{
     APP, APP_SSH, APP_V6, DATABASE, DNS, DNS_PORT, INBOUND_PORT, LEGACY, Namespace, OUTBOUND_PORT, WEB, WEB_V6, build,
+    namespace_id,
 };
-use crate::{Result, users};
+use super::{Again, Result, users};
 
 /// The namespaces, the servers, and the sidecar.
 pub(crate) struct Stage {
@@ -25,8 +26,9 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Makes it all. This process is then inside.
-    pub(crate) fn set() -> Result<Self> {
-        users::enter_namespaces()?;
+    pub(crate) fn set(again: Again) -> Result<Self> {
+        let host = namespace_id()?;
+        users::enter_namespaces(again)?;
         limit_time();
         let outside = build().map_err(|error| {
             let remedy = if error.kind() == ErrorKind::PermissionDenied { users::remedy() } else { String::new() };
@@ -46,36 +48,37 @@ impl Stage {
 
         let second_uid = users::is_mapped(Uid::SIDECAR);
         let elsewhere = outside.path();
-        let arguments = ["sidecar", &elsewhere];
-        let mut sidecar = Role::start(if second_uid { &arguments[..1] } else { &arguments })?;
+        let arguments = ["sidecar", &host, &elsewhere];
+        let mut sidecar = Role::start(again, if second_uid { &arguments[..2] } else { &arguments })?;
         sidecar.hear()?;
         Ok(Self { outside, sidecar, second_uid })
     }
 
     /// Says what there is.
-    pub(crate) fn describe(&self) {
-        println!("A workload and its sidecar in a network namespace of their own, linked to an outside world:\n");
-        println!(
-            "  inside    workload {APP} and :22, sidecar on the ports {OUTBOUND_PORT}, {INBOUND_PORT} and {DNS_PORT}"
-        );
-        println!("  outside   client, web {WEB}, database {DATABASE}, legacy {LEGACY}, dns {DNS}\n");
-        if !self.second_uid {
-            println!(
-                "This user has one uid only, so rules cannot tell the sidecar from the workload by its uid, as they"
-            );
-            println!(
-                "normally do. Here the sidecar calls out from the outside namespace instead. For all of it, run this"
-            );
-            println!("as root, or install newuidmap (package uidmap) and have uids granted in /etc/subuid.\n");
+    pub(crate) fn describe(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "A workload and its sidecar in a network namespace of their own, linked to an outside world:\n\n\
+             \x20 inside    workload {APP} and :22, sidecar on the ports {OUTBOUND_PORT}, {INBOUND_PORT} and {DNS_PORT}\n\
+             \x20 outside   client, web {WEB}, database {DATABASE}, legacy {LEGACY}, dns {DNS}\n"
+        )?;
+        match self.second_uid {
+            true => Ok(()),
+            false => writeln!(
+                out,
+                "This user has one uid only, so rules cannot tell the sidecar from the workload by its uid, as they\n\
+                 normally do. Here the sidecar calls out from the outside namespace instead. For all of it, run this\n\
+                 as root, or install newuidmap (package uidmap) and have uids granted in /etc/subuid.\n"
+            ),
         }
     }
 }
 
-/// Ends this process if it takes too long.
+/// Ends this process if it takes too long: a second is usual.
 pub(crate) fn limit_time() {
     thread::spawn(|| {
-        thread::sleep(Duration::from_secs(9));
-        eprintln!("quickstart: gave up after 9 seconds");
+        thread::sleep(Duration::from_secs(30));
+        let _ = writeln!(io::stderr(), "error: gave up after 30 seconds");
         std::process::exit(1);
     });
 }

@@ -11,9 +11,9 @@ use kumatp::Plan;
 use kumatp::engine::Engine as _;
 use kumatp::engine::netlink::Netlink;
 
-use crate::Result;
-use crate::traffic::{Outcome, Protocol, visit};
-use crate::world::{APP, INBOUND_PORT, Namespace, OUTBOUND_PORT, WEB};
+use super::Result;
+use super::traffic::{Outcome, Protocol, visit};
+use super::world::{APP, INBOUND_PORT, Namespace, OUTBOUND_PORT, WEB};
 
 /// Installs the two plans in turn, while clients on both sides make connections that either plan
 /// redirects. Returns how often rules were replaced, and what happened to the connections.

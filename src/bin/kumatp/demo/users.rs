@@ -10,19 +10,19 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{User, getegid, geteuid};
 
-use crate::Result;
-use crate::role::{Role, told};
-use crate::stage::limit_time;
+use super::role::{Role, say, told};
+use super::stage::limit_time;
+use super::{Again, Result};
 
 /// Moves this process, which must be single-threaded, into a network and a mount namespace of its
 /// own, and into a user namespace of its own if the two take that.
-pub(crate) fn enter_namespaces() -> Result<()> {
+pub(crate) fn enter_namespaces(again: Again) -> Result<()> {
     let namespaces = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
     let remedy = remedy();
     let forbidden =
         |errno: Errno| format!("this user may not make user, network and mount namespaces ({}){remedy}", errno.desc());
     // The users of a new user namespace are mapped from outside, so somebody has to stay there.
-    let mut mapper = Role::start(&["map-users"])?;
+    let mut mapper = Role::start(again, &["map-users"])?;
     if unshare(namespaces).is_err() {
         unshare(CloneFlags::CLONE_NEWUSER).map_err(forbidden)?;
         match mapper.ask("made")?.as_str() {
@@ -62,8 +62,7 @@ pub(crate) fn map_users() -> Result<()> {
     if told().next().is_none() {
         return Ok(()); // It did without.
     }
-    println!("{}", map().map_or_else(|error| error.to_string(), |()| "mapped".to_owned()));
-    Ok(())
+    Ok(say(map().map_or_else(|error| error.to_string(), |()| "mapped".to_owned()))?)
 }
 
 fn map() -> Result<()> {

@@ -1,6 +1,6 @@
 //! Two network namespaces, a link between them, and who is where.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::{Result, netlink};
+use super::{Result, netlink};
 
 const INSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const INSIDE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
@@ -83,6 +83,11 @@ fn wait_for_passage(from: &UdpSocket, to: &UdpSocket, address: SocketAddr) -> io
         true => Ok(()),
         false => Err(io::Error::new(ErrorKind::TimedOut, format!("nothing sent to {address} arrives"))),
     }
+}
+
+/// The identity of the network namespace that this process is in.
+pub(crate) fn namespace_id() -> io::Result<String> {
+    Ok(fs::read_link("/proc/self/ns/net")?.to_string_lossy().into_owned())
 }
 
 /// A network namespace.
