@@ -475,7 +475,7 @@ fn an_unknown_flag_is_not_proposed_as_a_value() {
 #[test]
 fn help_says_what_everything_is_for() {
     for command in
-        ["install", "uninstall", "status", "explain", "diff", "render", "translate", "validate", "completion"]
+        ["install", "uninstall", "status", "explain", "diff", "render", "translate", "validate", "demo", "completion"]
     {
         let output = kumatp(&[command, "--help"], "");
         assert_eq!(output.status.code(), Some(0));
