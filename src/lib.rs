@@ -79,6 +79,7 @@ pub mod render;
 mod room;
 pub mod save;
 pub mod simulate;
+mod sorted;
 
 pub use config::Config;
 pub use error::Error;

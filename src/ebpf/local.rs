@@ -27,7 +27,7 @@ pub(super) fn addresses() -> Result<Vec<AnyCidr>, Error> {
         list.extend(expected_of_v6(&read(V6_ADDRESSES)?, &down));
         list.extend(of_v6(&read(V6_ROUTES)?));
     }
-    list.sort();
+    crate::sorted::by(&mut list, Ord::cmp);
     list.dedup();
     Ok(list)
 }

@@ -135,7 +135,7 @@ fn listeners(listeners: &[Listener], cgroup: &Cgroup) -> Result<Sidecar, Error> 
     });
     // One for each worker, all alike.
     let mut told: Vec<_> = told.collect();
-    told.sort();
+    crate::sorted::by(&mut told, Ord::cmp);
     told.dedup();
     Ok(Sidecar::Outside(listed(&told)))
 }

@@ -180,5 +180,5 @@ fn programs(notes: &mut Vec<Note>) -> Result<(bool, bool), Error> {
 /// The network interfaces by their numbers; none if they cannot be listed.
 fn interfaces() -> Option<BTreeMap<u32, String>> {
     let list = nix::net::if_::if_nameindex().ok()?;
-    Some(list.iter().map(|one| (one.index(), one.name().to_string_lossy().into_owned())).collect())
+    Some(crate::sorted::map(list.iter().map(|one| (one.index(), one.name().to_string_lossy().into_owned()))))
 }

@@ -1,6 +1,5 @@
 //! Kuma's Dataplane resource: what it says of the transparent proxy, and what its workload reaches.
 
-use std::collections::BTreeMap;
 use std::ffi::c_char;
 
 use serde::Deserialize;
@@ -400,8 +399,7 @@ pub unsafe extern "C" fn kumatp_dataplane_reach(
         };
         notes.extend_from_slice(reachability.notes());
         let mut answer = serde_json::to_value(&reachability).expect("texts and numbers can be written");
-        let explanations: BTreeMap<_, _> =
-            query.explain.iter().map(|name| (name, reachability.explain(name))).collect();
+        let explanations = crate::sorted::map(query.explain.iter().map(|name| (name, reachability.explain(name))));
         answer["explanations"] = json!(explanations);
         answer["notes"] = json!(notes);
         out.give(kumatp_text::json(&answer));

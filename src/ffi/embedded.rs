@@ -53,7 +53,7 @@ pub(super) fn variables(what: (&str, &str), json: &str) -> Result<BTreeMap<Strin
                     .ok_or_else(|| Error::from(InvalidValue::new(item, "NAME=value").at(format!("{list}[{index}]"))))?;
                 Ok((name.to_owned(), value.to_owned()))
             };
-            items.iter().enumerate().map(variable).collect()
+            items.iter().enumerate().map(variable).collect::<Result<Vec<_>, _>>().map(crate::sorted::map)
         }
         Some(b'"') => {
             let text: String = serde_json::from_str(json).map_err(wrong)?;
@@ -64,7 +64,7 @@ pub(super) fn variables(what: (&str, &str), json: &str) -> Result<BTreeMap<Strin
                 }
                 other => other,
             });
-            Ok(variables?.into_iter().collect())
+            Ok(crate::sorted::map(variables?))
         }
         _ => serde_json::from_str(json).map_err(wrong),
     }

@@ -65,7 +65,7 @@ impl Plan {
                 _ => None,
             })
         }
-        of(&self.v4).chain(self.v6.iter().flat_map(of)).collect()
+        crate::sorted::set(of(&self.v4).chain(self.v6.iter().flat_map(of)))
     }
 
     /// The notes that an operator must see even when everything succeeds.

@@ -94,7 +94,7 @@ impl<F: Family> Rule<F> {
             }
         }
         self.matches.retain(|condition| !condition.is_always());
-        self.matches.sort_by_key(Match::canonical_rank);
+        crate::sorted::by_key(&mut self.matches, Match::canonical_rank);
         self
     }
 }

@@ -42,7 +42,7 @@ impl<F: Family> Ruleset<F> {
     pub fn canonical(&self) -> Self {
         let mut tables: Vec<_> = self.tables.iter().map(Table::canonical).collect();
         tables.retain(|table| !table.is_empty());
-        tables.sort_by_key(|table| table.name);
+        crate::sorted::by_key(&mut tables, |table| table.name);
         Self { tables }
     }
 }
@@ -82,7 +82,7 @@ impl<F: Family> Table<F> {
     fn canonical(&self) -> Self {
         let mut chains: Vec<_> = self.chains.iter().map(Chain::canonical).collect();
         chains.retain(|chain| !(chain.is_builtin() && chain.rules.is_empty()));
-        chains.sort_by(|a, b| {
+        crate::sorted::by(&mut chains, |a, b| {
             (a.name.builtin().map_or(5, |b| b as usize), &a.name)
                 .cmp(&(b.name.builtin().map_or(5, |b| b as usize), &b.name))
         });

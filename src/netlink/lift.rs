@@ -1,7 +1,5 @@
 //! The way back: from what the kernel lists to the native form.
 
-use std::collections::BTreeSet;
-
 use super::Content;
 use super::constants::*;
 use super::content::{BaseContent, ChainContent, RuleContent, SetContent};
@@ -32,7 +30,7 @@ impl Content {
             }
         }
         let table = Table { family, chains };
-        let used: BTreeSet<_> = table.sets().into_iter().map(|set| set.name).collect();
+        let used = crate::sorted::set(table.sets().into_iter().map(|set| set.name));
         let unused = sets.iter().filter(|set| !used.contains(&set.name));
         // Where a rule is not understood, it may be the one that uses the set.
         if problems.is_empty() {

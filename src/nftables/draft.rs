@@ -27,7 +27,7 @@ impl Draft {
                 return None;
             }
         }
-        conditions.sort_by_key(Condition::rank);
+        crate::sorted::by_key(&mut conditions, Condition::rank);
         conditions.dedup();
         let rule = Rule { conditions, action, comment: rule.comment.clone(), sources: vec![source] };
         Some(Self { rule, not_by })

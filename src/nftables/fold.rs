@@ -35,7 +35,7 @@ fn sort_by_protocol(drafts: &mut [Draft]) {
             && b.not_by.is_empty()
     };
     for run in drafts.chunk_by_mut(together) {
-        run.sort_by_key(Draft::protocol);
+        crate::sorted::by_key(run, Draft::protocol);
     }
 }
 

@@ -38,7 +38,7 @@ impl Guarding {
         let passes = matches!(draft.rule.action, Action::Accept | Action::Return);
         if passes && self.can.address_types && draft.rule.conditions.contains(&self.by_loopback(false)) {
             draft.rule.conditions.push(Condition::Local { end: End::Destination, negated: false });
-            draft.rule.conditions.sort_by_key(Condition::rank);
+            crate::sorted::by_key(&mut draft.rule.conditions, Condition::rank);
         }
     }
 
@@ -74,7 +74,7 @@ impl Guarding {
             }
         };
         better.rule.conditions.push(Condition::Local { end: to, negated: false });
-        better.rule.conditions.sort_by_key(Condition::rank);
+        crate::sorted::by_key(&mut better.rule.conditions, Condition::rank);
         better.rule.action = Action::Translate { to, port };
         Some(better)
     }
@@ -216,7 +216,7 @@ impl Copies {
     ) -> Self {
         let names =
             chains.rules.keys().filter(|chain| hooks.contains_key(*chain)).map(|chain| (chain.clone(), name(chain)));
-        let mut copies = Self { names: names.collect(), chains: Chains::new(BTreeMap::new()) };
+        let mut copies = Self { names: crate::sorted::map(names), chains: Chains::new(BTreeMap::new()) };
         let hook = |chain: &Name| match hooks.get(chain) {
             Some(hooks) if hooks.contains(Hooks::PREROUTING) => BuiltinChain::Prerouting,
             _ => BuiltinChain::Output,
@@ -224,7 +224,7 @@ impl Copies {
         let rules = chains.rules.iter().filter_map(|(chain, drafts)| {
             Some((copies.names.get(chain)?.clone(), copies.copy(drafts, hook(chain), can)))
         });
-        let rules = rules.collect();
+        let rules = crate::sorted::map(rules);
         copies.chains = Chains::new(rules);
         copies
     }

@@ -55,8 +55,8 @@ impl Chains {
         let mut chains = Self { rules, effects: BTreeMap::new() };
         // Chains may lead to each other in any order, even in a loop, which the kernel will refuse.
         loop {
-            let effects: BTreeMap<_, _> =
-                chains.rules.iter().map(|(name, drafts)| (name.clone(), chains.of_all(drafts))).collect();
+            let effects =
+                crate::sorted::map(chains.rules.iter().map(|(name, drafts)| (name.clone(), chains.of_all(drafts))));
             if effects == chains.effects {
                 return chains;
             }

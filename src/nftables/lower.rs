@@ -262,7 +262,7 @@ impl<'a, F: Family> Lowering<'a, F> {
                 _ => None,
             })
         };
-        rules.filter_map(|(_, _, rule)| redirection(rule)).collect()
+        crate::sorted::set(rules.filter_map(|(_, _, rule)| redirection(rule)))
     }
 
     /// The rules of a chain of the model, in the order in which packets meet them.

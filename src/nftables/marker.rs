@@ -39,7 +39,7 @@ impl Marker {
         let mut digest = Fnv::default();
         for table in tables {
             let mut chains: Vec<_> = table.chains.iter().collect();
-            chains.sort_by(|a, b| a.name.cmp(&b.name));
+            crate::sorted::by(&mut chains, |a, b| a.name.cmp(&b.name));
             serde_json::to_writer(&mut digest, &(table.family, chains)).expect("the native form has string keys only");
         }
         digest.0

@@ -125,6 +125,6 @@ pub(super) fn with(conditions: &[Condition], more: impl IntoIterator<Item = Cond
             all.push(condition);
         }
     }
-    all.sort_by_key(Condition::rank);
+    crate::sorted::by_key(&mut all, Condition::rank);
     all
 }

@@ -153,7 +153,7 @@ impl<F: Family> Harden<'_, F> {
             chain(table, BuiltinChain::Postrouting).push(self.ours(jump, words).inserted());
         }
         table.chains.extend(inbound.into_iter().chain(outbound).chain(copied));
-        table.chains.sort_by_key(|chain| !chain.is_builtin());
+        crate::sorted::by_key(&mut table.chains, |chain| !chain.is_builtin());
     }
 
     /// The chain that asks for what was decided on a side; none if nothing is redirected there.
@@ -306,7 +306,7 @@ impl<'a, F: Family> Copies<'a, F> {
             copy.rules = self.of(chain.in_effect());
             done.push(copy);
         }
-        done.sort_by_key(|copy| nat.chains.iter().position(|chain| chain.name == copy.name));
+        crate::sorted::by_key(&mut done, |copy| nat.chains.iter().position(|chain| chain.name == copy.name));
         done
     }
 }

@@ -161,7 +161,7 @@ impl<F: Family> SavedTable<F> {
             }
         }
         // Built-in ones first, as the model has them; the sort is stable.
-        chains.sort_by_key(|chain| !chain.is_builtin());
+        crate::sorted::by_key(&mut chains, |chain| !chain.is_builtin());
         chains
     }
 }

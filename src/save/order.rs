@@ -14,7 +14,7 @@ impl<F: Family> SavedTable<F> {
     /// [`Error::Config`] if a rule is inserted below rules that the text does not have.
     pub fn in_effect(&self) -> Result<BTreeMap<&str, Vec<&SavedRule<F>>>, Error> {
         let mut chains: BTreeMap<&str, Vec<&SavedRule<F>>> =
-            self.chains.iter().map(|chain| (chain.name.as_str(), Vec::new())).collect();
+            crate::sorted::map(self.chains.iter().map(|chain| (chain.name.as_str(), Vec::new())));
         let mut problems = Vec::new();
         for rule in &self.rules {
             let rules = chains.entry(&rule.chain).or_default();

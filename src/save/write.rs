@@ -55,7 +55,7 @@ fn write_chain<F: Family>(text: &mut String, chain: &Chain<F>) {
 /// First the conditions that are not of a module, in a fixed order, then the modules.
 fn write_rule<F: Family>(text: &mut String, rule: &Rule<F>) {
     let mut headers: Vec<_> = rule.matches.iter().collect();
-    headers.sort_by_key(|condition| condition.canonical_rank());
+    crate::sorted::by_key(&mut headers, |condition| condition.canonical_rank());
     for condition in headers {
         write_header(text, condition);
     }

@@ -164,8 +164,7 @@ type Listing<'r> = Vec<(String, Place<'r>)>;
 impl<'r> Diff<'r> {
     fn compare(&mut self, before: &Program<'r>, after: &Program<'r>) {
         let (before, after) = (listings(before), listings(after));
-        let chains: BTreeMap<_, ()> = before.keys().chain(after.keys()).map(|key| (*key, ())).collect();
-        for key in chains.keys() {
+        for key in &crate::sorted::set(before.keys().chain(after.keys()).copied()) {
             let none = Vec::new();
             let (a, b) = (before.get(key).unwrap_or(&none), after.get(key).unwrap_or(&none));
             let (removed, kept) = without(a, b);

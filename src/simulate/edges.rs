@@ -77,7 +77,7 @@ fn of_program<F: Family>(
         }
     }
     // Last, so that a first packet is the example of a class where it can be.
-    packets.sort_by_key(|packet| packet.tracking.is_of_tcp());
+    crate::sorted::by_key(&mut packets, |packet| packet.tracking.is_of_tcp());
     packets
 }
 

@@ -56,7 +56,7 @@ impl<'r> Program<'r> {
     #[cfg(all(feature = "host", target_os = "linux"))]
     pub(super) fn ties_with(&self, other: &Self) -> bool {
         BuiltinChain::ALL.into_iter().any(|hook| {
-            let orders: BTreeSet<_> = self.calls(hook).iter().map(|base| base.order(hook)).collect();
+            let orders = crate::sorted::set(self.calls(hook).iter().map(|base| base.order(hook)));
             other.calls(hook).iter().any(|base| orders.contains(&base.order(hook)))
         })
     }

@@ -62,7 +62,7 @@ impl Pod {
     where
         I: IntoIterator<Item = (String, String)>,
     {
-        Self { annotations: annotations.into_iter().collect(), ..Self::default() }
+        Self { annotations: crate::sorted::map(annotations), ..Self::default() }
     }
 
     /// Reads a `Pod` document. Fields on which the transparent proxy does not depend are ignored; see [`notes`](Self::notes)

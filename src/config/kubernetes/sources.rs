@@ -96,7 +96,7 @@ impl Resolved {
     /// The annotations about the transparent proxy that the injector writes to the pod.
     pub fn annotations(&self) -> BTreeMap<&'static str, String> {
         let port = |port: Option<Port>| port.map_or(0, Port::number).to_string();
-        let mut annotations = BTreeMap::from([
+        let mut annotations = crate::sorted::map([
             (annotations::INJECTED, "true".to_owned()),
             (annotations::CONFIG, to_annotation(&self.config)),
             (annotations::PROBE_PROXY_PORT, port(self.probe_proxy_port)),

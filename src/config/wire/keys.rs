@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn names_are_unique() {
         let mut names: Vec<&str> = ROWS.iter().flat_map(|row| [Some(row.path), row.env, row.flag]).flatten().collect();
-        names.sort_unstable();
+        crate::sorted::by(&mut names, Ord::cmp);
         let count = names.len();
         names.dedup();
         assert_eq!(names.len(), count);

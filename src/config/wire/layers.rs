@@ -155,7 +155,9 @@ impl Layers {
         }
         let mut environment = self.environment;
         // In the order of the table, whatever the order of the variables.
-        environment.settings.sort_by_key(|setting| ROWS.iter().position(|row| row.path == setting.row.path));
+        crate::sorted::by_key(&mut environment.settings, |setting| {
+            ROWS.iter().position(|row| row.path == setting.row.path)
+        });
         draft.apply(environment, Source::Environment, "");
         draft.apply(self.flags, Source::Flag { again: false }, "");
         draft.finish()

@@ -112,7 +112,7 @@ impl Ours {
     /// The text that puts back what was ours `before` in the tables that have the rules `written` since, and the names of the
     /// tables that somebody else has changed meanwhile: those stay as they are.
     pub(super) fn undo<F: Family>(&self, before: &Self, written: &Ruleset<F>) -> (String, Vec<String>) {
-        let names: BTreeSet<_> = self.tables.iter().chain(&before.tables).map(|table| &table.table).collect();
+        let names = crate::sorted::set(self.tables.iter().chain(&before.tables).map(|table| &table.table));
         let (mut text, mut changed) = (String::new(), Vec::new());
         for name in names {
             let none = OursIn { table: name.clone(), ..OursIn::default() };

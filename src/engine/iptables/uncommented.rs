@@ -79,7 +79,7 @@ pub(super) fn recorded_in<F: Family>(table: &SavedTable<F>, recorded: &[&Recorde
     let mut ours = BTreeSet::new();
     for (key, equal) in &found {
         let Some(mut behind) = wanted.remove(key) else { continue };
-        behind.sort_unstable();
+        crate::sorted::by(&mut behind, Ord::cmp);
         behind.truncate(equal.len());
         for (before, others) in behind.iter().enumerate() {
             // As many rules as are ours and not placed yet have to fit behind this place.

@@ -9,7 +9,7 @@ mod rule;
 mod sets;
 mod text;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use self::constants::*;
 use self::facts::Reader;
@@ -131,7 +131,7 @@ impl Others {
             return Vec::new();
         };
         let rules = table.chains.iter().flat_map(|chain| &chain.rules);
-        let asked: BTreeSet<String> = rules.flat_map(|rule| looks(&rule.expressions)).collect();
+        let asked = crate::sorted::set(rules.flat_map(|rule| looks(&rule.expressions)));
         let sets = table.sets.iter_mut().filter(|set| set.is_steady() && asked.contains(&set.name));
         sets.map(|set| {
             set.read = true;

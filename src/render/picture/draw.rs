@@ -23,7 +23,7 @@ pub(super) fn draw(steps: &Steps, families: &str) -> Graph {
         }
     }
     // Stable: "yes" stays before "no".
-    drawing.graph.edges.sort_by_key(|edge| edge.from);
+    crate::sorted::by_key(&mut drawing.graph.edges, |edge| edge.from);
     drawing.graph
 }
 
@@ -81,7 +81,7 @@ impl<'a> Drawing<'a> {
         let mut stages: Vec<_> = (0..self.chains.len())
             .filter(|index| self.chains[*index].name.builtin() == Some(hook) && !self.chains[*index].steps.is_empty())
             .collect();
-        stages.sort_by_key(|index| {
+        crate::sorted::by_key(&mut stages, |index| {
             let table = self.chains[*index].table;
             (last && table == TableName::Nat, table)
         });
@@ -217,7 +217,7 @@ impl<'a> Drawing<'a> {
         }
         self.looking.push(chain);
         let callers = self.callers[chain].clone();
-        let nodes: BTreeSet<_> = callers.into_iter().map(|(caller, place)| self.entry(caller, place + 1)).collect();
+        let nodes = crate::sorted::set(callers.into_iter().map(|(caller, place)| self.entry(caller, place + 1)));
         self.looking.pop();
         match nodes.first() {
             Some(node) if nodes.len() == 1 => *node,

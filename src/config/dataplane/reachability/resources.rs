@@ -71,7 +71,7 @@ impl Backend {
     where
         L: IntoIterator<Item = (String, String)>,
     {
-        let mut labels: BTreeMap<_, _> = labels.into_iter().collect();
+        let mut labels = crate::sorted::map(labels);
         if labels.get(DISPLAY_NAME).is_none_or(String::is_empty) {
             labels.insert(DISPLAY_NAME.to_owned(), name.to_owned());
         }
@@ -180,8 +180,8 @@ impl Destinations {
     /// These backends and services.
     pub fn new(backends: impl IntoIterator<Item = Backend>, services: impl IntoIterator<Item = Service>) -> Self {
         let mut backends: Vec<_> = backends.into_iter().collect();
-        backends.sort_by(|left, right| identity(left).cmp(&identity(right)));
-        Self { backends, services: services.into_iter().collect(), modes: BTreeMap::new() }
+        crate::sorted::by(&mut backends, |left, right| identity(left).cmp(&identity(right)));
+        Self { backends, services: crate::sorted::set(services), modes: BTreeMap::new() }
     }
 
     /// Says which mode a mesh has.
