@@ -47,7 +47,7 @@ pub fn presuming<T>(
 /// Kernels refuse what they do not have in many ways.
 fn may_be_about_abilities(error: &Error) -> bool {
     match error {
-        Error::Unsupported { .. } | Error::Os { .. } => true,
+        Error::Unsupported { .. } | Error::Os { .. } | Error::Program { .. } => true,
         Error::Several(all) => all.iter().any(may_be_about_abilities),
         _ => false,
     }

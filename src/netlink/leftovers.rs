@@ -35,11 +35,24 @@ struct InTable {
     inside: usize,
     /// Our rules in built-in chains, by chain and handle.
     outside: Vec<(BuiltinChain, u64)>,
+    /// How often our chains are used, as the kernel counts it, less the rules and jumps that were read.
+    uses: i64,
 }
 
 impl Leftovers {
     pub(crate) fn is_empty(&self) -> bool {
         self.tables.iter().all(|table| table.chains.is_empty() && table.outside.is_empty())
+    }
+
+    /// Whether all that an installation has is known from this: its rules have comments, and nobody else's lead to its chains.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.uncommented && self.tables.iter().all(|table| table.uses == 0)
+    }
+
+    /// Those of one family alone.
+    pub(crate) fn of(&self, family: FamilyName) -> Self {
+        let tables = self.tables.iter().filter(|table| table.family == family).cloned().collect();
+        Self { tables, uncommented: self.uncommented }
     }
 
     /// The families that have some.
@@ -64,7 +77,7 @@ impl Leftovers {
 
     /// Says that there is a table, in which to look.
     pub(super) fn enter(&mut self, family: FamilyName, table: TableName) {
-        self.tables.push(InTable { family, table, chains: Vec::new(), inside: 0, outside: Vec::new() });
+        self.tables.push(InTable { family, table, chains: Vec::new(), inside: 0, outside: Vec::new(), uses: 0 });
     }
 
     /// The names of our chains in a table.
@@ -86,6 +99,7 @@ impl Leftovers {
                     let name = attributes.text(NFTA_CHAIN_NAME).unwrap_or_default();
                     // Somebody else's base chain is none that rules lead to.
                     if ChainPair::owns(name) && attributes.get(NFTA_CHAIN_HOOK).is_none() {
+                        table.uses += attributes.number(NFTA_CHAIN_USE).map_or(0, i64::from);
                         table.chains.push(name.to_owned());
                     }
                 }
@@ -95,10 +109,12 @@ impl Leftovers {
                     let builtin = CHAINS.into_iter().find(|builtin| builtin.as_str() == chain);
                     match (builtin, attributes.get(NFTA_RULE_HANDLE).and_then(|handle| handle.try_into().ok())) {
                         (Some(chain), Some(handle)) if rule.has_our_comment || rule.leads_to_us => {
+                            table.uses -= i64::from(rule.leads_to_us);
                             table.outside.push((chain, u64::from_be_bytes(handle)));
                         }
                         (None, _) if table.chains.iter().any(|known| known == chain) => {
                             table.inside += 1;
+                            table.uses -= 1 + i64::from(rule.leads_to_us);
                             self.uncommented |= !rule.has_our_comment;
                         }
                         _ => {}

@@ -64,6 +64,29 @@ pub(crate) fn legacy_nat_chains(family: FamilyName) -> io::Result<Vec<BuiltinCha
     Ok([BuiltinChain::Prerouting, BuiltinChain::Output].into_iter().filter(has_rules).collect())
 }
 
+/// Whether a family has rules or chains in a table of iptables-legacy. A table that is not there yet is not made by asking.
+///
+/// # Errors
+/// If the kernel does not let us look.
+pub(crate) fn legacy_table_has_rules(family: FamilyName, table: TableName) -> io::Result<bool> {
+    let Some(info) = info(family, table.as_str())? else { return Ok(false) };
+    let number = |at| array(&info, at).map_or(0, u32::from_ne_bytes);
+    // Each built-in chain has an entry for its policy, and the table has one for its end.
+    Ok(number(INFO - 8) > number(NAME).count_ones() + 1)
+}
+
+/// Whether the kernel has a table of iptables-legacy. Asking makes one that it can make.
+///
+/// # Errors
+/// If the kernel does not say.
+pub(crate) fn legacy_table_exists(family: FamilyName, table: TableName) -> io::Result<bool> {
+    match info_of(family, table.as_str()) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The entries of a table; none if it is not in use.
 fn entries(family: FamilyName, table: &str) -> io::Result<Option<Vec<u8>>> {
     // The table may grow between the two calls, which the kernel then says by EAGAIN.
@@ -101,15 +124,20 @@ fn info(family: FamilyName, table: &str) -> io::Result<Option<[u8; INFO]>> {
     if !names.lines().any(|name| name == table) {
         return Ok(None);
     }
+    info_of(family, table).map(Some)
+}
+
+/// The same of a table that is made if it is not in use.
+fn info_of(family: FamilyName, table: &str) -> io::Result<[u8; INFO]> {
     let mut info = [0; INFO];
     let length = table.len().min(NAME - 1);
     info[..length].copy_from_slice(&table.as_bytes()[..length]);
     ask(family, GET_INFO, &mut info)?;
-    Ok(Some(info))
+    Ok(info)
 }
 
 /// Has the kernel write what it says to a question into the bytes that ask it.
-fn ask(family: FamilyName, question: i32, bytes: &mut [u8]) -> io::Result<()> {
+pub(super) fn ask(family: FamilyName, question: i32, bytes: &mut [u8]) -> io::Result<()> {
     let (domain, level) = match family {
         FamilyName::V4 => (AddressFamily::Inet, libc::SOL_IP),
         FamilyName::V6 => (AddressFamily::Inet6, libc::SOL_IPV6),

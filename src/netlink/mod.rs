@@ -48,6 +48,8 @@ mod socket;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) mod tracking;
 mod wire;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod xtables;
 
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use around::{Around, CalledChain};
@@ -61,7 +63,9 @@ pub(crate) use integrity::Integrity;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use leftovers::Leftovers;
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub(crate) use legacy::{legacy_chain_exists, legacy_installation, legacy_nat_chains};
+pub(crate) use legacy::{
+    legacy_chain_exists, legacy_installation, legacy_nat_chains, legacy_table_exists, legacy_table_has_rules,
+};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use namespace::Here;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -73,6 +77,8 @@ pub use reply::{Failure, Outcome};
 pub(crate) use sock_diag::Listener;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use socket::{OwnTables, Socket, Stop};
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use xtables::{Extension, legacy_has_extension};
 
 #[cfg(test)]
 mod tests;

@@ -38,7 +38,7 @@ pub(super) fn get(
     // writes no more than `length` bytes, of which any value is a valid `u8`.
     let result =
         unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, value.as_mut_ptr().cast(), &raw mut length) };
-    if result == 0 { Ok(length as usize) } else { Err(io::Error::last_os_error()) }
+    if result >= 0 { Ok(length as usize) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The network namespace of a socket.

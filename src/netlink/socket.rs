@@ -149,6 +149,11 @@ impl Socket {
         Ok((tables, leftovers, generation))
     }
 
+    /// What older installations left in the tables of iptables, and the generation of the rules that it is true for.
+    pub(crate) fn leftovers(&mut self) -> Result<(Leftovers, u32), Stop> {
+        self.steadily(Self::leftovers_once)
+    }
+
     /// Reads something while the rules do not change, and says their generation.
     pub(super) fn steadily<T>(
         &mut self,

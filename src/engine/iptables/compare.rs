@@ -1,6 +1,7 @@
 //! How the rules of an installation by iptables compare with those of a plan.
 
 use super::host::Host;
+use super::kernel::Seen;
 use super::locate::Mode;
 use super::ours::Ours;
 use super::uncommented::unmarked as unmarked_of;
@@ -47,7 +48,11 @@ fn differences_of<F: Family>(
             }),
         };
     };
-    let found = match host.look::<F>(&tools)? {
+    let saved = match host.seen(&tools, record) {
+        Seen::Nothing => None,
+        _ => host.look::<F>(&tools)?,
+    };
+    let found = match saved {
         Some(saved) => Ours::find(&saved, &record.of(F::NAME, mode)).ruleset::<F>(),
         None => Ok(Ruleset::new([])),
     };

@@ -1,33 +1,38 @@
-//! What the programs of a host say: which there are, which to use, what they can do, and which rules
-//! there are.
+//! The programs of a host: which there are, which to use, and which rules there are. What they can do, [`questions`](super::questions)
+//! finds out.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 use std::time::Duration;
 
-use super::locate::{self, Mode, Search, Toolset};
+use super::kernel::Kernel;
+use super::locate::{self, Mode, Modes, Search, Toolset};
 use super::program::{Output, Runner};
+use super::questions::Answers;
 use crate::config::Config;
 use crate::engine::turn::Turn;
 use crate::engine::words;
 use crate::error::Error;
-use crate::facts::{Abilities, HostAbilities, Remark};
+use crate::facts::{HostAbilities, Remark};
 use crate::model::TableName;
-use crate::net::{Family, FamilyName, V4, V6};
+use crate::net::{Family, FamilyName};
 use crate::save::{self, Saved};
 
-/// How long a program may take to say what it knows.
-const ASK_LIMIT: Duration = Duration::from_secs(10);
-
 /// How long a program may take to print all rules: some hosts have hundreds of thousands.
-const SAVE_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const SAVE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The programs of a host, as far as they have been looked at.
 #[derive(Debug)]
 pub(super) struct Host<'a> {
     pub(super) runner: Runner,
+    pub(super) config: &'a Config,
+    pub(super) kernel: Kernel,
+    pub(super) answers: RefCell<Answers>,
+    /// Whether the programs are taken to have what the kernel has: what they do not, they say when they are to use it.
+    pub(super) presumes: bool,
     search: &'a Search,
-    config: &'a Config,
+    modes: Modes,
+    given: [OnceCell<Option<Result<Toolset, String>>>; 2],
     toolsets: [OnceCell<Result<Toolset, String>>; 4],
 }
 
@@ -51,7 +56,23 @@ pub(super) struct Choice {
 
 impl<'a> Host<'a> {
     pub(super) fn new(search: &'a Search, config: &'a Config, limit: Duration) -> Self {
-        Self { runner: Runner::new(search.joined(), limit), search, config, toolsets: Default::default() }
+        Self {
+            runner: Runner::new(search.joined(), limit),
+            config,
+            kernel: Kernel::default(),
+            answers: RefCell::default(),
+            presumes: true,
+            search,
+            modes: Modes::default(),
+            given: Default::default(),
+            toolsets: Default::default(),
+        }
+    }
+
+    /// The same, which asks the programs of their part as well. A dry run does not.
+    pub(super) fn thorough(mut self) -> Self {
+        self.presumes = self.config.dry_run;
+        self
     }
 
     /// The same in this turn.
@@ -64,9 +85,9 @@ impl<'a> Host<'a> {
     pub(super) fn all(&self) -> Vec<Toolset> {
         let mut all = Vec::new();
         for family in FamilyName::ALL {
-            let given = self.given(family).and_then(Result::ok);
+            let given = self.given(family).and_then(|given| given.as_ref().ok());
             for mode in Mode::ALL {
-                match &given {
+                match given {
                     Some(given) if given.mode == mode => all.push(given.clone()),
                     _ => all.extend(self.toolset(family, mode).ok().cloned()),
                 }
@@ -81,6 +102,7 @@ impl<'a> Host<'a> {
         let (v4, remarks) = self.choose_v4()?;
         let v6 = self
             .given(FamilyName::V6)
+            .cloned()
             .unwrap_or_else(|| self.toolset(FamilyName::V6, v4.mode).cloned().map_err(Clone::clone));
         // Looked at for IPv4 above.
         let v6 = v6.and_then(|tools| self.usable(&tools).map(|()| tools));
@@ -93,18 +115,19 @@ impl<'a> Host<'a> {
             remedy: "install iptables, name its programs (--iptables-executables), or take another engine".into(),
         };
         if let Some(given) = self.given(FamilyName::V4) {
-            let tools = given.map_err(none)?;
+            let tools = given.clone().map_err(none)?;
             self.check(&tools)?.map_err(none)?;
             return Ok((tools, Vec::new()));
         }
         let [nft, legacy] = Mode::ALL.map(|mode| self.toolset(FamilyName::V4, mode));
-        let nft_rules = nft.map(|tools| self.rules(tools, false)).unwrap_or_default();
-        let legacy_rules = legacy.map(|tools| self.rules(tools, false)).unwrap_or_default();
-        let (first, conflict) = match (nft_rules.any, legacy_rules.any) {
-            (true, true) if legacy_rules.docker_output && !nft_rules.docker_output => (Mode::Legacy, false),
-            (true, true) => (Mode::Nft, nft_rules.docker_output == legacy_rules.docker_output),
-            (false, true) => (Mode::Legacy, false),
-            (_, false) => (Mode::Nft, false),
+        let (first, conflict) = match (nft, legacy) {
+            (_, Ok(legacy)) if !self.has_rules(legacy) => (Mode::Nft, false),
+            (Ok(nft), Ok(legacy)) if self.has_rules(nft) => match (self.has_docker(nft), self.has_docker(legacy)) {
+                (false, true) => (Mode::Legacy, false),
+                (in_nft, in_legacy) => (Mode::Nft, in_nft == in_legacy),
+            },
+            (_, Ok(_)) => (Mode::Legacy, false),
+            (_, Err(_)) => (Mode::Nft, false),
         };
         let mut problems = Vec::new();
         for mode in [first, first.other()] {
@@ -152,25 +175,6 @@ impl<'a> Host<'a> {
         Ok(abilities)
     }
 
-    fn abilities_of(&self, tools: &Toolset) -> Abilities {
-        let dns = &self.config.redirect.dns;
-        let mut abilities = Abilities {
-            comments: self.config.comments.disabled || self.has_match(tools, "comment"),
-            docker_output: self.rules(tools, !self.config.dry_run).docker_output,
-            ..Abilities::default()
-        };
-        if dns.enabled && !dns.skip_conntrack_zone_split {
-            abilities.conntrack_zones = self.has_table(tools, "raw")
-                && self.has_match(tools, "conntrack")
-                && self.has_match(tools, "udp")
-                && self.has_target(tools, "CT");
-        }
-        if self.config.drop_invalid_packets {
-            abilities.mangle = self.has_table(tools, "mangle") && self.has_match(tools, "conntrack");
-        }
-        abilities
-    }
-
     /// All rules of a family and mode. `None` for legacy programs where the kernel has no legacy
     /// table in use: merely looking would make one.
     pub(super) fn look<F: Family>(&self, tools: &Toolset) -> Result<Option<Saved<F>>, Error> {
@@ -209,98 +213,19 @@ impl<'a> Host<'a> {
         Ok(Some(Looked { saved, hidden: output.stdout.lines().filter_map(table).collect() }))
     }
 
-    fn given(&self, family: FamilyName) -> Option<Result<Toolset, String>> {
+    fn given(&self, family: FamilyName) -> Option<&Result<Toolset, String>> {
         let executables = &self.config.iptables_executables;
-        let executables = match family {
-            FamilyName::V4 => &executables.v4,
-            FamilyName::V6 => &executables.v6,
+        let (executables, known) = match family {
+            FamilyName::V4 => (&executables.v4, &self.given[0]),
+            FamilyName::V6 => (&executables.v6, &self.given[1]),
         };
-        locate::given(&self.runner, family, executables)
+        known.get_or_init(|| locate::given(&self.runner, &self.modes, family, executables)).as_ref()
     }
 
     pub(super) fn toolset(&self, family: FamilyName, mode: Mode) -> Result<&Toolset, &String> {
         let index = usize::from(family == FamilyName::V6) * 2 + usize::from(mode == Mode::Legacy);
-        self.toolsets[index].get_or_init(|| self.search.toolset(&self.runner, family, mode)).as_ref()
+        self.toolsets[index].get_or_init(|| self.search.toolset(&self.runner, &self.modes, family, mode)).as_ref()
     }
-
-    /// Whether there are rules or chains in the tables that matter, by kumactl's measure: more lines
-    /// than the table has built-in chains.
-    fn rules(&self, tools: &Toolset, to_change: bool) -> Rules {
-        let summary = |saved: &[(String, usize, bool)]| Rules {
-            any: saved.iter().any(|(table, lines, _)| match table.as_str() {
-                "nat" => *lines > 4,
-                "raw" => *lines > 2,
-                "mangle" => *lines > 5,
-                _ => false,
-            }),
-            docker_output: saved.iter().any(|(table, _, docker)| table == "nat" && *docker),
-        };
-        fn lines<F: Family>(saved: Option<Saved<F>>) -> Vec<(String, usize, bool)> {
-            let tables = saved.into_iter().flat_map(|saved| saved.tables);
-            tables
-                .map(|t| (t.name, t.chains.len() + t.rules.len(), t.chains.iter().any(|c| c.name == "DOCKER_OUTPUT")))
-                .collect()
-        }
-        // Programs that cannot be used have no rules that matter; that they cannot is found elsewhere.
-        let found = match (tools.family, to_change) {
-            (FamilyName::V4, false) => self.look::<V4>(tools).map(lines),
-            (FamilyName::V6, false) => self.look::<V6>(tools).map(lines),
-            (FamilyName::V4, true) => self.look_to_change::<V4>(tools).map(lines),
-            (FamilyName::V6, true) => self.look_to_change::<V6>(tools).map(lines),
-        };
-        found.map(|found| summary(&found)).unwrap_or_default()
-    }
-
-    /// Whether programs have what every installation needs. The outer error is a missing privilege,
-    /// which other programs would lack too.
-    fn check(&self, tools: &Toolset) -> Result<Result<(), String>, Error> {
-        if self.may_look_at(tools, "nat") {
-            let output = self.runner.run(&tools.save, &["-t", "nat"], "", SAVE_LIMIT)?;
-            if output.denied() {
-                return Err(denied("read the rules", tools, &output));
-            }
-            if !output.success() {
-                return Ok(Err(format!("{} has no nat table: {}", tools.save.display(), output.message())));
-            }
-        }
-        let lacking = ["tcp", "owner"].into_iter().find(|module| !self.has_match(tools, module));
-        Ok(lacking.map_or(Ok(()), |module| Err(format!("{} has no match '{module}'", tools.tables.display()))))
-    }
-
-    fn usable(&self, tools: &Toolset) -> Result<(), String> {
-        self.check(tools).map_err(|error| error.to_string()).and_then(|usable| usable)
-    }
-
-    /// Whether a table can be asked for without making it. A dry run changes nothing, so it takes a
-    /// legacy table that is not there yet for one that can be made.
-    fn may_look_at(&self, tools: &Toolset, table: &str) -> bool {
-        tools.mode == Mode::Nft || !self.config.dry_run || LegacyTables::of(tools.family).has(table)
-    }
-
-    fn has_table(&self, tools: &Toolset, table: &str) -> bool {
-        !self.may_look_at(tools, table)
-            || self.runner.run(&tools.save, &["-t", table], "", SAVE_LIMIT).is_ok_and(|output| output.success())
-    }
-
-    fn has_match(&self, tools: &Toolset, module: &str) -> bool {
-        self.ask(tools, "-m", module).is_some()
-    }
-
-    /// The exit status says nothing: any unknown target is taken for a chain.
-    fn has_target(&self, tools: &Toolset, target: &str) -> bool {
-        self.ask(tools, "-j", target).is_some_and(|help| help.contains(&format!("{target} target options")))
-    }
-
-    fn ask(&self, tools: &Toolset, option: &str, name: &str) -> Option<String> {
-        let output = self.runner.run(&tools.tables, &[option, name, "-h"], "", ASK_LIMIT).ok()?;
-        output.success().then_some(output.stdout)
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Rules {
-    any: bool,
-    docker_output: bool,
 }
 
 /// What a program printed.
@@ -365,7 +290,7 @@ impl LegacyTables {
         matches!(self, Self::Known(names) if names.is_empty())
     }
 
-    fn has(&self, table: &str) -> bool {
+    pub(super) fn has(&self, table: &str) -> bool {
         matches!(self, Self::Known(names) if names.iter().any(|name| name == table))
     }
 }

@@ -1,5 +1,7 @@
 //! Finding the programs.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
@@ -63,6 +65,16 @@ pub(super) struct Toolset {
     pub(super) save: PathBuf,
     /// Loads rules.
     pub(super) restore: PathBuf,
+    /// Whether their names say that they are iptables' own. Others had to be asked for their mode, and may be anything.
+    pub(super) familiar: bool,
+}
+
+impl Toolset {
+    fn of(family: FamilyName, mode: Mode, programs: [PathBuf; 3]) -> Self {
+        let familiar = mode_by_name(&programs[0]).is_some();
+        let [tables, save, restore] = programs;
+        Self { family, mode, tables, save, restore, familiar }
+    }
 }
 
 /// Where programs are looked for.
@@ -100,17 +112,23 @@ impl Search {
     /// under the plain name if that program is of this mode.
     ///
     /// The error names what was not found.
-    pub(super) fn toolset(&self, runner: &Runner, family: FamilyName, mode: Mode) -> Result<Toolset, String> {
+    pub(super) fn toolset(
+        &self,
+        runner: &Runner,
+        modes: &Modes,
+        family: FamilyName,
+        mode: Mode,
+    ) -> Result<Toolset, String> {
         let find = |suffix: &str| {
             let prefix = prefix(family);
             let full = format!("{prefix}-{mode}{suffix}");
             let plain = format!("{prefix}{suffix}");
-            let of_this_mode = |path: &PathBuf| mode_of(runner, path) == Some(mode);
+            let of_this_mode = |path: &PathBuf| modes.of(runner, path) == Some(mode);
             self.find(&full).or_else(|| self.find_if(&plain, of_this_mode)).ok_or_else(|| {
                 format!("no program {full}, and no {plain} of that mode, in {}", self.joined().to_string_lossy())
             })
         };
-        Ok(Toolset { family, mode, tables: find("")?, save: find("-save")?, restore: find("-restore")? })
+        Ok(Toolset::of(family, mode, [find("")?, find("-save")?, find("-restore")?]))
     }
 
     fn find(&self, name: &str) -> Option<PathBuf> {
@@ -125,6 +143,7 @@ impl Search {
 /// The programs that were given for a family, if all three were. Their mode is what they say.
 pub(super) fn given(
     runner: &Runner,
+    modes: &Modes,
     family: FamilyName,
     executables: &FamilyExecutables,
 ) -> Option<Result<Toolset, String>> {
@@ -135,8 +154,8 @@ pub(super) fn given(
     let missing = [&tables, &save, &restore].into_iter().find(|path| !is_program(path));
     Some(match missing {
         Some(path) => Err(format!("{} was given and is not a program", path.display())),
-        None => match mode_of(runner, &tables) {
-            Some(mode) => Ok(Toolset { family, mode, tables, save, restore }),
+        None => match modes.of(runner, &tables) {
+            Some(mode) => Ok(Toolset::of(family, mode, [tables, save, restore])),
             None => Err(format!("{} was given and cannot be run", tables.display())),
         },
     })
@@ -149,9 +168,42 @@ pub(super) fn prefix(family: FamilyName) -> &'static str {
     }
 }
 
-/// The mode of a program by what it says of itself; `None` if it cannot be run.
-fn mode_of(runner: &Runner, path: &Path) -> Option<Mode> {
-    runner.run(path, &["--version"], "", VERSION_LIMIT).ok().map(|output| Mode::of_version(&output.stdout))
+/// The modes of programs whose names do not say it, each of which is asked once.
+#[derive(Debug, Default)]
+pub(super) struct Modes {
+    asked: RefCell<BTreeMap<PathBuf, Option<Mode>>>,
+}
+
+impl Modes {
+    /// The mode of a program by its name or by what it says of itself; `None` if it cannot be run.
+    fn of(&self, runner: &Runner, path: &Path) -> Option<Mode> {
+        if let Some(mode) = mode_by_name(path) {
+            return Some(mode);
+        }
+        let ask =
+            || runner.run(path, &["--version"], "", VERSION_LIMIT).ok().map(|output| Mode::of_version(&output.stdout));
+        *self.asked.borrow_mut().entry(path.to_owned()).or_insert_with(ask)
+    }
+}
+
+/// The mode that the name of a program says, or of what it is a link to: distributions have all programs of a mode in one file.
+fn mode_by_name(path: &Path) -> Option<Mode> {
+    /// More links in a row than the kernel follows.
+    const LINKS: usize = 40;
+
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let name = path.file_name()?.to_string_lossy();
+        let name = ["-save", "-restore"].into_iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+        match name {
+            "iptables-nft" | "ip6tables-nft" | "xtables-nft-multi" => return Some(Mode::Nft),
+            "iptables-legacy" | "ip6tables-legacy" | "xtables-legacy-multi" => return Some(Mode::Legacy),
+            _ => {}
+        }
+        // A link that is not absolute is seen from where it is.
+        path = path.parent()?.join(std::fs::read_link(&path).ok()?);
+    }
+    None
 }
 
 fn is_program(path: &Path) -> bool {
@@ -171,6 +223,28 @@ mod tests {
     }
 
     #[test]
+    fn a_name_says_the_mode_wherever_it_is_a_link_to() {
+        let dir = std::env::temp_dir().join(format!("kumatp-locate-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let link = |name: &str, to: &str| std::os::unix::fs::symlink(to, dir.join(name)).unwrap();
+        link("iptables", "iptables-alternative");
+        link("iptables-alternative", "xtables-legacy-multi");
+        link("ip6tables-save", dir.join("ip6tables-nft-save").to_str().unwrap());
+        link("round", "round");
+        for (name, mode) in [
+            ("iptables", Some(Mode::Legacy)),
+            ("ip6tables-save", Some(Mode::Nft)),
+            ("iptables-nft", Some(Mode::Nft)),
+            ("wrapper-of-iptables-nft", None),
+            ("round", None),
+            ("nothing", None),
+        ] {
+            assert_eq!(mode_by_name(&dir.join(name)), mode, "{name}");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
     fn relative_directories_are_never_looked_in() {
         let search = Search::path(OsStr::new("bin::./x:/usr/sbin:.")).and_usual();
         assert_eq!(search.joined(), "/usr/sbin:/sbin:/usr/bin:/bin");
@@ -179,8 +253,9 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let runner = Runner::new(OsString::new(), Duration::from_secs(20));
-        let error =
-            Search::path(OsStr::new("/nonexistent")).toolset(&runner, FamilyName::V6, Mode::Legacy).unwrap_err();
+        let error = Search::path(OsStr::new("/nonexistent"))
+            .toolset(&runner, &Modes::default(), FamilyName::V6, Mode::Legacy)
+            .unwrap_err();
         assert!(error.contains("ip6tables-legacy") && error.contains("/nonexistent"), "{error}");
     }
 
@@ -190,10 +265,15 @@ mod tests {
         let mut some = FamilyExecutables::default();
         some.tables = Some("/bin/true".into());
         some.save = Some("/bin/true".into());
-        assert_eq!(given(&runner, FamilyName::V4, &some), None);
+        assert_eq!(given(&runner, &Modes::default(), FamilyName::V4, &some), None);
         some.restore = Some("/nonexistent/restore".into());
-        assert!(given(&runner, FamilyName::V4, &some).unwrap().unwrap_err().contains("/nonexistent/restore"));
+        assert!(
+            given(&runner, &Modes::default(), FamilyName::V4, &some)
+                .unwrap()
+                .unwrap_err()
+                .contains("/nonexistent/restore")
+        );
         some.restore = Some("/bin/true".into());
-        assert_eq!(given(&runner, FamilyName::V4, &some).unwrap().unwrap().mode, Mode::Legacy);
+        assert_eq!(given(&runner, &Modes::default(), FamilyName::V4, &some).unwrap().unwrap().mode, Mode::Legacy);
     }
 }

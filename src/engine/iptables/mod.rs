@@ -6,10 +6,13 @@
 mod child;
 mod compare;
 mod host;
+mod kernel;
 mod listing;
 mod locate;
 mod ours;
 mod program;
+mod questions;
+mod removal;
 mod transaction;
 mod uncommented;
 
@@ -19,7 +22,7 @@ use std::time::Duration;
 
 use self::host::Host;
 use self::locate::Search;
-use self::ours::{Ours, Wanted};
+use self::removal::{Removal, nothing_redirects};
 use self::transaction::Transaction;
 use super::failures::Failures;
 use super::open_connections::OpenConnections;
@@ -30,8 +33,7 @@ use crate::config::{Config, IpFamilyMode};
 use crate::error::Error;
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
-use crate::net::{Family, FamilyName, V4, V6};
-use crate::netlink::{Namespace, Socket};
+use crate::netlink::Namespace;
 
 pub use self::listing::{Listing, Unread};
 pub(super) use self::listing::{NftTables, has_ours};
@@ -107,10 +109,15 @@ impl Engine for Iptables {
     }
 
     fn abilities(&self, config: &Config) -> Result<HostAbilities, Error> {
+        self.run(|| Host::new(&self.search, config, LIMIT).thorough().abilities())
+    }
+
+    /// What the kernel says, without a program; the programs are taken to have their part of it.
+    fn presumed(&self, config: &Config) -> Result<HostAbilities, Error> {
         self.run(|| Host::new(&self.search, config, LIMIT).abilities())
     }
 
-    /// Tests the texts of both families before either is applied. If IPv6 fails, IPv4 is put back as
+    /// One text for each family. What was put in force before a part is refused, another table or the other family, is put back as
     /// it was. What an older installation left in the other mode, in IPv6 where none is wanted now, or
     /// in the tables of the netlink engine, is removed once the new rules are in force.
     fn apply(&self, plan: &Plan) -> Result<Report, Error> {
@@ -242,20 +249,6 @@ impl Iptables {
     }
 }
 
-/// Whether no installation of ours or kumactl's is there, as far as is known for certain.
-fn nothing_redirects(host: &Host<'_>, config: &Config, record: &Record) -> bool {
-    let all = host.all();
-    let mut there = Removal::new(host, config, record, false);
-    // What there is to say of it, the removal says.
-    let mut unsaid = Report::new(EngineName::Iptables);
-    all.iter().for_each(|tools| there.look(tools, &mut unsaid));
-    let native = Socket::open().and_then(|mut socket| socket.tables());
-    there.found.is_empty()
-        && there.problems.is_empty()
-        && !all.iter().any(locate::Toolset::is_hidden)
-        && native.is_ok_and(|tables| tables.ours.is_empty())
-}
-
 /// The record of this network namespace.
 struct Memory {
     place: Option<Place>,
@@ -315,136 +308,4 @@ impl Memory {
         }
         Ok(())
     }
-}
-
-/// What is to be removed from several families and modes.
-struct Removal<'a> {
-    host: &'a Host<'a>,
-    config: &'a Config,
-    record: Record,
-    found: Vec<(locate::Toolset, Ours)>,
-    /// What cannot be removed, and why.
-    problems: Vec<(Where, Error)>,
-    /// Why programs could not look, and whether any could.
-    blind: Option<Error>,
-    looked: bool,
-    /// Whether to look by means that may make legacy tables, where there are no others.
-    thorough: bool,
-}
-
-impl<'a> Removal<'a> {
-    fn new(host: &'a Host<'a>, config: &'a Config, record: &Record, thorough: bool) -> Self {
-        let (record, found) = (record.clone(), Vec::new());
-        Self { host, config, record, found, problems: Vec::new(), blind: None, looked: false, thorough }
-    }
-
-    /// Finds what is ours there.
-    fn look(&mut self, tools: &locate::Toolset, report: &mut Report) {
-        if !self.thorough && tools.is_hidden() {
-            let error = tools.hidden();
-            let text = format!("{error}; rules of an older installation in them would stay in force");
-            report.notes.push(Note::warning("iptables", text));
-            self.blind.get_or_insert(error);
-            return;
-        }
-        let found = match tools.family {
-            FamilyName::V4 => self.find::<V4>(tools),
-            FamilyName::V6 => self.find::<V6>(tools),
-        };
-        match found {
-            Ok(ours) => {
-                self.looked = true;
-                note_suspects(&ours, tools, &self.record, report);
-                let in_the_way = ours.in_the_way(&Wanted::default());
-                if !in_the_way.is_empty() {
-                    self.problems.push((place(tools), words::in_the_way(&tools.tables, &in_the_way)));
-                } else if !ours.is_empty() {
-                    self.found.push((tools.clone(), ours));
-                }
-            }
-            // Programs for what the kernel does not have find nothing of ours in it.
-            Err(error @ Error::Program { .. }) => {
-                report.notes.push(Note::info("iptables", format!("not looked into: {error}")));
-                self.blind.get_or_insert(error);
-            }
-            Err(error) => self.problems.push((place(tools), error)),
-        }
-    }
-
-    fn find<F: Family>(&self, tools: &locate::Toolset) -> Result<Ours, Error> {
-        let saved = match self.thorough {
-            true => self.host.look_to_change::<F>(tools)?,
-            false => self.host.look::<F>(tools)?,
-        };
-        Ok(saved.map(|saved| Ours::find(&saved, &self.record.of(tools.family, tools.mode))).unwrap_or_default())
-    }
-
-    /// Who may not look anywhere need not be told so for each family.
-    fn must_be_allowed(&self) -> Result<(), Error> {
-        let refused = |(_, problem): &(Where, Error)| matches!(problem, Error::Permission { .. });
-        match self.problems.first() {
-            Some((_, first)) if self.found.is_empty() && self.problems.iter().all(refused) => Err(first.clone()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Says what [`run`](Self::run) would remove.
-    fn describe(self, report: &mut Report) -> Result<(), Error> {
-        let mut failures = Failures::default();
-        self.problems.into_iter().for_each(|(_, problem)| failures.add(problem));
-        failures.or(())?;
-        for (tools, ours) in &self.found {
-            report.steps.extend(
-                ours.describe()
-                    .into_iter()
-                    .map(|what| format!("would remove {what} ({}, {})", tools.family, tools.mode)),
-            );
-        }
-        Ok(())
-    }
-
-    /// Removes all that can be removed, and says where something stays, and why.
-    fn run(self, report: &mut Report) -> (Vec<Where>, Result<(), Error>) {
-        let mut failures = Failures::default();
-        let mut left = Vec::new();
-        for (place, problem) in self.problems {
-            failures.add(problem);
-            left.push(place);
-        }
-        for (tools, ours) in &self.found {
-            match transaction::remove(self.host, self.config, &self.record, tools, ours) {
-                Ok(()) => {
-                    for what in ours.describe() {
-                        report.step(format!("removed {what} ({}, {})", tools.family, tools.mode));
-                    }
-                }
-                Err(error) => {
-                    failures.add(error);
-                    left.push(place(tools));
-                }
-            }
-        }
-        (left, failures.or(()))
-    }
-}
-
-/// The tables of a family in a mode.
-type Where = (FamilyName, Mode);
-
-fn place(tools: &locate::Toolset) -> Where {
-    (tools.family, tools.mode)
-}
-
-/// Names rules that may be ours, unless an installation has noted down which are.
-fn note_suspects(ours: &Ours, tools: &locate::Toolset, old: &Record, report: &mut Report) {
-    if !old.of(tools.family, tools.mode).is_empty() {
-        return;
-    }
-    report.notes.extend(ours.suspects.iter().map(|rule| {
-        let text = format!(
-            "may be left from an installation without comments; as nothing tells whose it is, it stays: {} {rule}",
-            tools.tables.display()
-        );
-        Note::warning("comments.disabled", text)
-    }));
 }

@@ -1,12 +1,17 @@
-//! Changing rules: test both families, apply both, undo the first if the second fails.
+//! Changing rules: both families, and what was put in force is undone if a part fails.
+//!
+//! A restore program changes one table after the other, so a text may be refused when some of its tables are in force. Testing it first
+//! would cost a program more each time, and would not find what only the kernel refuses.
 
 use std::thread;
 use std::time::Duration;
 
 use super::host::{Host, denied};
+use super::kernel::Seen;
 use super::locate::{Mode, Toolset};
 use super::ours::{Ours, Wanted};
-use super::{Memory, Report, note_suspects, uncommented};
+use super::removal::note_suspects;
+use super::{Memory, Report, uncommented};
 use crate::config::Config;
 use crate::engine::record::{Record, Recorded};
 use crate::engine::words;
@@ -64,8 +69,6 @@ impl Transaction<'_> {
         let mut unmarked = self.unmarked.to_vec();
         let v4 = self.look(self.v4, &mut unmarked)?;
         let v6 = self.v6.map(|v6| self.look(v6, &mut unmarked)).transpose()?;
-        self.test(&v4)?;
-        v6.as_ref().map_or(Ok(()), |v6| self.test(v6))?;
         memory.record.rules.clone_from(&self.old.rules);
         memory.expect(&unmarked, report);
         // Before the rules, which let the sidecar's connections from it pass.
@@ -91,7 +94,13 @@ impl Transaction<'_> {
         (tools, wanted): (&'a Toolset, &'a Ruleset<F>),
         unmarked: &mut [Recorded],
     ) -> Result<Step<'a, F>, Error> {
-        let saved = self.host.look_to_change::<F>(tools)?.unwrap_or(Saved { tables: Vec::new() });
+        // A rule without a comment is told from equal ones by its place among them.
+        let listed = unmarked.iter().any(|rule| rule.family == F::NAME);
+        let saved = match self.host.seen(tools, self.old) {
+            Seen::Nothing if !listed => None,
+            _ => self.host.look_to_change::<F>(tools)?,
+        };
+        let saved = saved.unwrap_or(Saved { tables: Vec::new() });
         let before = Ours::find(&saved, &self.old.of(tools.family, tools.mode));
         let rules = unmarked.iter_mut().filter(|rule| rule.family == F::NAME);
         uncommented::place(&saved, &before, rules);
@@ -99,12 +108,8 @@ impl Transaction<'_> {
         Ok(Step { tools, wanted, before, text })
     }
 
-    fn test<F: Family>(&self, step: &Step<'_, F>) -> Result<(), Failure> {
-        load(self.host, self.config, step.tools, &step.text, Load::Test)
-    }
-
     fn apply<F: Family>(&self, step: &Step<'_, F>) -> Result<(), Failure> {
-        load(self.host, self.config, step.tools, &step.text, Load::Apply)
+        load(self.host, self.config, step.tools, &step.text)
     }
 
     fn change(&self, v4: &Step<'_, V4>, v6: Option<&Step<'_, V6>>, record: &Record) -> Result<(), Failure> {
@@ -126,7 +131,7 @@ impl Transaction<'_> {
             let (text, changed) = now.undo(before, wanted);
             match text.is_empty() {
                 true => Ok(changed),
-                false => load(self.host, self.config, tools, &text, Load::Apply).map(|()| changed),
+                false => load(self.host, self.config, tools, &text).map(|()| changed),
             }
         });
         let conflict = |problem: String, remedy: &str, outdated| Failure {
@@ -181,7 +186,7 @@ pub(super) fn remove(
         };
         match ours.is_empty() {
             true => Ok(()),
-            false => load(host, config, tools, &text(tools, &ours, &Wanted::default())?, Load::Apply),
+            false => load(host, config, tools, &text(tools, &ours, &Wanted::default())?),
         }
     })
 }
@@ -210,18 +215,9 @@ fn again_if_outdated<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Resu
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Load {
-    Test,
-    Apply,
-}
-
 /// Gives a text to a restore program, again and again while the failure may pass.
-fn load(host: &Host<'_>, config: &Config, tools: &Toolset, text: &str, load: Load) -> Result<(), Failure> {
+fn load(host: &Host<'_>, config: &Config, tools: &Toolset, text: &str) -> Result<(), Failure> {
     let mut args = vec!["--noflush".to_owned()];
-    if load == Load::Test {
-        args.push("--test".into());
-    }
     // The nft programs take no lock.
     if tools.mode == Mode::Legacy && config.wait.seconds > 0 {
         args.push(format!("--wait={}", config.wait.seconds));

@@ -1,0 +1,207 @@
+//! Finding and removing what installations by iptables left, ours or kumactl's.
+
+use super::host::Host;
+use super::kernel::Seen;
+use super::locate::{Mode, Toolset};
+use super::ours::{Ours, Wanted};
+use super::transaction;
+use crate::config::Config;
+use crate::engine::failures::Failures;
+use crate::engine::record::Record;
+use crate::engine::{EngineName, Report, words};
+use crate::error::Error;
+use crate::model::Note;
+use crate::net::{Family, FamilyName, V4, V6};
+use crate::netlink::{Leftovers, Socket};
+
+/// Whether no installation of ours or kumactl's is there, as far as is known for certain.
+pub(super) fn nothing_redirects(host: &Host<'_>, config: &Config, record: &Record) -> bool {
+    let all = host.all();
+    if all.iter().any(|tools| matches!(host.seen(tools, record), Seen::Plain(_) | Seen::Unclear)) {
+        return false;
+    }
+    let mut there = Removal::new(host, config, record, false);
+    // What there is to say of it, the removal says.
+    let mut unsaid = Report::new(EngineName::Iptables);
+    all.iter().for_each(|tools| there.look(tools, &mut unsaid));
+    let native = Socket::open().and_then(|mut socket| socket.tables());
+    there.found.is_empty()
+        && there.problems.is_empty()
+        && !all.iter().any(Toolset::is_hidden)
+        && native.is_ok_and(|tables| tables.ours.is_empty())
+}
+
+/// What is ours in a family and mode.
+enum Found {
+    /// By the kernel's word; it removes it, too.
+    Seen(Leftovers),
+    /// By what programs list.
+    Listed(Ours),
+}
+
+impl Found {
+    /// What there is, for people: one item a table.
+    fn describe(&self, tools: &Toolset) -> Vec<String> {
+        match self {
+            Self::Seen(leftovers) => leftovers.describe(),
+            Self::Listed(ours) => {
+                ours.describe().into_iter().map(|what| format!("{what} ({}, {})", tools.family, tools.mode)).collect()
+            }
+        }
+    }
+}
+
+/// What is to be removed from several families and modes.
+pub(super) struct Removal<'a> {
+    host: &'a Host<'a>,
+    config: &'a Config,
+    record: Record,
+    found: Vec<(Toolset, Found)>,
+    /// What cannot be removed, and why.
+    problems: Vec<(Where, Error)>,
+    /// Why programs could not look, and whether any could.
+    pub(super) blind: Option<Error>,
+    pub(super) looked: bool,
+    /// Whether to look by means that may make legacy tables, where there are no others.
+    thorough: bool,
+}
+
+impl<'a> Removal<'a> {
+    pub(super) fn new(host: &'a Host<'a>, config: &'a Config, record: &Record, thorough: bool) -> Self {
+        let (record, found) = (record.clone(), Vec::new());
+        Self { host, config, record, found, problems: Vec::new(), blind: None, looked: false, thorough }
+    }
+
+    /// Finds what is ours there.
+    pub(super) fn look(&mut self, tools: &Toolset, report: &mut Report) {
+        if !self.thorough && tools.is_hidden() {
+            let error = tools.hidden();
+            let text = format!("{error}; rules of an older installation in them would stay in force");
+            report.notes.push(Note::warning("iptables", text));
+            self.blind.get_or_insert(error);
+            return;
+        }
+        match self.host.seen(tools, &self.record) {
+            Seen::Nothing => {
+                self.looked = true;
+                return;
+            }
+            Seen::Plain(leftovers) => {
+                self.looked = true;
+                self.found.push((tools.clone(), Found::Seen(leftovers)));
+                return;
+            }
+            Seen::Unclear | Seen::Unknown => {}
+        }
+        match self.list(tools) {
+            Ok(ours) => {
+                self.looked = true;
+                note_suspects(&ours, tools, &self.record, report);
+                let in_the_way = ours.in_the_way(&Wanted::default());
+                if !in_the_way.is_empty() {
+                    self.problems.push((place(tools), words::in_the_way(&tools.tables, &in_the_way)));
+                } else if !ours.is_empty() {
+                    self.found.push((tools.clone(), Found::Listed(ours)));
+                }
+            }
+            // Programs for what the kernel does not have find nothing of ours in it.
+            Err(error @ Error::Program { .. }) => {
+                report.notes.push(Note::info("iptables", format!("not looked into: {error}")));
+                self.blind.get_or_insert(error);
+            }
+            Err(error) => self.problems.push((place(tools), error)),
+        }
+    }
+
+    fn list(&self, tools: &Toolset) -> Result<Ours, Error> {
+        match tools.family {
+            FamilyName::V4 => self.find::<V4>(tools),
+            FamilyName::V6 => self.find::<V6>(tools),
+        }
+    }
+
+    fn find<F: Family>(&self, tools: &Toolset) -> Result<Ours, Error> {
+        let saved = match self.thorough {
+            true => self.host.look_to_change::<F>(tools)?,
+            false => self.host.look::<F>(tools)?,
+        };
+        Ok(saved.map(|saved| Ours::find(&saved, &self.record.of(tools.family, tools.mode))).unwrap_or_default())
+    }
+
+    /// Who may not look anywhere need not be told so for each family.
+    pub(super) fn must_be_allowed(&self) -> Result<(), Error> {
+        let refused = |(_, problem): &(Where, Error)| matches!(problem, Error::Permission { .. });
+        match self.problems.first() {
+            Some((_, first)) if self.found.is_empty() && self.problems.iter().all(refused) => Err(first.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says what [`run`](Self::run) would remove.
+    pub(super) fn describe(self, report: &mut Report) -> Result<(), Error> {
+        let mut failures = Failures::default();
+        self.problems.into_iter().for_each(|(_, problem)| failures.add(problem));
+        failures.or(())?;
+        for (tools, found) in &self.found {
+            report.steps.extend(found.describe(tools).into_iter().map(|what| format!("would remove {what}")));
+        }
+        Ok(())
+    }
+
+    /// Removes all that can be removed, and says where something stays, and why.
+    pub(super) fn run(self, report: &mut Report) -> (Vec<Where>, Result<(), Error>) {
+        let mut failures = Failures::default();
+        let mut left = Vec::new();
+        for (place, problem) in &self.problems {
+            failures.add(problem.clone());
+            left.push(*place);
+        }
+        for (tools, found) in &self.found {
+            match self.remove(tools, found) {
+                Ok(()) => found.describe(tools).into_iter().for_each(|what| report.step(format!("removed {what}"))),
+                Err(error) => {
+                    failures.add(error);
+                    left.push(place(tools));
+                }
+            }
+        }
+        (left, failures.or(()))
+    }
+
+    fn remove(&self, tools: &Toolset, found: &Found) -> Result<(), Error> {
+        match found {
+            Found::Seen(_) if self.host.kernel.remove(tools.family) => Ok(()),
+            // Programs say why not.
+            Found::Seen(_) => {
+                let ours = self.list(tools)?;
+                let in_the_way = ours.in_the_way(&Wanted::default());
+                match in_the_way.is_empty() {
+                    true => transaction::remove(self.host, self.config, &self.record, tools, &ours),
+                    false => Err(words::in_the_way(&tools.tables, &in_the_way)),
+                }
+            }
+            Found::Listed(ours) => transaction::remove(self.host, self.config, &self.record, tools, ours),
+        }
+    }
+}
+
+/// The tables of a family in a mode.
+pub(super) type Where = (FamilyName, Mode);
+
+fn place(tools: &Toolset) -> Where {
+    (tools.family, tools.mode)
+}
+
+/// Names rules that may be ours, unless an installation has noted down which are.
+pub(super) fn note_suspects(ours: &Ours, tools: &Toolset, old: &Record, report: &mut Report) {
+    if !old.of(tools.family, tools.mode).is_empty() {
+        return;
+    }
+    report.notes.extend(ours.suspects.iter().map(|rule| {
+        let text = format!(
+            "may be left from an installation without comments; as nothing tells whose it is, it stays: {} {rule}",
+            tools.tables.display()
+        );
+        Note::warning("comments.disabled", text)
+    }));
+}
