@@ -45,10 +45,10 @@ fn table() -> String {
 
 #[test]
 fn the_table_of_keys_is_complete() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide/configuration.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pages/reference/configuration.md");
     let text = std::fs::read_to_string(&path).unwrap();
     let (head, rest) = text.split_once("|---|---|---|---|\n").unwrap();
-    let tail = &rest[rest.find("\n# Values").unwrap()..];
+    let tail = &rest[rest.find("\n## Values").unwrap()..];
     let expected = format!("{head}|---|---|---|---|\n{}{tail}", table());
     if std::env::var_os("KUMATP_BLESS").is_some() {
         std::fs::write(&path, &expected).unwrap();
@@ -74,13 +74,13 @@ fn the_tables_of_kubernetes_are_complete() {
         writeln!(variables, "| `{}` | {} | {} |", variable.name(), key(variable.key()), key(default)).unwrap();
     }
 
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide/kubernetes.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pages/reference/kubernetes.md");
     let text = std::fs::read_to_string(&path).unwrap();
     let mut expected = text.clone();
     for (heading, table) in [("|---|---|---|---|\n", &annotations), ("|---|---|---|\n", &variables)] {
         let heading = format!("|\n{heading}");
         let (head, rest) = expected.split_once(&heading).unwrap();
-        let tail = &rest[rest.find("\n# ").unwrap()..];
+        let tail = &rest[rest.find("\n## ").unwrap()..];
         expected = format!("{head}{heading}{table}{tail}");
     }
     if std::env::var_os("KUMATP_BLESS").is_some() {
@@ -126,7 +126,7 @@ fn failure() -> String {
 #[test]
 fn the_page_on_testing_quotes_the_examples_and_a_failure() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let path = root.join("src/guide/testing.md");
+    let path = root.join("docs/pages/how-to/testing.md");
     let written = std::fs::read_to_string(&path).unwrap();
     let mut expected = written.clone();
     for (begin, file) in [("\n```go\n", "examples/go/rules_test.go"), ("\n```c\n", "examples/c/rules_test.c")] {
@@ -138,6 +138,6 @@ fn the_page_on_testing_quotes_the_examples_and_a_failure() {
         std::fs::write(&path, &expected).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap();
-    assert!(written == expected, "src/guide/testing.md is stale: run KUMATP_BLESS=1 cargo test --test guide");
+    assert!(written == expected, "docs/pages/how-to/testing.md is stale: run KUMATP_BLESS=1 cargo test --test guide");
     assert!(written.contains("\n> nat KUMA_MESH_OUTBOUND 1: ") && written.contains("EXPECT_REDIRECTED(plan, "));
 }

@@ -1,35 +1,45 @@
 //! Guides: what the rules are for, ways past the sidecar that were closed, redirection by eBPF, what is read on Kubernetes, what is
 //! checked of a Dataplane, how names of the mesh are resolved, every configuration key, and how rules are tested.
+//!
+//! They are pages of the book in `docs/`, which has tutorials and how-to guides as well.
 
+/// Ways past the sidecar that were found and closed.
 pub mod advisories {
-    #![doc = include_str!("advisories.md")]
+    #![doc = include_str!("../../docs/pages/explanation/advisories.md")]
 }
 
+/// Every configuration key, with its variable and its flag.
 pub mod configuration {
-    #![doc = include_str!("configuration.md")]
+    #![doc = include_str!("../../docs/pages/reference/configuration.md")]
 }
 
+/// What is checked of a `Dataplane`.
 pub mod dataplanes {
-    #![doc = include_str!("dataplanes.md")]
+    #![doc = include_str!("../../docs/pages/reference/dataplanes.md")]
 }
 
+/// Redirection without translation of packets: the ebpf engine.
 pub mod ebpf {
-    #![doc = include_str!("ebpf.md")]
+    #![doc = include_str!("../../docs/pages/explanation/ebpf.md")]
 }
 
+/// Annotations, ConfigMaps and variables of the control plane.
 pub mod kubernetes {
-    #![doc = include_str!("kubernetes.md")]
+    #![doc = include_str!("../../docs/pages/reference/kubernetes.md")]
 }
 
+/// Names of the mesh: from a query to the sidecar.
 pub mod names {
-    #![doc = include_str!("names.md")]
+    #![doc = include_str!("../../docs/pages/explanation/names.md")]
 }
 
+/// The rules, and why each is there.
 pub mod rules {
-    #![doc = include_str!("rules.md")]
+    #![doc = include_str!("../../docs/pages/explanation/rules.md")]
 }
 
+/// Unit tests of rules in Rust, Go and C.
 pub mod testing {
     // Its examples read YAML.
-    #![cfg_attr(any(feature = "yaml", not(doctest)), doc = include_str!("testing.md"))]
+    #![cfg_attr(any(feature = "yaml", not(doctest)), doc = include_str!("../../docs/pages/how-to/testing.md"))]
 }

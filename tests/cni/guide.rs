@@ -10,8 +10,8 @@ use crate::runtime::{ANNOTATIONS, Network, Pod, plugin, result};
 
 /// The blocks of a language in the section about the chart, in their order.
 fn blocks(language: &str) -> Vec<&'static str> {
-    let page = include_str!("../../src/guide/kubernetes.md");
-    let section = page.split_once("\n# kumatp-cni under Kuma's chart\n").unwrap().1.split_once("\n# ").unwrap().0;
+    let page = include_str!("../../docs/pages/reference/kubernetes.md");
+    let section = page.split_once("\n## kumatp-cni under Kuma's chart\n").unwrap().1.split_once("\n## ").unwrap().0;
     section.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix(language)).collect()
 }
 

@@ -13,6 +13,8 @@ mod files;
 mod flags;
 mod host;
 mod input;
+#[cfg(test)]
+mod manual;
 mod mesh;
 mod output;
 mod packet;
