@@ -13,7 +13,7 @@ mod files;
 mod flags;
 mod host;
 mod input;
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod manual;
 mod mesh;
 mod output;
