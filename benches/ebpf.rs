@@ -1,9 +1,10 @@
 //! What redirecting costs by programs and by rules, beside no redirecting at all, in one run.
 //!
 //! `cargo bench --features ebpf --bench ebpf`, as root. Everything happens in network namespaces, a cgroup and a bpffs that are
-//! made for it. The contenders take turns; what counts is the median of the ratios within a turn, since a shared machine is
-//! never twice the same. `-- --test` runs each part once, to see that it works.
+//! made for it.
 #![expect(unsafe_code, reason = "a thread becomes another user by itself")]
+
+mod common;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -13,6 +14,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::Bench;
+use common::host::skipped;
+use common::timing::{Sample, settle, time, turns};
 use kumatp::engine::Engine;
 use kumatp::engine::ebpf::Ebpf;
 use kumatp::engine::netlink::Netlink;
@@ -32,22 +36,18 @@ const OUTBOUND: u16 = 15001;
 const INBOUND: u16 = 15006;
 
 fn main() {
-    let once = std::env::args().any(|arg| arg == "--test");
+    let mut bench = Bench::new("ebpf");
     let place = match Place::new() {
         Ok(place) => place,
-        Err(error) => {
-            println!("skipped: namespaces and a cgroup of their own are needed, which takes root and cgroup2: {error}");
-            assert!(std::env::var_os("KUMATP_REQUIRE_ALL").is_none());
-            return;
-        }
+        Err(error) => return skipped(&error),
     };
     for port in [OUTBOUND, INBOUND] {
         serve(port);
     }
-    let rounds = |n| if once { 1 } else { n };
-    traffic(&place, rounds(9), once);
-    installing(rounds(40));
-    bystanders(rounds(15), if once { 1_000 } else { 200_000 });
+    traffic(&mut bench, &place);
+    installing(&mut bench);
+    bystanders(&mut bench);
+    bench.finish("ebpf");
 }
 
 /// A place for it all. What is not gone with the process goes when this is dropped.
@@ -58,20 +58,16 @@ struct Place {
 
 impl Place {
     fn new() -> io::Result<Self> {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none)?;
+        common::host::place()?;
         fs::create_dir(CGROUPS)?;
         fs::create_dir(BPFFS)?;
-        mount(Some("none"), CGROUPS, Some("cgroup2"), MsFlags::empty(), none)?;
+        mount(Some("none"), CGROUPS, Some("cgroup2"), MsFlags::empty(), None::<&str>)?;
         let outside = thread::spawn(|| -> io::Result<File> {
             unshare(CloneFlags::CLONE_NEWNET)?;
             File::open("/proc/thread-self/ns/net")
         });
         let outside = outside.join().expect("the thread does not panic")?;
         let peer = format!("/proc/{}/fd/{}", std::process::id(), outside.as_raw_fd());
-        ip("link set lo up");
         ip(&format!("link add eth0 index 10 type veth peer name eth0 index 20 netns {peer}"));
         ip(&format!("address add {OWN}/24 dev eth0"));
         ip("link set eth0 up");
@@ -227,15 +223,8 @@ impl Work {
     fn title(self) -> String {
         match self {
             Self::Connections => "connections".to_owned(),
-            Self::RoundTrips => "round trips".to_owned(),
+            Self::RoundTrips => "round trips of a byte".to_owned(),
             Self::Writes(size) => format!("throughput, writes of {} KiB", size >> 10),
-        }
-    }
-
-    fn words(self, rate: f64) -> String {
-        match self {
-            Self::Writes(_) => format!("{:.2} Gbit/s", rate / 1e9),
-            _ => format!("{rate:.0}/s"),
         }
     }
 }
@@ -245,7 +234,7 @@ fn ebpf() -> Ebpf {
 }
 
 /// Nothing, rules, programs.
-const CONTENDERS: [&str; 3] = ["no interception", "netlink", "ebpf"];
+const CONTENDERS: [&str; 3] = ["nothing", "netlink", "ebpf"];
 
 fn engine(contender: usize) -> Option<Box<dyn Engine>> {
     match contender {
@@ -262,25 +251,23 @@ fn plan(outbound_excluded: u16) -> Plan {
     policy::plan(&config, &Facts::capable_host(Uid::SIDECAR)).expect("a plan")
 }
 
-fn traffic(place: &Place, rounds: usize, once: bool) {
-    println!("\ntraffic by IPv4; without interception, clients go straight to the sidecar's listener");
-    let plan = plan(1);
+fn traffic(bench: &mut Bench, place: &Place) {
+    // Without interception, clients go straight to the sidecar's listener.
+    bench.part("Traffic by IPv4: how many times as much is done in a second");
+    let (plan, once) = (plan(1), bench.once());
     for (way, straight, wanted) in
         [("outbound", (Ipv4Addr::LOCALHOST, OUTBOUND), (OUTSIDE, 80)), ("inbound", (OWN, INBOUND), (OWN, 80))]
     {
         for work in Work::ALL {
-            let mut turns = Vec::new();
-            for round in 0..rounds {
-                let mut rates = [0.0; CONTENDERS.len()];
-                for turn in 0..rates.len() {
-                    // Nobody is always the first.
-                    let contender = (turn + round) % rates.len();
+            let contender = |contender: usize| {
+                let plan = &plan;
+                move || {
                     let engine = engine(contender);
                     if let Some(engine) = &engine {
-                        engine.apply(&plan).expect("an installation");
+                        engine.apply(plan).expect("an installation");
                     }
                     let to = SocketAddr::from(if engine.is_some() { wanted } else { straight });
-                    rates[contender] = match way {
+                    let rate = match way {
                         "outbound" => thread::scope(|scope| {
                             scope.spawn(|| work.rate(to, once)).join().expect("the client does not panic")
                         }),
@@ -289,31 +276,26 @@ fn traffic(place: &Place, rounds: usize, once: bool) {
                     if let Some(engine) = &engine {
                         engine.uninstall(&Config::default()).expect("a removal");
                     }
+                    // What a million of it takes: a bit takes less than a nanosecond.
+                    Duration::from_secs_f64(1e6 / rate)
                 }
-                turns.push(rates);
-            }
-            let typical = |contender: usize| work.words(median(turns.iter().map(|turn| turn[contender])));
-            println!("  {way}, {}: {} {}", work.title(), CONTENDERS[0], typical(0));
+            };
+            let [mut a, mut b, mut c] = [0, 1, 2].map(contender);
+            let took = turns(bench.turns(9), [&mut a, &mut b, &mut c]);
+            let name = format!("{way}, {}", work.title());
             for (this, other) in [(1, 0), (2, 0), (2, 1)] {
-                let ratios = || turns.iter().map(|turn| turn[this] / turn[other]);
-                let (least, most) = (ratios().fold(f64::MAX, f64::min), ratios().fold(0.0, f64::max));
-                println!(
-                    "    {}: {:.2} times as many as {} ({least:.2} to {most:.2}; {})",
-                    CONTENDERS[this],
-                    median(ratios()),
-                    CONTENDERS[other],
-                    typical(this)
-                );
+                // Who takes half as long does twice as much.
+                bench.ratio(&name, CONTENDERS[this], CONTENDERS[other], took.ratio(other, this));
             }
         }
     }
 }
 
-fn installing(rounds: usize) {
-    println!("\ninstalling, in the process, both families");
+fn installing(bench: &mut Bench) {
+    bench.part("Installing, in the process, both families");
     let plans = [plan(1), plan(2)];
     let mut times = [const { Vec::new() }; 2];
-    for _ in 0..rounds {
+    for _ in 0..bench.turns(41) {
         for (at, times) in times.iter_mut().enumerate() {
             let engine = engine(at + 1).expect("it is one");
             let fresh = time(|| drop(engine.apply(&plans[0]).expect("an installation")));
@@ -321,31 +303,29 @@ fn installing(rounds: usize) {
             let unchanged = time(|| assert!(!engine.apply(&plans[1]).expect("the same").changed));
             let removed = time(|| drop(engine.uninstall(&Config::default()).expect("a removal")));
             times.push([fresh, replaced, unchanged, removed]);
-            thread::sleep(Duration::from_millis(25));
+            settle();
         }
     }
-    for (at, what) in ["fresh", "over another", "nothing to change", "removal"].into_iter().enumerate() {
-        let [netlink, ebpf] =
-            times.each_ref().map(|times| median(times.iter().map(|t: &[Duration; 4]| t[at].as_secs_f64())));
-        println!(
-            "  {what}: netlink {:.2} ms; ebpf {:.2} times as long ({:.2} ms)",
-            1e3 * netlink,
-            ebpf / netlink,
-            1e3 * ebpf
-        );
+    let [netlink, ebpf] = &times;
+    for (at, what) in ["install, after a removal", "over another", "unchanged", "removal"].into_iter().enumerate() {
+        let ratios = netlink.iter().zip(ebpf).map(|(netlink, ebpf): (&[Duration; 4], &[Duration; 4])| {
+            ebpf[at].as_secs_f64() / netlink[at].as_secs_f64()
+        });
+        bench.ratio(what, "ebpf", "netlink", Sample::of(ratios));
     }
 }
 
 /// What those in the cgroup pay that are not redirected.
-fn bystanders(rounds: usize, each: usize) {
-    println!("\nwhat is not redirected, in the same cgroup");
+fn bystanders(bench: &mut Bench) {
+    bench.part("What is not redirected, in the same cgroup");
     processors(true);
+    let each = if bench.once() { 1_000 } else { 200_000 };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let to = listener.local_addr().expect("an address");
     thread::spawn(move || listener.incoming().for_each(drop));
     let socket = TcpStream::connect(to).expect("a connection");
     let plan = plan(1);
-    type Step<'a> = (&'a str, usize, &'a dyn Fn());
+    type Step<'a> = (&'a str, u32, &'a dyn Fn());
     let steps: [Step<'_>; 2] = [
         ("getsockopt", each, &|| assert!(getsockopt(&socket, sockopt::RcvBuf).is_ok())),
         ("a connection to this host, accepted and closed", each / 50, &|| {
@@ -356,36 +336,15 @@ fn bystanders(rounds: usize, each: usize) {
         }),
     ];
     for (what, count, step) in steps {
-        let run = || {
-            let took = time(|| (0..count).for_each(|_| step()));
-            took.as_secs_f64() / count as f64
-        };
-        let mut turns = Vec::new();
-        for _ in 0..rounds {
-            let without = run();
+        let run = || time(|| (0..count).for_each(|_| step()));
+        let mut with = || {
             ebpf().apply(&plan).expect("an installation");
-            let with = run();
+            let took = run();
             ebpf().uninstall(&Config::default()).expect("a removal");
-            turns.push((without, with));
-        }
-        let typical = |of: fn(&(f64, f64)) -> f64| 1e9 * median(turns.iter().map(of));
-        println!(
-            "  {what}: {:.0} ns without; with ebpf {:.2} times as long ({:.0} ns)",
-            typical(|turn| turn.0),
-            median(turns.iter().map(|turn| turn.1 / turn.0)),
-            typical(|turn| turn.1)
-        );
+            took
+        };
+        let took = turns(bench.turns(15), [&mut { run }, &mut with]);
+        bench.ratio(what, "ebpf", "nothing", took.ratio(1, 0));
+        bench.seconds(what, "more by ebpf", took.difference(1, 0, count));
     }
-}
-
-fn time(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

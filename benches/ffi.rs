@@ -1,9 +1,11 @@
 //! What a call across the C ABI costs beside the same call in Rust, and what the library costs a program when it starts.
 //!
-//! `cargo bench --features cli --bench ffi`; applying needs root, and happens in a network namespace that is made for it.
+//! `cargo bench --bench ffi`; applying needs root, and happens in a network namespace that is made for it.
 //! The library is the one that cargo has built beside the bench, or that of the environment variable `KUMATP_LIBRARY`; the
-//! ratios are fair for the former only. `-- --test` runs each part once, to see that it works.
+//! ratios are fair for the former only.
 #![expect(unsafe_code, reason = "functions of a shared library are called")]
+
+mod common;
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::hint::black_box;
@@ -12,6 +14,9 @@ use std::process::Command;
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
+use common::Bench;
+use common::host::{place, skipped};
+use common::timing::{Sample, repeated, time, turns};
 use kumatp::config::{Config, Format};
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine as _, EngineName};
@@ -19,7 +24,6 @@ use kumatp::net::Uid;
 use kumatp::simulate::{Packets, Simulator};
 use kumatp::{Facts, policy, render};
 use nix::libc::{RTLD_LOCAL, RTLD_NOW, dlerror, dlopen, dlsym};
-use nix::sched::{CloneFlags, unshare};
 
 const LOAD: &str = "--load-the-library";
 
@@ -95,21 +99,20 @@ fn main() {
     if std::env::args().any(|arg| arg == LOAD) {
         return load();
     }
-    let once = std::env::args().any(|arg| arg == "--test");
-    let rounds = |n| if once { 1 } else { n };
+    let mut bench = Bench::new("ffi");
     let library = Library::open();
     println!("{}", path().display());
-    for (name, exclusions, n) in [("by default", 0, 400), ("with 1,000 exclusions", 1_000, 60)] {
-        plan_and_render(&library, name, exclusions, rounds(n));
-        explain(&library, name, exclusions, rounds(n));
+    bench.part("A call across the C ABI, beside the same call in Rust");
+    for (name, exclusions) in [("by default", 0), ("with 1,000 exclusions", 1_000)] {
+        plan_and_render(&mut bench, &library, name, exclusions);
+        explain(&mut bench, &library, name, exclusions);
     }
-    start(rounds(100));
-    if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-        println!("skipped: a network namespace is needed, which takes root: {error}");
-        assert!(std::env::var_os("KUMATP_REQUIRE_ALL").is_none());
-        return;
+    if let Err(error) = place() {
+        return skipped(&error);
     }
-    apply(&library, rounds(60));
+    apply(&mut bench, &library);
+    start(&mut bench);
+    bench.finish("");
 }
 
 fn document(exclusions: usize) -> String {
@@ -117,24 +120,13 @@ fn document(exclusions: usize) -> String {
     format!("redirect: {{inbound: {{excludePorts: \"{}\"}}}}", ports.join(","))
 }
 
-/// Times two things in turns, so that what disturbs the machine disturbs both, and prints the medians and their ratio.
-fn compare(what: &str, rounds: usize, mut rust: impl FnMut(), mut c: impl FnMut()) {
-    let time = |work: &mut dyn FnMut()| {
-        let start = Instant::now();
-        work();
-        start.elapsed()
-    };
-    let (mut of_rust, mut of_c): (Vec<_>, Vec<_>) = (0..rounds).map(|_| (time(&mut rust), time(&mut c))).unzip();
-    let (rust, c) = (median(&mut of_rust), median(&mut of_c));
-    println!("{what:<44} Rust {rust:>10.1?}   C {c:>10.1?}   ratio {:.3}", c.as_secs_f64() / rust.as_secs_f64());
+/// The figure of two ways to do the same.
+fn compare(bench: &mut Bench, what: &str, rust: &mut dyn FnMut() -> Duration, c: &mut dyn FnMut() -> Duration) {
+    let took = turns(bench.turns(101), [rust, c]);
+    bench.ratio(what, "from C", "from Rust", took.ratio(1, 0));
 }
 
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
-fn plan_and_render(library: &Library, name: &str, exclusions: usize, rounds: usize) {
+fn plan_and_render(bench: &mut Bench, library: &Library, name: &str, exclusions: usize) {
     let text = document(exclusions);
     let (config, facts) = (Config::parse(&text, Format::Yaml).expect("valid"), Facts::capable_host(Uid::SIDECAR));
     let lengths = (std::cell::Cell::new(0), std::cell::Cell::new(0));
@@ -144,26 +136,26 @@ fn plan_and_render(library: &Library, name: &str, exclusions: usize, rounds: usi
         (config, made(|out, err| (library.capable_host)(5678, out, err)))
     };
     compare(
+        bench,
         &format!("plan and render {name}"),
-        rounds,
-        || {
+        &mut repeated(|| {
             let plan = policy::plan(black_box(&config), black_box(&facts)).expect("a plan");
             lengths.0.set(black_box(render::iptables::plan(&plan)).len());
-        },
+        }),
         // SAFETY: as above; what is made is freed.
-        || unsafe {
+        &mut repeated(|| unsafe {
             let plan = made(|out, err| (library.build)(c_config, c_facts, out, err));
             let text = made(|out, err| (library.render)(plan, 1, 0, 0, out, err));
             lengths.1.set((library.text_len)(text));
             (library.text_free)(text);
             (library.plan_free)(plan);
-        },
+        }),
     );
     assert!(lengths.0.get() > 1000 && lengths.0 == lengths.1, "both have rendered the same");
 }
 
 /// One packet a call, so that each makes a simulator of the plan.
-fn explain(library: &Library, name: &str, exclusions: usize, rounds: usize) {
+fn explain(bench: &mut Bench, library: &Library, name: &str, exclusions: usize) {
     const PACKET: &str = "inbound tcp 10.0.0.5:8080";
     let text = document(exclusions);
     let config = Config::parse(&text, Format::Yaml).expect("valid");
@@ -176,26 +168,26 @@ fn explain(library: &Library, name: &str, exclusions: usize, rounds: usize) {
     };
     let lengths = (std::cell::Cell::new(0), std::cell::Cell::new(0));
     compare(
+        bench,
         &format!("explain a packet {name}"),
-        rounds,
-        || {
+        &mut repeated(|| {
             let packets: Packets = black_box(PACKET).parse().expect("a packet");
             let simulator = Simulator::of(black_box(&plan), EngineName::Netlink);
             let answers = packets.answers(|packet| simulator.explain(packet));
             // The line feed of the library's documents.
             lengths.0.set(serde_json::to_string_pretty(&answers).expect("JSON").len() + 1);
-        },
+        }),
         // SAFETY: as above.
-        || unsafe {
+        &mut repeated(|| unsafe {
             let text = made(|out, err| (library.explain)(c_plan, 1, PACKET.as_ptr().cast(), PACKET.len(), out, err));
             lengths.1.set((library.text_len)(text));
             (library.text_free)(text);
-        },
+        }),
     );
     assert!(lengths.0.get() > 300 && lengths.0 == lengths.1, "both have explained the same");
 }
 
-fn apply(library: &Library, rounds: usize) {
+fn apply(bench: &mut Bench, library: &Library) {
     let text = document(4);
     let config = Config::parse(&text, Format::Yaml).expect("valid");
     let plan = policy::plan(&config, &Facts::capable_host(Uid::SIDECAR)).expect("a plan");
@@ -207,48 +199,65 @@ fn apply(library: &Library, rounds: usize) {
     };
     let engine = Netlink::default();
     compare(
+        bench,
         "install and uninstall",
-        rounds,
-        || {
-            assert!(engine.apply(&plan).expect("installed").changed);
-            assert!(engine.uninstall(&config).expect("uninstalled").changed);
+        &mut || {
+            time(|| {
+                assert!(engine.apply(&plan).expect("installed").changed);
+                assert!(engine.uninstall(&config).expect("uninstalled").changed);
+            })
         },
-        // SAFETY: as above.
-        || unsafe {
-            (library.text_free)(made(|out, err| (library.apply)(c_plan, 1, -1, 0, out, err)));
-            (library.text_free)(made(|out, err| (library.uninstall)(null_mut(), 1, -1, 0, out, err)));
+        &mut || {
+            // SAFETY: as above.
+            time(|| unsafe {
+                (library.text_free)(made(|out, err| (library.apply)(c_plan, 1, -1, 0, out, err)));
+                (library.text_free)(made(|out, err| (library.uninstall)(null_mut(), 1, -1, 0, out, err)));
+            })
         },
     );
     engine.apply(&plan).expect("installed");
     compare(
-        "install what is there",
-        rounds * 4,
-        || assert!(!engine.apply(&plan).expect("the same").changed),
+        bench,
+        "install, unchanged",
+        &mut repeated(|| assert!(!engine.apply(&plan).expect("the same").changed)),
         // SAFETY: as above.
-        || unsafe { (library.text_free)(made(|out, err| (library.apply)(c_plan, 1, -1, 0, out, err))) },
+        &mut repeated(|| unsafe { (library.text_free)(made(|out, err| (library.apply)(c_plan, 1, -1, 0, out, err))) }),
     );
     engine.uninstall(&config).expect("uninstalled");
 }
 
 /// Loads the library in new processes: what a program pays before its first call.
-fn start(rounds: usize) {
+fn start(bench: &mut Bench) {
+    bench.part("Loading the library by `dlopen`, and its first call");
     let exe = std::env::current_exe().expect("this program has a path");
-    let mut times: Vec<_> = (0..rounds)
-        .map(|_| {
-            let output = Command::new(&exe).arg(LOAD).output().expect("this program runs");
-            let nanoseconds = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a time");
-            Duration::from_nanos(nanoseconds)
-        })
-        .collect();
-    println!("{:<44} {:.1?}", "load the library, and its first call", median(&mut times));
+    let (mut times, mut memory) = (Vec::new(), Vec::new());
+    for _ in 0..bench.turns(101) {
+        let output = Command::new(&exe).arg(LOAD).output().expect("this program runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [nanoseconds, bytes] = numbers[..] else { panic!("two numbers: {output:?}") };
+        times.push(nanoseconds / 1e9);
+        memory.push(bytes);
+    }
+    bench.seconds("in a new process", "time", Sample::of(times.into_iter()));
+    bench.bytes("in a new process", "private memory", Ok(Sample::of(memory.into_iter())));
+}
+
+/// What this process has for itself, in bytes.
+fn private() -> u64 {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").expect("this process");
+    let lines = rollup.lines().filter(|line| line.starts_with("Private_"));
+    let kibibytes = |line: &str| line.split_whitespace().nth(1)?.parse::<u64>().ok();
+    lines.filter_map(kibibytes).sum::<u64>() << 10
 }
 
 fn load() {
+    let before = private();
     let start = Instant::now();
     let library = Library::open();
     // SAFETY: it takes nothing.
     let version = unsafe { (library.version)() };
     let took = start.elapsed();
     assert_eq!(version, kumatp::ffi::KUMATP_ABI_VERSION);
-    println!("{}", took.as_nanos());
+    println!("{} {}", took.as_nanos(), private() - before);
 }

@@ -1,18 +1,22 @@
 //! What the closing chains of the netlink engine cost: the same rules with and without them, turn by turn in one run.
 //!
-//! `cargo bench --bench guards`, as root. Everything happens in network namespaces that are made for it. A figure is the median of
-//! the ratios within turns, with the lowest and the highest. `-- --test` runs each part once, to see that it works.
+//! `cargo bench --bench guards`, as root. Everything happens in network namespaces that are made for it.
 
+mod common;
+
+use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use common::Bench;
+use common::host::{place, plan, skipped};
+use common::timing::turns;
 use kumatp::config::{Config, IpFamilyMode};
-use kumatp::net::Uid;
 use kumatp::nftables::Native;
-use kumatp::{Facts, policy, render};
+use kumatp::render;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -20,25 +24,23 @@ const HERE: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 
 fn main() {
-    let once = std::env::args().any(|arg| arg == "--test");
-    if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-        println!("skipped: a network namespace is needed, which takes root: {error}");
-        assert!(std::env::var_os("KUMATP_REQUIRE_ALL").is_none());
-        return;
+    let mut bench = Bench::new("guards");
+    if let Err(error) = place() {
+        return skipped(&error);
     }
-    let peer = Peer::start();
+    let peer = RefCell::new(Peer::start());
     for port in [15001, 15006] {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("the port");
         std::thread::spawn(move || {
             listener.incoming().flatten().for_each(|stream| drop(std::thread::spawn(|| echo(stream))))
         });
     }
-    let (turns, connections, bytes) = if once { (1, 20, 1 << 20) } else { (101, 200, 8 << 20) };
+    let (connections, bytes) = if bench.once() { (20, 1 << 20) } else { (200, 8 << 20) };
     let scripts = [script(false), script(true)];
-    println!("with the closing chains : without them, {turns} turns");
+    bench.part("The closing chains of the netlink engine");
     for (what, outbound, write) in [
-        ("outbound connections", true, None),
-        ("inbound connections", false, None),
+        ("a new outbound connection", true, None),
+        ("a new inbound connection", false, None),
         ("outbound, writes of 1 KiB", true, Some(1 << 10)),
         ("outbound, writes of 128 KiB", true, Some(128 << 10)),
         ("inbound, writes of 128 KiB", false, Some(128 << 10)),
@@ -49,30 +51,24 @@ fn main() {
             (true, Some(size)) => push(PEER, size, bytes),
             (false, Some(size)) => push(HERE, size, bytes),
         };
-        let mut ratios: Vec<f64> = (0..turns)
-            .map(|turn| {
-                // The order changes, so that what comes first is not always the same.
-                let order = if turn % 2 == 0 { [0, 1] } else { [1, 0] };
-                let mut took = [Duration::ZERO; 2];
-                for which in order {
-                    load(&scripts[which]);
-                    took[which] = if outbound { work() } else { peer.run(work) };
-                }
-                took[1].as_secs_f64() / took[0].as_secs_f64()
-            })
-            .collect();
-        ratios.sort_unstable_by(f64::total_cmp);
-        let (least, median, most) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
-        println!("  {what}: {median:.3} times as long ({least:.2} to {most:.2})");
+        let [mut without, mut with] = scripts.each_ref().map(|script| {
+            let peer = &peer;
+            move || {
+                load(script);
+                if outbound { work() } else { peer.borrow_mut().run(work) }
+            }
+        });
+        let took = turns(bench.turns(101), [&mut without, &mut with]);
+        bench.ratio(what, "time with them", "without them", took.ratio(1, 0));
     }
+    bench.finish("");
 }
 
 /// The rules of the default configuration as a script, with or without what closes behind them.
 fn script(closed: bool) -> String {
     let mut config = Config::default();
     config.ip_family_mode = IpFamilyMode::Ipv4;
-    let plan = policy::plan(&config, &Facts::capable_host(Uid::SIDECAR)).expect("a plan");
-    let mut native = Native::of(&plan);
+    let mut native = Native::of(&plan(&config));
     if !closed {
         let closes =
             |name: &str| name.starts_with("closing_") || name.ends_with("_CLOSING") || name == "raw_prerouting";
@@ -108,7 +104,6 @@ impl Peer {
             }
         });
         let namespace = made.recv().expect("the namespace").replace("self", &std::process::id().to_string());
-        ip("link set lo up");
         ip(&format!("link add workload type veth peer name outside netns {namespace}"));
         ip(&format!("address add {HERE}/24 dev workload"));
         ip("link set workload up");

@@ -1,10 +1,13 @@
 //! From a configuration to text: the default, and growing exclusion lists.
 //!
-//! `cargo bench --bench plan_render`. Growth must be linear: compare the time an element of the three sizes.
+//! `cargo bench --bench plan_render`. Growth must be linear: compare the time an exclusion of the three sizes.
+
+mod common;
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use common::Bench;
+use common::timing::{repeated, turns};
 use kumatp::config::Config;
 use kumatp::facts::Facts;
 use kumatp::net::Uid;
@@ -30,22 +33,21 @@ fn with_exclusions(n: usize) -> Config {
     config
 }
 
-fn bench(criterion: &mut Criterion) {
+fn main() {
+    let mut bench = Bench::new("plan_render");
     let facts = Facts::capable_host(Uid::SIDECAR);
-    let default = Config::default();
-    criterion.bench_function("plan and render/default, both families", |b| {
-        b.iter(|| iptables::plan(&plan(black_box(&default), black_box(&facts)).expect("a plan")));
-    });
-    let mut group = criterion.benchmark_group("plan and render/exclusions");
-    for n in [100, 1_000, 10_000] {
-        let config = with_exclusions(n);
-        group.throughput(Throughput::Elements(n as u64));
-        group.bench_with_input(BenchmarkId::from_parameter(n), &config, |b, config| {
-            b.iter(|| iptables::plan(&plan(black_box(config), black_box(&facts)).expect("a plan")));
-        });
-    }
-    group.finish();
+    let work = |exclusions: usize| {
+        let config = if exclusions == 0 { Config::default() } else { with_exclusions(exclusions) };
+        let facts = &facts;
+        repeated(move || iptables::plan(&plan(black_box(&config), black_box(facts)).expect("a plan")))
+    };
+    let sizes = [0, 100, 1_000, 10_000];
+    let [mut a, mut b, mut c, mut d] = sizes.map(work);
+    let took = turns(bench.turns(51), [&mut a, &mut b, &mut c, &mut d]);
+    bench.part("From a configuration to the text of both families");
+    bench.seconds("the default configuration", "time", took.seconds(0));
+    bench.ratio("100 exclusions", "time", "the default configuration", took.ratio(1, 0));
+    bench.ratio("1,000 exclusions", "time", "a tenth of them", took.ratio(2, 1));
+    bench.ratio("10,000 exclusions", "time", "a tenth of them", took.ratio(3, 2));
+    bench.finish("");
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

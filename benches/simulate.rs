@@ -1,8 +1,13 @@
 //! Packets through rules: the default plan, long lists of exclusions, and the same decision found by trying rule after rule.
+//!
+//! `cargo bench --bench simulate`.
+
+mod common;
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use common::timing::{repeated, turns};
+use common::{Bench, grouped};
 use kumatp::config::Config;
 use kumatp::engine::EngineName;
 use kumatp::facts::Facts;
@@ -11,6 +16,14 @@ use kumatp::net::{Family as _, Port, Uid, V4};
 use kumatp::nftables::Native;
 use kumatp::policy;
 use kumatp::simulate::{AnyPacket, Packet, Simulator, Verdict};
+
+fn main() {
+    let mut bench = Bench::new("simulate");
+    packets(&mut bench);
+    exclusions(&mut bench);
+    preparation(&mut bench);
+    bench.finish("");
+}
 
 fn plan(change: impl FnOnce(&mut Config)) -> Plan {
     let mut config = Config::default();
@@ -34,19 +47,31 @@ fn packet(text: &str) -> Packet<V4> {
     }
 }
 
-fn packets(c: &mut Criterion) {
-    let mut group = c.benchmark_group("packet");
-    let redirected = packet("tcp 192.0.2.9:443 uid 1000");
-    let plan = plan(|_| {});
+/// One that no exclusion is about.
+fn redirected() -> Packet<V4> {
+    packet("tcp 192.0.2.9:443 uid 1000")
+}
+
+fn packets(bench: &mut Bench) {
+    bench.part("A packet through the default rules");
+    let (plan, packet) = (plan(|_| {}), redirected());
     let native = Native::of(&plan);
-    for engine in [EngineName::Netlink, EngineName::Iptables] {
-        let simulator = Simulator::of(&plan, engine);
-        group.bench_function(BenchmarkId::new("default plan", engine), |b| {
-            b.iter(|| simulator.send(black_box(&redirected)))
-        });
+    let (netlink, iptables) = (Simulator::of(&plan, EngineName::Netlink), Simulator::of(&plan, EngineName::Iptables));
+    let native = Simulator::of_native(&native);
+    let send = |simulator: &Simulator<'_>| drop(simulator.send(black_box(&packet)));
+    let took = turns(
+        bench.turns(51),
+        [&mut repeated(|| send(&netlink)), &mut repeated(|| send(&iptables)), &mut repeated(|| send(&native))],
+    );
+    for (at, of) in ["netlink", "iptables", "native form"].into_iter().enumerate() {
+        bench.seconds("a connection that is redirected", of, took.seconds(at));
     }
-    let simulator = Simulator::of_native(&native);
-    group.bench_function("default plan/native form", |b| b.iter(|| simulator.send(black_box(&redirected))));
+}
+
+fn exclusions(bench: &mut Bench) {
+    bench.part("A packet past excluded prefixes");
+    let (default, packet) = (plan(|_| {}), redirected());
+    let default = Simulator::of(&default, EngineName::Iptables);
     for count in [100, 1_000, 10_000] {
         let plan = excluding_prefixes(count);
         let simulator = Simulator::of(&plan, EngineName::Iptables);
@@ -56,17 +81,20 @@ fn packets(c: &mut Criterion) {
             Port::DNS,
         );
         assert_eq!(simulator.send(&last).verdict, Verdict::Delivered);
-        group.bench_function(BenchmarkId::new("past exclusions", count), |b| {
-            b.iter(|| simulator.send(black_box(&redirected)));
-        });
-        group.bench_function(BenchmarkId::new("to the last exclusion", count), |b| {
-            b.iter(|| simulator.send(black_box(&last)));
-        });
-        group.bench_function(BenchmarkId::new("past exclusions, rule after rule", count), |b| {
-            b.iter(|| by_trying(&plan, black_box(&redirected)));
-        });
+        let took = turns(
+            bench.turns(51),
+            [
+                &mut repeated(|| default.send(black_box(&packet))),
+                &mut repeated(|| simulator.send(black_box(&packet))),
+                &mut repeated(|| simulator.send(black_box(&last))),
+                &mut repeated(|| by_trying(&plan, black_box(&packet))),
+            ],
+        );
+        let name = format!("{} prefixes", grouped(count as usize));
+        bench.ratio(&name, "past them", "nothing excluded", took.ratio(1, 0));
+        bench.ratio(&name, "to the last of them", "nothing excluded", took.ratio(2, 0));
+        bench.ratio(&name, "by trying rule after rule", "past them", took.ratio(3, 1));
     }
-    group.finish();
 }
 
 /// What a search through the model without any preparation costs: the rules of OUTPUT, one by one. Only as much of netfilter as
@@ -84,17 +112,12 @@ fn by_trying(plan: &Plan, packet: &Packet<V4>) -> usize {
     rules.filter(matches).take_while(|rule| rule.target != Target::Return).count()
 }
 
-fn preparation(c: &mut Criterion) {
-    let mut group = c.benchmark_group("prepare");
-    group.sample_size(20);
-    for count in [0, 10_000] {
-        let plan = excluding_prefixes(count);
-        group.bench_function(BenchmarkId::new("exclusions", count), |b| {
-            b.iter(|| Simulator::of(black_box(&plan), EngineName::Netlink));
-        });
-    }
-    group.finish();
+fn preparation(bench: &mut Bench) {
+    bench.part("Preparing a simulator, once");
+    let plans = [0, 10_000].map(excluding_prefixes);
+    let [mut none, mut many] =
+        plans.each_ref().map(|plan| repeated(move || Simulator::of(black_box(plan), EngineName::Netlink)));
+    let took = turns(bench.turns(51), [&mut none, &mut many]);
+    bench.seconds("nothing excluded", "time", took.seconds(0));
+    bench.seconds("10,000 prefixes", "time", took.seconds(1));
 }
-
-criterion_group!(benches, packets, preparation);
-criterion_main!(benches);
