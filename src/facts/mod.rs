@@ -8,6 +8,8 @@ mod ipv6;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod probe;
 mod resolv_conf;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod users;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
-use nix::unistd::User;
 
+use super::users::{self, Found};
 use super::{Facts, HostAbilities, Ipv6, Remark, Request, Resolvers, ipv6};
 use crate::error::{Error, visible};
 use crate::files;
@@ -125,17 +125,20 @@ fn sidecar(request: &Request, remarks: &mut Vec<Remark>) -> Result<Uid, Error> {
         };
     };
     if let Ok(uid) = given.parse::<Uid>() {
-        if by_uid(uid).is_none() {
+        match users::by_number(uid, given) {
+            Ok(found) if found.has_uid => {}
             // A name may be all digits.
-            if let Some(uid) = by_name(given) {
-                return Ok(uid);
-            }
+            Ok(Found { named: Some(uid), .. }) => return Ok(uid),
             // A number is an answer.
-            remarks.push(Remark::info("kumaDPUser", format!("no user with uid {uid} exists here; using it anyway")));
+            Ok(_) => {
+                let text = format!("no user with uid {uid} is in /etc/passwd; using it anyway");
+                remarks.push(Remark::info("kumaDPUser", text));
+            }
+            Err(_) => {}
         }
         return Ok(uid);
     }
-    match by_name(given) {
+    match users::by_name(given) {
         Some(uid) => Ok(uid),
         None => unknown(
             format!("no user '{}' exists", visible(given)),
@@ -145,16 +148,7 @@ fn sidecar(request: &Request, remarks: &mut Vec<Remark>) -> Result<Uid, Error> {
 }
 
 fn default_user() -> Option<Uid> {
-    by_uid(Uid::SIDECAR).or_else(|| by_name(DEFAULT_USER))
-}
-
-/// A failing lookup counts as no such user: many databases report one as an error.
-fn by_uid(uid: Uid) -> Option<Uid> {
-    User::from_uid(uid.number().into()).ok().flatten().map(|_| uid)
-}
-
-fn by_name(name: &str) -> Option<Uid> {
-    Uid::new(User::from_name(name).ok().flatten()?.uid.as_raw())
+    users::by_uid_or_name(Uid::SIDECAR, DEFAULT_USER)
 }
 
 /// Whether IPv6 is off on an interface. What cannot be read, the kernel says when an address is added.

@@ -1,0 +1,128 @@
+//! Who a user is.
+//!
+//! `/etc/passwd` is read first. The name service (nsswitch.conf(5)) is asked only for what is not there: with systemd or a
+//! directory behind it, each question costs a dozen files and sockets. It has the same answer for what is there, since it reads
+//! that file itself, and before all others wherever a machine can start without its network. A uid is never asked for: a number
+//! is an answer.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _};
+
+use nix::unistd::User;
+
+use crate::net::Uid;
+
+/// The users of this host alone.
+const FILE: &str = "/etc/passwd";
+
+/// How much of the file is read. What is behind is left to the name service.
+const LIMIT: u64 = 4 << 20;
+
+/// The user with this uid or, if there is none, the one with this name.
+pub(super) fn by_uid_or_name(uid: Uid, name: &str) -> Option<Uid> {
+    let found = Found::open(FILE, Some(uid), name).unwrap_or_default();
+    if found.has_uid {
+        return Some(uid);
+    }
+    found.named.or_else(|| {
+        // A failing question counts as no such user: many databases report one as an error.
+        let known = User::from_uid(uid.number().into()).ok().flatten().map(|_| uid);
+        known.or_else(|| ask(name))
+    })
+}
+
+/// The user with this name.
+pub(super) fn by_name(name: &str) -> Option<Uid> {
+    Found::open(FILE, None, name).unwrap_or_default().named.or_else(|| ask(name))
+}
+
+/// What the file says of a number, which may be a name as well.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(super) fn by_number(uid: Uid, text: &str) -> io::Result<Found> {
+    Found::open(FILE, Some(uid), text)
+}
+
+fn ask(name: &str) -> Option<Uid> {
+    Uid::new(User::from_name(name).ok().flatten()?.uid.as_raw())
+}
+
+/// What is in the file.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Whether there is a user with the uid.
+    pub(super) has_uid: bool,
+    /// The uid of the user with the name.
+    pub(super) named: Option<Uid>,
+}
+
+impl Found {
+    fn open(path: &str, uid: Option<Uid>, name: &str) -> io::Result<Self> {
+        Self::read(BufReader::with_capacity(4096, File::open(path)?.take(LIMIT)), uid, name)
+    }
+
+    /// Reads no further than to the user with the uid or, if none is asked for, to the one with the name.
+    fn read(mut file: impl io::BufRead, uid: Option<Uid>, name: &str) -> io::Result<Self> {
+        let mut found = Self::default();
+        let mut line = Vec::new();
+        while file.read_until(b'\n', &mut line)? > 0 {
+            if let Some((its_name, its_uid)) = entry(&line) {
+                found.has_uid = uid == Some(its_uid);
+                if found.named.is_none() && its_name == name.as_bytes() {
+                    found.named = Some(its_uid);
+                }
+                if found.has_uid || uid.is_none() && found.named.is_some() {
+                    break;
+                }
+            }
+            line.clear();
+        }
+        Ok(found)
+    }
+}
+
+/// The name and the uid of a line. Others than users of this host have a sign before their names (passwd(5), "compat").
+fn entry(line: &[u8]) -> Option<(&[u8], Uid)> {
+    let mut fields = line.split(|byte| *byte == b':');
+    let name = fields.next().filter(|name| !matches!(name, [] | [b'+' | b'-' | b'#', ..]))?;
+    let uid = std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()?;
+    Some((name, uid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n\n#kuma-dp:x:1:1::/:\n+kuma-dp:x:2:2::/:\nbroken:x:\nbad:x:-3:3::/:\n\
+                         kuma-dp:x:101:101::/:\nkuma-dp:x:102:102::/:\n1234:x:99:99::/:\nother:x:5678:1::/:/bin/false";
+
+    fn read(uid: Option<u32>, name: &str) -> (bool, Option<u32>) {
+        let found = Found::read(USERS.as_bytes(), uid.and_then(Uid::new), name).unwrap();
+        (found.has_uid, found.named.map(Uid::number))
+    }
+
+    #[test]
+    fn the_first_line_of_a_user_counts() {
+        assert_eq!(read(None, "kuma-dp"), (false, Some(101)));
+        assert_eq!(read(None, "root"), (false, Some(0)));
+        for name in ["nobody", "", "#kuma-dp", "+kuma-dp", "broken", "bad", "kuma", "KUMA-DP"] {
+            assert_eq!(read(None, name), (false, None), "{name}");
+        }
+        assert_eq!(read(Some(5678), "kuma-dp"), (true, Some(101)));
+        assert_eq!(read(Some(5679), "kuma-dp"), (false, Some(101)));
+        assert_eq!(read(Some(1234), "1234"), (false, Some(99)));
+        assert_eq!(read(Some(4), "4"), (false, None));
+    }
+
+    #[test]
+    fn who_is_in_the_file_is_who_the_name_service_says() {
+        let users = std::fs::read(FILE).unwrap();
+        for (name, uid) in users.split(|byte| *byte == b'\n').filter_map(entry) {
+            let name = std::str::from_utf8(name).unwrap();
+            assert_eq!(by_name(name), ask(name), "{name}");
+            assert!(User::from_uid(uid.number().into()).unwrap().is_some(), "{uid}");
+        }
+        assert_eq!(by_name("no-such-user"), None);
+    }
+}
