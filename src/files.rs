@@ -31,7 +31,23 @@ pub(crate) fn read(path: &Path, flags: libc::c_int, limit: u64) -> io::Result<Ve
     }
 }
 
-/// The same for text.
+/// Reads what the kernel tells in a file that it makes up, of which nobody knows the length before.
+pub(crate) fn read_short(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    // The standard library asks for the length, which is 0, and begins with a few bytes.
+    let mut file = File::open(path)?;
+    let mut room = [0; 4096];
+    loop {
+        match file.read(&mut room) {
+            Ok(0) => return String::from_utf8(bytes).map_err(|error| io::Error::new(ErrorKind::InvalidData, error)),
+            Ok(read) => bytes.extend(&room[..read]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// As [`read`], for text.
 #[cfg(any(test, feature = "cni", feature = "firewalld"))]
 pub(crate) fn read_text(path: &Path, flags: libc::c_int, limit: u64) -> io::Result<String> {
     String::from_utf8(read(path, flags, limit)?).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))

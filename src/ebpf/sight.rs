@@ -8,7 +8,7 @@ use super::hooks::HOOKS;
 use super::place::Place;
 use super::{Options, Unpinned, unpinned};
 use crate::error::Error;
-use crate::netlink::Here;
+use crate::netlink::Kernel;
 
 /// What can be seen of an installation in a network namespace.
 #[derive(Debug)]
@@ -28,16 +28,16 @@ pub(crate) enum Sight {
 }
 
 /// Looks for an installation in the network namespace of the calling thread.
-pub(crate) fn sight(options: &Options) -> Result<Sight, Error> {
-    let netns = Here::find()?;
-    let place = Place::new(&options.bpffs, &netns);
+pub(crate) fn sight(kernel: &mut Kernel, options: &Options) -> Result<Sight, Error> {
+    let netns = kernel.here()?;
+    let place = Place::new(&options.bpffs, netns);
     let hidden = match place.is_there() {
         Ok(true) => return Ok(Sight::Pinned),
         Ok(false) => None,
         Err(error @ Error::Permission { .. }) => Some(error),
         Err(error) => return Err(error),
     };
-    Ok(match (unpinned(&place, &netns), hidden) {
+    Ok(match (unpinned(&place, netns), hidden) {
         (Ok(Unpinned::None), _) => Sight::Absent,
         (Ok(Unpinned::Ours(id)), hidden) => Sight::OutOfReach(hidden.unwrap_or_else(|| place.elsewhere(id))),
         (Ok(Unpinned::Nameless(id)), _) => {

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::error::visible;
 use crate::model::{BuiltinChain, Note, TableName};
 use crate::net::{Family, FamilyName};
-use crate::netlink::{CalledChain, Dump, Socket, Stop, legacy_nat_chains};
+use crate::netlink::{CalledChain, Dump, Kernel, Stop};
 use crate::nftables::{ChainType, OtherHook, priority, table_name};
 use crate::save::Saved;
 
@@ -104,7 +104,7 @@ fn of_netlink(family: FamilyName, (hook, priority): (BuiltinChain, i32)) -> NatC
 /// Looks what comes before the installations that were found. Those by iptables have their rules in chains of iptables, beside
 /// those of others, of which nothing is said here.
 pub(super) fn look(
-    socket: &mut Socket,
+    kernel: &mut Kernel,
     dump: &Dump,
     by_iptables: &[(Mode, Vec<FamilyName>)],
     notes: &mut Vec<Note>,
@@ -120,7 +120,7 @@ pub(super) fn look(
         return Ok(Vec::new());
     }
     let mut others = Vec::new();
-    for CalledChain { of, table, chain, hook, priority } in socket.nat_chains(dump)? {
+    for CalledChain { of, table, chain, hook, priority } in kernel.netfilter()?.nat_chains(dump)? {
         let table = format!("{of} {}", visible(&table));
         let met = FamilyName::ALL.into_iter().filter(|family| of.meets(*family));
         others.extend(met.map(|family| NatChain {
@@ -132,7 +132,7 @@ pub(super) fn look(
         }));
     }
     for family in FamilyName::ALL {
-        match legacy_nat_chains(family) {
+        match kernel.legacy.nat_chains(family) {
             Ok(hooks) => others.extend(hooks.into_iter().map(|hook| of_iptables(Mode::Legacy, family, hook))),
             Err(error) => {
                 let action = format!("look whether nat rules of iptables-legacy ({family}) come before ours");

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 
 use super::failures::Failures;
 use super::netlink::{self, Address, Legacy};
-use super::record::Place;
+use super::record::Record;
 use super::turn::Turn;
 use super::words::{self, WOULD_REMOVE_ADDRESS, not_removed};
 use super::{Engine, EngineName, Installation, Report, Status, left_open, limits};
@@ -38,7 +38,7 @@ use crate::ebpf::{self, Change, Found, Options, Sight};
 use crate::error::Error;
 use crate::facts::{HostAbilities, Remark};
 use crate::model::{Note, Plan};
-use crate::netlink::{Namespace, Socket};
+use crate::netlink::{Kernel, Namespace};
 
 pub use preview::preview;
 
@@ -131,7 +131,7 @@ impl Ebpf {
     /// If it cannot be read.
     pub fn status(&self, plan: &Plan) -> Result<Status, Error> {
         Ok(self
-            .run(|| ebpf::look(&self.options_of_installed(&plan.config), Some(plan)))?
+            .run(|| ebpf::look(&self.options_of_installed(&mut Kernel::default(), &plan.config), Some(plan)))?
             .map_or(Status::Absent, |found| status(&found)))
     }
 
@@ -140,7 +140,9 @@ impl Ebpf {
     /// # Errors
     /// If it cannot be read.
     pub fn programs(&self) -> Result<Option<Programs>, Error> {
-        Ok(self.run(|| ebpf::look(&self.options_of_installed(&Config::default()), None))?.map(Programs::from))
+        Ok(self
+            .run(|| ebpf::look(&self.options_of_installed(&mut Kernel::default(), &Config::default()), None))?
+            .map(Programs::from))
     }
 
     /// Has the kernel check the programs for a plan, and changes nothing.
@@ -163,12 +165,11 @@ impl Ebpf {
     }
 
     /// The same for an installation that is there already: where nobody says where it is pinned, its record does.
-    fn options_of_installed(&self, config: &Config) -> Options {
+    fn options_of_installed(&self, kernel: &mut Kernel, config: &Config) -> Options {
         let mut options = self.options(config);
         if self.bpffs.is_none() && config.ebpf.bpffs.is_none() {
             // What the record does not tell, the kernel does: see `ebpf::sight`.
-            let recorded =
-                Place::of_this_namespace().and_then(|place| place.load()).ok().and_then(|record| record.bpffs);
+            let recorded = Record::recall(kernel).ok().and_then(|record| record.bpffs);
             options.bpffs = recorded.unwrap_or(options.bpffs);
         }
         options
@@ -181,12 +182,12 @@ impl Ebpf {
         }
     }
 
-    fn remove(&self, config: &Config, dry_run: bool, report: &mut Report) -> Result<(), Error> {
-        let options = self.options_of_installed(config);
+    fn remove(&self, kernel: &mut Kernel, config: &Config, dry_run: bool, report: &mut Report) -> Result<(), Error> {
+        let options = self.options_of_installed(kernel, config);
         match (ebpf::uninstall(&options, dry_run)?, dry_run) {
             (true, true) => report.steps.push(format!("would remove {}", words::PROGRAMS)),
             (true, false) => report.step(format!("removed {}", words::PROGRAMS)),
-            (false, _) => match ebpf::sight(&options)? {
+            (false, _) => match ebpf::sight(kernel, &options)? {
                 Sight::OutOfReach(error) => return Err(error),
                 Sight::Absent | Sight::Pinned => {}
                 Sight::Suspected(error) | Sight::Unknown(error) => report.notes.push(unseen(&error)),
@@ -226,7 +227,7 @@ impl Engine for Ebpf {
         self.run(|| {
             let mut report = Report::new(EngineName::Ebpf);
             let turn = Turn::take(&mut report)?;
-            self.apply_in(&turn, plan, report)
+            self.apply_in(&turn, &mut Kernel::default(), plan, report)
         })
     }
 
@@ -234,28 +235,34 @@ impl Engine for Ebpf {
         self.run(|| {
             let mut report = Report::new(EngineName::Ebpf);
             let turn = Turn::take_unless(config.dry_run, &mut report)?;
-            self.uninstall_in(&turn, config, report)
+            self.uninstall_in(&turn, &mut Kernel::default(), config, report)
         })
     }
 }
 
 /// The operations, in the network namespace of the calling thread and in its turn there.
 impl Ebpf {
-    pub(super) fn apply_in(&self, _turn: &Turn, plan: &Plan, mut report: Report) -> Result<Report, Error> {
+    pub(super) fn apply_in(
+        &self,
+        _turn: &Turn,
+        kernel: &mut Kernel,
+        plan: &Plan,
+        mut report: Report,
+    ) -> Result<Report, Error> {
         limits::refuse(plan)?;
-        Legacy::look().refuse(self.legacy_leftovers_allowed, &mut report)?;
-        let mut address = Address::recall(&mut report)?;
+        Legacy::look(kernel).refuse(self.legacy_leftovers_allowed, &mut report)?;
+        let mut address = Address::recall(kernel, &mut report)?;
         // It is an address of this host, of which the programs are to know.
-        let added = plan.v6.is_some() && address.add(plan.config.ip_family_mode, &mut report)?;
+        let added = plan.v6.is_some() && address.add(kernel, plan.config.ip_family_mode, &mut report)?;
         let options = self.options(&plan.config);
         let done = match ebpf::install(&options, plan) {
             Ok(done) => done,
-            Err(error) => return Err(if added { address.take_back(error, &mut report) } else { error }),
+            Err(error) => return Err(if added { address.take_back(kernel, error, &mut report) } else { error }),
         };
         if plan.v6.is_none() {
-            address.remove(&mut report)?;
+            address.remove(kernel, &mut report)?;
         }
-        address.note((options.bpffs != Options::default().bpffs).then_some(options.bpffs), &mut report);
+        address.note(kernel, (options.bpffs != Options::default().bpffs).then_some(options.bpffs), &mut report);
         left_open::note(plan, &mut report);
         report.notes.extend(done.notes);
         let text = format!("the programs deal with the cgroup {}", done.cgroup.display());
@@ -265,18 +272,24 @@ impl Ebpf {
             Change::Replaced => report.step(words::REPLACED_PROGRAMS),
             Change::Unchanged => {}
         }
-        remove_rules(&mut report).map_err(|error| not_removed(&error))?;
+        remove_rules(kernel, &mut report).map_err(|error| not_removed(&error))?;
         Ok(report)
     }
 
-    pub(super) fn uninstall_in(&self, _turn: &Turn, config: &Config, mut report: Report) -> Result<Report, Error> {
+    pub(super) fn uninstall_in(
+        &self,
+        _turn: &Turn,
+        kernel: &mut Kernel,
+        config: &Config,
+        mut report: Report,
+    ) -> Result<Report, Error> {
         let mut failures = Failures::default();
-        let mut address = Address::recall(&mut report)?;
-        let removed = failures.take(self.remove(config, config.dry_run, &mut report)).is_some();
+        let mut address = Address::recall(kernel, &mut report)?;
+        let removed = failures.take(self.remove(kernel, config, config.dry_run, &mut report)).is_some();
         if !config.dry_run {
-            failures.take(address.remove(&mut report));
+            failures.take(address.remove(kernel, &mut report));
             if removed {
-                address.note(None, &mut report);
+                address.note(kernel, None, &mut report);
             }
         } else if address.is_ours() {
             report.steps.push(WOULD_REMOVE_ADDRESS.to_owned());
@@ -286,10 +299,10 @@ impl Ebpf {
 }
 
 /// Removes the rules of the other engines, whose place the programs have taken.
-fn remove_rules(report: &mut Report) -> Result<(), Error> {
-    match Socket::open() {
-        Ok(mut socket) => {
-            for what in netlink::removal(&mut socket, false, report)? {
+fn remove_rules(kernel: &mut Kernel, report: &mut Report) -> Result<(), Error> {
+    match kernel.netfilter() {
+        Ok(socket) => {
+            for what in netlink::removal(socket, false, report)? {
                 report.step(format!("removed {what}"));
             }
         }
@@ -300,7 +313,7 @@ fn remove_rules(report: &mut Report) -> Result<(), Error> {
         },
     }
     // A record that cannot be read has been noted.
-    if let Ok(record) = Place::of_this_namespace().and_then(|place| place.load()) {
+    if let Ok(record) = Record::recall(kernel) {
         let left = (!record.rules.is_empty()).then(|| netlink::unmarked(&record));
         report.notes.extend(left.map(|text| Note::warning("comments.disabled", text)));
     }
@@ -308,16 +321,16 @@ fn remove_rules(report: &mut Report) -> Result<(), Error> {
 }
 
 /// Removes the programs from the network namespace of the calling thread: for an engine whose rules have taken their place.
-pub(super) fn remove_programs(config: &Config, report: &mut Report) -> Result<(), Error> {
-    Ebpf::default().remove(config, false, report)
+pub(super) fn remove_programs(kernel: &mut Kernel, config: &Config, report: &mut Report) -> Result<(), Error> {
+    Ebpf::default().remove(kernel, config, false, report)
 }
 
 /// Whether an engine whose rules will take the place of programs has to remove some. What cannot be seen is noted.
 ///
 /// # Errors
 /// If there are some that cannot be removed.
-pub(super) fn are_to_be_removed(config: &Config, report: &mut Report) -> Result<bool, Error> {
-    match sight(config)? {
+pub(super) fn are_to_be_removed(kernel: &mut Kernel, config: &Config, report: &mut Report) -> Result<bool, Error> {
+    match sight(kernel, config)? {
         Sight::Pinned => return Ok(true),
         Sight::Absent => {}
         Sight::OutOfReach(error) => return Err(error),
@@ -328,8 +341,9 @@ pub(super) fn are_to_be_removed(config: &Config, report: &mut Report) -> Result<
 }
 
 /// What can be seen of programs in the network namespace of the calling thread.
-pub(super) fn sight(config: &Config) -> Result<Sight, Error> {
-    ebpf::sight(&Ebpf::default().options_of_installed(config))
+pub(super) fn sight(kernel: &mut Kernel, config: &Config) -> Result<Sight, Error> {
+    let options = Ebpf::default().options_of_installed(kernel, config);
+    ebpf::sight(kernel, &options)
 }
 
 /// That programs may be in force which cannot be seen.
@@ -345,12 +359,13 @@ pub(super) fn unasked(error: &Error) -> Note {
 /// What is installed in the network namespace of the calling thread, compared with a plan or with itself. What else is to be said
 /// is noted.
 pub(super) fn found(
+    kernel: &mut Kernel,
     config: &Config,
     plan: Option<&Plan>,
     notes: &mut Vec<Note>,
 ) -> Result<Option<Installation>, Error> {
     let installed = |families, status| Installation::new(EngineName::Ebpf, None, families, status);
-    let looked = ebpf::look(&Ebpf::default().options_of_installed(config), plan);
+    let looked = ebpf::look(&Ebpf::default().options_of_installed(kernel, config), plan);
     Ok(match looked {
         Ok(found) => found.map(|found| {
             notes.extend(found.notes.iter().cloned());

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::facts;
 use crate::model::Note;
 use crate::net::{FamilyName, InterfaceName};
-use crate::netlink::{Around, Namespace, Socket, Stop};
+use crate::netlink::{Around, Kernel, Namespace, Socket, Stop};
 use crate::nftables::{LiveTable, OtherTable};
 
 /// The rules of a network namespace, as far as anything here knows of them: our tables, those of iptables, and those that other
@@ -143,7 +143,7 @@ fn installed_here() -> Result<Installed, Error> {
     let (programs, programs_suspected) = (false, false);
     let of_v6 = native.iter().any(|table: &LiveTable| table.family == FamilyName::V6)
         || iptables.iter().any(|listing| listing.has_ours_of(FamilyName::V6));
-    let missing = netlink::missing_address(of_v6.then_some(FamilyName::V6).as_slice())?;
+    let missing = netlink::missing_address(&mut Kernel::default(), of_v6.then_some(FamilyName::V6).as_slice())?;
     notes.extend(missing.iter().map(|text| Note::warning("loopback", text)));
     Ok(Installed {
         programs,
@@ -164,7 +164,7 @@ fn programs(notes: &mut Vec<Note>) -> Result<(bool, bool), Error> {
     use super::ebpf;
     use crate::ebpf::Sight;
 
-    match ebpf::sight(&Config::default())? {
+    match ebpf::sight(&mut Kernel::default(), &Config::default())? {
         Sight::Absent => return Ok((false, false)),
         Sight::Pinned | Sight::OutOfReach(_) => return Ok((true, false)),
         Sight::Suspected(error) => {

@@ -4,6 +4,7 @@ use super::Report;
 use crate::config::IpFamilyMode;
 use crate::facts::look_for_ipv6;
 use crate::model::{Note, Plan};
+use crate::netlink::Kernel;
 
 /// Says what goes past the sidecar in the network namespace of the calling thread, if the plan leaves IPv6 alone because it was
 /// told to. Where the facts are the reason, the plan says it.
@@ -12,7 +13,7 @@ pub(super) fn note(plan: &Plan, report: &mut Report) {
         return;
     }
     // What cannot be looked at is taken to be there.
-    if let Some(open) = look_for_ipv6(&mut Vec::new()).left_open() {
+    if let Some(open) = look_for_ipv6(&mut Kernel::default(), &mut Vec::new()).left_open() {
         let text = format!(
             "IPv6 is left alone, as the mode is 'ipv4': {open}; set it to 'dualstack', or switch IPv6 off (net.ipv6.conf.all.disable_ipv6=1)"
         );

@@ -23,7 +23,7 @@ use self::change::install;
 use super::compare::{Wanted, differences};
 use super::failures::Failures;
 use super::loopback::{self, Presence};
-use super::record::Place;
+use super::record::Record;
 use super::turn::Turn;
 #[cfg(feature = "ebpf")]
 use super::words::not_removed;
@@ -34,7 +34,7 @@ use crate::error::Error;
 use crate::facts::{self, HostAbilities};
 use crate::model::{Note, Plan};
 use crate::net::FamilyName;
-use crate::netlink::{Content, Dump, Integrity, Namespace, Socket};
+use crate::netlink::{Content, Dump, Integrity, Kernel, Namespace, Socket};
 use crate::nftables::{Marker, Native, SCHEMA};
 
 pub(super) use self::address::{Address, address_is_ours};
@@ -80,13 +80,7 @@ impl Netlink {
     /// # Errors
     /// If the namespace cannot be entered.
     pub fn left_to_iptables(&self) -> Result<Vec<String>, Error> {
-        self.run(|| {
-            let mut list: Vec<_> = Legacy::look().families.into_iter().map(legacy).collect();
-            if let Ok(record) = Place::of_this_namespace().and_then(|place| place.load()) {
-                list.extend((!record.rules.is_empty()).then(|| unmarked(&record)));
-            }
-            Ok(list)
-        })
+        self.run(|| Ok(Self::left_to_iptables_by(&mut Kernel::default())))
     }
 
     /// How what is installed compares with a plan. Everything in our tables is compared, not only what
@@ -96,8 +90,9 @@ impl Netlink {
     /// If the rules cannot be read.
     pub fn status(&self, plan: &Plan) -> Result<Status, Error> {
         self.run(|| {
-            let (found, _) = Socket::open().and_then(|mut socket| socket.dump()).map_err(Error::from)?;
-            Ok(status(plan, &found).and(missing_address(&found.families())?))
+            let mut kernel = Kernel::default();
+            let (found, _) = kernel.netfilter()?.dump()?;
+            Ok(status(plan, &found).and(missing_address(&mut kernel, &found.families())?))
         })
     }
 
@@ -133,7 +128,7 @@ impl Engine for Netlink {
 
     /// The kernel that carries a plan out is the one that would be asked, and the question takes longer than the installation.
     fn presumed(&self, config: &Config) -> Result<HostAbilities, Error> {
-        self.run(|| abilities::presumed(config))
+        self.run(|| abilities::presumed(&mut Kernel::default(), config))
     }
 
     /// One batch for both families. If exactly these rules are there, nothing is sent.
@@ -141,7 +136,7 @@ impl Engine for Netlink {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
             let turn = Turn::take(&mut report)?;
-            self.apply_in(&turn, plan, report)
+            self.apply_in(&turn, &mut Kernel::default(), plan, report)
         })
     }
 
@@ -152,35 +147,50 @@ impl Engine for Netlink {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
             let turn = Turn::take_unless(config.dry_run, &mut report)?;
-            Self::uninstall_in(&turn, config, report)
+            Self::uninstall_in(&turn, &mut Kernel::default(), config, report)
         })
     }
 }
 
 /// The operations, in the network namespace of the calling thread and in its turn there.
 impl Netlink {
-    pub(super) fn apply_in(&self, _turn: &Turn, plan: &Plan, mut report: Report) -> Result<Report, Error> {
-        let redirected = Legacy::look().refuse(self.legacy_leftovers_allowed, &mut report)?;
+    /// What is left to the programs of iptables, for people.
+    pub(super) fn left_to_iptables_by(kernel: &mut Kernel) -> Vec<String> {
+        let mut list: Vec<_> = Legacy::look(kernel).families.into_iter().map(legacy).collect();
+        if let Ok(record) = Record::recall(kernel) {
+            list.extend((!record.rules.is_empty()).then(|| unmarked(&record)));
+        }
+        list
+    }
+
+    pub(super) fn apply_in(
+        &self,
+        _turn: &Turn,
+        kernel: &mut Kernel,
+        plan: &Plan,
+        mut report: Report,
+    ) -> Result<Report, Error> {
+        let redirected = Legacy::look(kernel).refuse(self.legacy_leftovers_allowed, &mut report)?;
         #[cfg(feature = "ebpf")]
-        let programs = super::ebpf::are_to_be_removed(&plan.config, &mut report)?;
-        let mut socket = Socket::open()?;
-        let mut address = Address::recall(&mut report)?;
+        let programs = super::ebpf::are_to_be_removed(kernel, &plan.config, &mut report)?;
+        kernel.netfilter()?;
+        let mut address = Address::recall(kernel, &mut report)?;
         let mut native = Native::of(plan);
         // The rules send connections to ::6, so it has to be there before they are.
-        let added = native.v6.is_some() && address.add(plan.config.ip_family_mode, &mut report)?;
+        let added = native.v6.is_some() && address.add(kernel, plan.config.ip_family_mode, &mut report)?;
         if address.has_to_be_noted() {
             native = native.with_address();
         }
-        if let Err(error) = install(&mut socket, &native, &plan.listeners(), redirected, &mut report) {
-            return Err(if added { address.take_back(error, &mut report) } else { error });
+        if let Err(error) = install(kernel, &native, &plan.listeners(), redirected, &mut report) {
+            return Err(if added { address.take_back(kernel, error, &mut report) } else { error });
         }
         #[cfg(feature = "ebpf")]
         if programs {
-            super::ebpf::remove_programs(&plan.config, &mut report).map_err(|error| not_removed(&error))?;
+            super::ebpf::remove_programs(kernel, &plan.config, &mut report).map_err(|error| not_removed(&error))?;
         }
         match native.v6 {
-            Some(_) => address.forget(&mut report),
-            None => address.remove(&mut report)?,
+            Some(_) => address.forget(kernel, &mut report),
+            None => address.remove(kernel, &mut report)?,
         }
         left_open::note(plan, &mut report);
         if !address.record.rules.is_empty() {
@@ -189,16 +199,21 @@ impl Netlink {
         Ok(report)
     }
 
-    pub(super) fn uninstall_in(_turn: &Turn, config: &Config, mut report: Report) -> Result<Report, Error> {
+    pub(super) fn uninstall_in(
+        _turn: &Turn,
+        kernel: &mut Kernel,
+        config: &Config,
+        mut report: Report,
+    ) -> Result<Report, Error> {
         let mut failures = Failures::default();
-        let mut socket = Socket::open()?;
-        let mut address = Address::recall(&mut report)?;
-        let removed = match removal(&mut socket, config.dry_run, &mut report) {
+        kernel.netfilter()?;
+        let mut address = Address::recall(kernel, &mut report)?;
+        let removed = match removal(kernel.netfilter()?, config.dry_run, &mut report) {
             Ok(removed) => removed,
             Err(error @ Error::Permission { .. }) => return Err(error),
             Err(error) if config.dry_run => return Err(error),
             Err(error) => {
-                let (removed, failed) = apart::remove(&mut socket, error, &mut report);
+                let (removed, failed) = apart::remove(kernel.netfilter()?, error, &mut report);
                 failures.add(failed);
                 removed
             }
@@ -210,11 +225,11 @@ impl Netlink {
             }
         }
         if !config.dry_run {
-            failures.take(address.remove(&mut report));
+            failures.take(address.remove(kernel, &mut report));
         } else if address.is_ours() {
             report.steps.push(WOULD_REMOVE_ADDRESS.to_owned());
         }
-        let older = Legacy::look();
+        let older = Legacy::look(kernel);
         older.note(&mut report.notes);
         let rules = (!address.record.rules.is_empty()).then(|| unmarked(&address.record));
         let left = older.families.into_iter().map(legacy).chain(rules);
@@ -224,8 +239,10 @@ impl Netlink {
 }
 
 /// That `::6` is not on the loopback interface, if it is needed: not where there is no IPv6.
-pub(super) fn missing_address(families: &[FamilyName]) -> Result<Option<String>, Error> {
-    let missing = families.contains(&FamilyName::V6) && loopback::look()? == Presence::Absent && !facts::ipv6_is_off();
+pub(super) fn missing_address(kernel: &mut Kernel, families: &[FamilyName]) -> Result<Option<String>, Error> {
+    let missing = families.contains(&FamilyName::V6)
+        && loopback::look(kernel)? == Presence::Absent
+        && !facts::ipv6_is_off(kernel);
     Ok(missing.then(|| MISSING_ADDRESS.to_owned()))
 }
 

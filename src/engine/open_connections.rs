@@ -26,7 +26,7 @@ use nix::errno::Errno;
 use super::Report;
 use crate::model::Note;
 use crate::net::{FamilyName, Port};
-use crate::netlink::{Socket, Stop, Tuple, tracking};
+use crate::netlink::{Kernel, Stop, Tuple, tracking};
 
 /// The connections of the families in which tracking begins, in the network namespace of the calling thread.
 #[derive(Debug)]
@@ -44,16 +44,16 @@ pub(super) struct OpenConnections {
 impl OpenConnections {
     /// Gives each its entry. To be called before the rules are in force, and [`look_again`](Self::look_again) thereafter. Never
     /// fails: without entries, connections may be reset, but nothing gets past the rules.
-    pub(super) fn keep(families: Vec<FamilyName>, listeners: BTreeSet<Port>) -> Self {
+    pub(super) fn keep(kernel: &mut Kernel, families: Vec<FamilyName>, listeners: BTreeSet<Port>) -> Self {
         let mut kept = Self { families, listeners, seen: HashSet::new(), made: 0, problem: None };
-        kept.look(true);
+        kept.look(kernel, true);
         kept
     }
 
     /// Gives an entry to those that have opened since, and tells the report what there is to say.
-    pub(super) fn look_again(mut self, report: &mut Report) {
+    pub(super) fn look_again(mut self, kernel: &mut Kernel, report: &mut Report) {
         if self.problem.is_none() {
-            self.look(false);
+            self.look(kernel, false);
         }
         let about = "open connections";
         match self.problem {
@@ -69,14 +69,14 @@ impl OpenConnections {
         }
     }
 
-    fn look(&mut self, first: bool) {
-        if let Err(problem) = self.try_to_look(first) {
+    fn look(&mut self, kernel: &mut Kernel, first: bool) {
+        if let Err(problem) = self.try_to_look(kernel, first) {
             self.problem = Some(problem);
         }
     }
 
-    fn try_to_look(&mut self, first: bool) -> Result<(), String> {
-        let sockets = tracking::sockets().map_err(|stop| {
+    fn try_to_look(&mut self, kernel: &mut Kernel, first: bool) -> Result<(), String> {
+        let sockets = kernel.sock_diag().and_then(tracking::sockets).map_err(|stop| {
             format!("the open sockets cannot be listed: {}", why(&stop, "sock_diag", "inet_diag and tcp_diag"))
         })?;
         let open: Vec<_> = self
@@ -88,9 +88,9 @@ impl OpenConnections {
         let refused = |stop| {
             format!("connection tracking cannot be told of them: {}", why(&stop, "ctnetlink", "nf_conntrack_netlink"))
         };
-        let looked = Socket::open().and_then(|mut socket| {
+        let looked = kernel.netfilter().and_then(|socket| {
             let known = match first {
-                true => tracking::known(&mut socket, &self.families, &sockets.ends())?,
+                true => tracking::known(socket, &self.families, &sockets.ends())?,
                 false => HashSet::new(),
             };
             let unknown: Vec<_> = open
@@ -98,7 +98,7 @@ impl OpenConnections {
                 .filter(|one| !known.contains(&one.tuple) && !known.contains(&one.tuple.reversed()))
                 .copied()
                 .collect();
-            tracking::create(&mut socket, &unknown)
+            tracking::create(socket, &unknown)
         });
         // Where nothing is open, nothing can be reset.
         if open.is_empty() {

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::files;
 use crate::model::TableName;
 use crate::net::FamilyName;
-use crate::netlink::Here;
+use crate::netlink::Kernel;
 
 /// Where the records are.
 const DIR: &str = "/run/kumatp";
@@ -77,6 +77,15 @@ impl Recorded {
 }
 
 impl Record {
+    /// What is noted down about the network namespace of the calling thread. Where nothing is about any, it does not matter which
+    /// one that is.
+    pub(crate) fn recall(kernel: &mut Kernel) -> Result<Self, Error> {
+        match std::fs::symlink_metadata(DIR) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            _ => Place::of(kernel)?.load(),
+        }
+    }
+
     /// Notes more rules down. Those that are noted already, as often, are not noted twice: either
     /// the old ones or the new ones are in force. The places are those of the new ones.
     pub(crate) fn or_rules(&mut self, new: &[Recorded]) {
@@ -114,9 +123,14 @@ pub(crate) struct Place {
 impl Place {
     /// That of the network namespace of the calling thread.
     pub(crate) fn of_this_namespace() -> Result<Self, Error> {
+        Self::of(&mut Kernel::default())
+    }
+
+    /// The same in the middle of an operation there.
+    pub(crate) fn of(kernel: &mut Kernel) -> Result<Self, Error> {
         let read =
-            |path: &str| std::fs::read_to_string(path).map_err(|error| Error::io(format!("read {path}"), &error));
-        let here = Here::find()?;
+            |path: &str| files::read_short(Path::new(path)).map_err(|error| Error::io(format!("read {path}"), &error));
+        let here = kernel.here()?;
         let cookie = match here.cookie {
             Some(cookie) => cookie.to_string(),
             None => substitute(&read(SOCKETS)?).ok_or_else(|| Error::Os {

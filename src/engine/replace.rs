@@ -8,7 +8,7 @@ use super::turn::Turn;
 use super::{EngineName, Report};
 use crate::error::Error;
 use crate::model::Plan;
-use crate::netlink::Namespace;
+use crate::netlink::{Kernel, Namespace};
 
 /// [`replace_all_by`] netlink.
 ///
@@ -39,16 +39,16 @@ fn replace_here(engine: EngineName, plan: &Plan) -> Result<Vec<Report>, Error> {
     let mut report = Report::new(engine);
     // Until the old rules are gone: whoever comes in between would lose what it has installed.
     let turn = Turn::take(&mut report)?;
-    let netlink = Netlink::default();
-    let left = netlink.left_to_iptables()?;
+    let (netlink, kernel) = (Netlink::default(), &mut Kernel::default());
+    let left = Netlink::left_to_iptables_by(kernel);
     let report = match engine {
         EngineName::Iptables => return Ok(vec![Iptables::default().apply_in(&turn, plan, report)?]),
-        EngineName::Netlink if left.is_empty() => netlink.apply_in(&turn, plan, report),
-        EngineName::Netlink => netlink.allow_legacy_leftovers().apply_in(&turn, plan, report),
+        EngineName::Netlink if left.is_empty() => netlink.apply_in(&turn, kernel, plan, report),
+        EngineName::Netlink => netlink.allow_legacy_leftovers().apply_in(&turn, kernel, plan, report),
         #[cfg(feature = "ebpf")]
-        EngineName::Ebpf if left.is_empty() => Ebpf::default().apply_in(&turn, plan, report),
+        EngineName::Ebpf if left.is_empty() => Ebpf::default().apply_in(&turn, kernel, plan, report),
         #[cfg(feature = "ebpf")]
-        EngineName::Ebpf => Ebpf::default().allow_legacy_leftovers().apply_in(&turn, plan, report),
+        EngineName::Ebpf => Ebpf::default().allow_legacy_leftovers().apply_in(&turn, kernel, plan, report),
         #[cfg(not(feature = "ebpf"))]
         EngineName::Ebpf => Err(Error::Unsupported {
             what: "the engine ebpf in this build".to_owned(),

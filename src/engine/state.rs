@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::model::{Note, Plan};
 use crate::net::FamilyName;
-use crate::netlink::{Dump, Namespace, Socket, Stop};
+use crate::netlink::{Dump, Kernel, Namespace, Socket, Stop};
 
 /// What is installed in a network namespace.
 ///
@@ -98,10 +98,12 @@ fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
     let mut notes = Vec::new();
     let mut installations = Vec::new();
     let mut earlier = Vec::new();
-    let legacy = netlink::Legacy::look();
+    let mut kernel = Kernel::default();
+    let kernel = &mut kernel;
+    let legacy = netlink::Legacy::look(kernel);
     legacy.note(&mut notes);
-    match Socket::open().and_then(|mut socket| Ok((socket.look()?, socket))) {
-        Ok(((dump, leftovers, _), mut socket)) => {
+    match kernel.netfilter().and_then(Socket::look) {
+        Ok((dump, leftovers, _)) => {
             if !dump.taken.is_empty() {
                 notes.push(Note::warning("netlink", not_installed_by_us(&dump.taken)));
             }
@@ -109,7 +111,7 @@ fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
             installations.extend(by_iptables(plan, Mode::Nft, leftovers.families()));
             let of_iptables = [(Mode::Nft, leftovers.families()), (Mode::Legacy, legacy.families.clone())];
             let mut unseen = Vec::new();
-            earlier = earlier::look(&mut socket, &dump, &of_iptables, &mut unseen)?;
+            earlier = earlier::look(kernel, &dump, &of_iptables, &mut unseen)?;
             // Otherwise that has been said.
             if legacy.unseen().is_none() {
                 notes.extend(unseen);
@@ -123,12 +125,12 @@ fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
     }
     installations.extend(by_iptables(plan, Mode::Legacy, legacy.families));
     #[cfg(feature = "ebpf")]
-    let suspected = by_ebpf(config, plan, &mut installations, &mut notes)?;
+    let suspected = by_ebpf(kernel, config, plan, &mut installations, &mut notes)?;
     #[cfg(not(feature = "ebpf"))]
     let suspected = None;
     for one in &mut installations {
         let status = std::mem::replace(&mut one.status, Status::Absent);
-        one.status = status.and(netlink::missing_address(&one.families)?);
+        one.status = status.and(netlink::missing_address(kernel, &one.families)?);
     }
     notes.extend(back_to_kumactl(&installations));
     let status = match (overall(&installations), suspected) {
@@ -141,6 +143,7 @@ fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
 /// Adds what there is of eBPF programs, and says why it is not known whether there are others, where something speaks for that.
 #[cfg(feature = "ebpf")]
 fn by_ebpf(
+    kernel: &mut Kernel,
     config: &Config,
     plan: Option<&Plan>,
     installations: &mut Vec<Installation>,
@@ -149,9 +152,9 @@ fn by_ebpf(
     use super::ebpf;
     use crate::ebpf::Sight;
 
-    match ebpf::sight(config)? {
+    match ebpf::sight(kernel, config)? {
         Sight::Absent => {}
-        Sight::Pinned => installations.extend(ebpf::found(config, plan, notes)?),
+        Sight::Pinned => installations.extend(ebpf::found(kernel, config, plan, notes)?),
         Sight::OutOfReach(error) => installations.push(ebpf::out_of_reach(&error)),
         Sight::Suspected(error) => {
             let note = ebpf::unseen(&error);

@@ -9,7 +9,7 @@ use super::{EngineName, Report};
 use crate::config::Config;
 use crate::error::Error;
 use crate::model::Note;
-use crate::netlink::Namespace;
+use crate::netlink::{Kernel, Namespace};
 
 /// Removes what any version of ours, or kumactl's, has installed in the network namespace of the
 /// calling thread or in another one, and nothing else: first the eBPF programs (in builds with them), then the rules, by
@@ -34,8 +34,9 @@ fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
     let mut waited = Report::new(EngineName::Netlink);
     // For all parts: whoever installs in between would lose some of what it has installed, and not all.
     let turn = Turn::take_unless(config.dry_run, &mut waited)?;
-    let (programs, unseen) = failures.take(programs(config, &turn)).unwrap_or_default();
-    let (mut netlink, unusable) = match Netlink::uninstall_in(&turn, config, waited.clone()) {
+    let kernel = &mut Kernel::default();
+    let (programs, unseen) = failures.take(programs(kernel, config, &turn)).unwrap_or_default();
+    let (mut netlink, unusable) = match Netlink::uninstall_in(&turn, kernel, config, waited.clone()) {
         Err(error @ Error::Unsupported { .. }) => (unused(EngineName::Netlink, &error), true),
         other => (failures.take(other).unwrap_or(waited), false),
     };
@@ -55,7 +56,7 @@ fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
         }
         // iptables wants to be run by root, netlink does not.
         Err(error @ (Error::Unsupported { .. } | Error::Permission { .. })) if !unusable || removed_programs => {
-            let legacy = Legacy::look();
+            let legacy = Legacy::look(&mut Kernel::default());
             let left = match legacy.families.is_empty() {
                 true => legacy.unseen(),
                 false => Some(legacy_stays(&legacy.families)),
@@ -77,17 +78,17 @@ fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
 
 /// Removes the programs of the engine ebpf. Most hosts have none, and nothing is to be said of them then. Where there may be some
 /// that cannot be seen, why not.
-fn programs(config: &Config, turn: &Turn) -> Result<(Option<Report>, Option<Error>), Error> {
+fn programs(kernel: &mut Kernel, config: &Config, turn: &Turn) -> Result<(Option<Report>, Option<Error>), Error> {
     #[cfg(feature = "ebpf")]
     {
         use super::ebpf::{self, Ebpf};
         use crate::ebpf::Sight;
 
-        let (note, unseen) = match ebpf::sight(config)? {
+        let (note, unseen) = match ebpf::sight(kernel, config)? {
             Sight::Absent => return Ok((None, None)),
             Sight::Pinned => {
                 let report = Report::new(EngineName::Ebpf);
-                return Ok((Some(Ebpf::default().uninstall_in(turn, config, report)?), None));
+                return Ok((Some(Ebpf::default().uninstall_in(turn, kernel, config, report)?), None));
             }
             Sight::OutOfReach(error) => return Err(error),
             Sight::Suspected(error) | Sight::Unknown(error) => (ebpf::unseen(&error), Some(error)),
@@ -99,7 +100,7 @@ fn programs(config: &Config, turn: &Turn) -> Result<(Option<Report>, Option<Erro
     }
     #[cfg(not(feature = "ebpf"))]
     {
-        let _ = (config, turn);
+        let _ = (kernel, config, turn);
         Ok((None, None))
     }
 }

@@ -83,15 +83,21 @@ mod look {
 
     use super::Ipv6;
     use crate::facts::Remark;
+    use crate::files;
     use crate::net::{Family, V6};
+    use crate::netlink::{Interfaces, Kernel};
 
     /// Where the kernel lists the IPv6 addresses of the network namespace of the calling thread.
     /// `/proc/net` would show those of the process's first thread.
     const IF_INET6: &str = "/proc/thread-self/net/if_inet6";
 
     /// Looks at the network namespace of the calling thread.
-    pub(crate) fn look(remarks: &mut Vec<Remark>) -> Ipv6 {
-        match std::fs::read_to_string(IF_INET6) {
+    pub(crate) fn look(kernel: &mut Kernel, remarks: &mut Vec<Remark>) -> Ipv6 {
+        // What has not been seen there is asked for where it is told apart from what there is not.
+        if let Ok(Interfaces { addresses: Ok(addresses), has_ipv6: true, .. }) = kernel.interfaces() {
+            return of_addresses(addresses.iter().map(|address| address.addr));
+        }
+        match files::read_short(Path::new(IF_INET6)) {
             Ok(list) => of_list(&list),
             Err(error) if error.kind() == ErrorKind::NotFound && Path::new("/proc/thread-self/net/dev").exists() => {
                 Ipv6::Unusable { reason: "the kernel has no IPv6, or it is switched off there".into() }
@@ -108,13 +114,15 @@ mod look {
 
     /// What a list of addresses, as the kernel writes it, comes to.
     fn of_list(list: &str) -> Ipv6 {
-        let addresses = list
-            .lines()
-            .filter_map(|line| u128::from_str_radix(line.split_ascii_whitespace().next()?, 16).ok())
-            .map(Ipv6Addr::from)
-            // The last one is what an installation itself adds.
-            .filter(|addr| !addr.is_loopback() && *addr != V6::passthrough().addr());
-        addresses.fold(Ipv6::Unaddressed, |found, addr| match (found, addr.is_unicast_link_local()) {
+        let number = |line: &str| u128::from_str_radix(line.split_ascii_whitespace().next()?, 16).ok();
+        of_addresses(list.lines().filter_map(number).map(Ipv6Addr::from))
+    }
+
+    /// What addresses come to.
+    fn of_addresses(addresses: impl Iterator<Item = Ipv6Addr>) -> Ipv6 {
+        // The last one is what an installation itself adds.
+        let others = addresses.filter(|addr| !addr.is_loopback() && *addr != V6::passthrough().addr());
+        others.fold(Ipv6::Unaddressed, |found, addr| match (found, addr.is_unicast_link_local()) {
             (_, false) | (Ipv6::Usable, _) => Ipv6::Usable,
             (_, true) => Ipv6::LinkLocal,
         })

@@ -2,15 +2,12 @@
 
 use std::path::Path;
 
-use nix::ifaddrs::getifaddrs;
-use nix::net::if_::{InterfaceFlags, if_nametoindex};
-
 use super::users::{self, Found};
 use super::{Facts, HostAbilities, Ipv6, Remark, Request, Resolvers, ipv6};
 use crate::error::{Error, visible};
 use crate::files;
 use crate::net::{InterfacePattern, Uid};
-use crate::netlink::Namespace;
+use crate::netlink::{Kernel, Namespace};
 
 /// The user that the sidecar runs as where nobody says another.
 const DEFAULT_USER: &str = "kuma-dp";
@@ -22,7 +19,12 @@ const DEFAULT_USER: &str = "kuma-dp";
 /// [`Error::Facts`] if the sidecar's user cannot be told, [`Error::Os`] if the file that lists the
 /// name servers cannot be read.
 pub fn probe(request: &Request, abilities: HostAbilities) -> Result<Facts, Error> {
-    gather(request, abilities, network(request.ipv6))
+    probe_by(&mut Kernel::default(), request, abilities)
+}
+
+/// The same in the middle of an operation.
+pub(crate) fn probe_by(kernel: &mut Kernel, request: &Request, abilities: HostAbilities) -> Result<Facts, Error> {
+    gather(request, abilities, network(kernel, request.ipv6))
 }
 
 /// The same in another network namespace: its loopback interface and its IPv6 addresses. Users and
@@ -32,7 +34,7 @@ pub fn probe(request: &Request, abilities: HostAbilities) -> Result<Facts, Error
 /// # Errors
 /// As with [`probe`], and if the caller may not enter the namespace.
 pub fn probe_in(namespace: &Namespace, request: &Request, abilities: HostAbilities) -> Result<Facts, Error> {
-    let network = namespace.run(|| network(request.ipv6))?;
+    let network = namespace.run(|| network(&mut Kernel::default(), request.ipv6))?;
     gather(request, abilities, network)
 }
 
@@ -53,9 +55,9 @@ struct Network {
 }
 
 /// Looks at the network namespace of the calling thread.
-fn network(ipv6_wanted: bool) -> Network {
+fn network(kernel: &mut Kernel, ipv6_wanted: bool) -> Network {
     let mut remarks = Vec::new();
-    let loopback = match loopback() {
+    let loopback = match loopback_by(kernel) {
         Ok((name, _)) => name,
         Err(error) => {
             remarks.push(Remark::info("loopback", format!("taken to be lo: {error}")));
@@ -63,7 +65,7 @@ fn network(ipv6_wanted: bool) -> Network {
         }
     };
     let ipv6 = match ipv6_wanted {
-        true => match ipv6::look(&mut remarks) {
+        true => match ipv6::look(kernel, &mut remarks) {
             Ipv6::Usable | Ipv6::LinkLocal if is_off_on(&loopback) => Ipv6::Unusable { reason: off_alone(&loopback) },
             found => found,
         },
@@ -78,19 +80,20 @@ fn network(ipv6_wanted: bool) -> Network {
 /// # Errors
 /// [`Error::Os`] if the interfaces cannot be listed or none of them is loopback.
 pub fn loopback() -> Result<(InterfacePattern, u32), Error> {
-    let all = getifaddrs().map_err(|errno| Error::io("list the network interfaces", &errno.into()))?;
-    all.filter(|interface| interface.flags.contains(InterfaceFlags::IFF_LOOPBACK))
-        // One entry for each address, so the same names come several times.
-        .filter_map(|interface| {
-            let index = if_nametoindex(interface.interface_name.as_str()).ok()?;
-            Some((interface.interface_name.parse().ok()?, index))
-        })
-        .min_by_key(|(_, index)| *index)
-        .ok_or_else(|| Error::Os {
+    loopback_by(&mut Kernel::default())
+}
+
+/// The same in the middle of an operation.
+pub(crate) fn loopback_by(kernel: &mut Kernel) -> Result<(InterfacePattern, u32), Error> {
+    let all = kernel.interfaces().map_err(|errno| Error::io("list the network interfaces", &errno.into()))?;
+    match &all.loopback {
+        Some(link) => Ok((link.name.clone(), link.index)),
+        None => Err(Error::Os {
             action: "find the loopback interface".into(),
             message: "no interface is flagged as loopback".into(),
             errno: None,
-        })
+        }),
+    }
 }
 
 fn resolvers(path: &Path) -> Result<Resolvers, Error> {
@@ -165,9 +168,9 @@ fn off_alone(loopback: &InterfacePattern) -> String {
 }
 
 /// Whether the network namespace of the calling thread has no IPv6 address at all and can have none on loopback.
-pub(crate) fn ipv6_is_off() -> bool {
-    let off = loopback().is_ok_and(|(name, _)| is_off_on(&name));
-    off && !matches!(ipv6::look(&mut Vec::new()), Ipv6::Usable | Ipv6::LinkLocal)
+pub(crate) fn ipv6_is_off(kernel: &mut Kernel) -> bool {
+    let off = loopback_by(kernel).is_ok_and(|(name, _)| is_off_on(&name));
+    off && !matches!(ipv6::look(kernel, &mut Vec::new()), Ipv6::Usable | Ipv6::LinkLocal)
 }
 
 #[cfg(test)]
@@ -230,7 +233,7 @@ mod tests {
         let refusal = ("no program".to_owned(), "install one".to_owned());
         let facts = probe(&request, HostAbilities { v6_refused: Some(refusal), ..HostAbilities::default() }).unwrap();
         assert_eq!(facts.loopback, InterfacePattern::lo());
-        match ipv6::look(&mut Vec::new()) {
+        match ipv6::look(&mut Kernel::default(), &mut Vec::new()) {
             Ipv6::Usable => assert!(matches!(facts.ipv6, Ipv6::Refused { .. })),
             _ => assert!(matches!(facts.ipv6, Ipv6::Unusable { .. }), "{:?}", facts.ipv6),
         }

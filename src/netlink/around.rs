@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Dump;
+use super::ask::Present;
 use super::constants::*;
 use super::others::Others;
 use super::socket::{Socket, Stop};
@@ -26,8 +27,8 @@ impl Socket {
     /// Everything in our tables, and in those of others but for what iptables-nft lists. `interfaces` are their names by their
     /// numbers, if they are known.
     pub(crate) fn look_around(&mut self, interfaces: Option<&BTreeMap<u32, String>>) -> Result<Around, Stop> {
-        let read = |socket: &mut Self| {
-            let Some(ours) = socket.dump_once()? else { return Ok(None) };
+        let read = |socket: &mut Self, present: &Present| {
+            let Some(ours) = socket.dump_once(present)? else { return Ok(None) };
             let Some((of_iptables, others)) = socket.others_once(&ours)? else { return Ok(None) };
             Ok(Some(Around { ours, of_iptables, others: others.interpret(interfaces) }))
         };
@@ -87,7 +88,7 @@ impl Socket {
     /// The nat chains of others, those of iptables-nft too, that have rules and decide where connections go. Of the rules it is
     /// only looked whether there are some.
     pub(crate) fn nat_chains(&mut self, ours: &Dump) -> Result<Vec<CalledChain>, Stop> {
-        Ok(self.steadily(|socket| socket.nat_chains_once(ours))?.0)
+        Ok(self.steadily(|socket, _| socket.nat_chains_once(ours))?.0)
     }
 
     /// `None` if it was interrupted.

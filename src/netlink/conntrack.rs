@@ -109,8 +109,9 @@ pub(super) struct Entry {
 }
 
 /// Asks for all entries of a family.
-pub(super) fn list(family: FamilyName, sequence: u32) -> Vec<u8> {
-    let head = Head { kind: CT_GET, flags: NLM_F_REQUEST | NLM_F_DUMP, sequence, family: number(family), resource: 0 };
+pub(super) fn list(family: Option<FamilyName>, sequence: u32) -> Vec<u8> {
+    let family = family.map_or(0, number);
+    let head = Head { kind: CT_GET, flags: NLM_F_REQUEST | NLM_F_DUMP, sequence, family, resource: 0 };
     let mut writer = Writer::default();
     writer.message(head, |_| {});
     writer.finish()

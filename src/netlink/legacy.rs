@@ -9,6 +9,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use super::options;
 use super::wire::array;
 use crate::config::ChainPair;
+use crate::files;
 use crate::model::{BuiltinChain, Comment, TableName};
 use crate::net::FamilyName;
 
@@ -26,53 +27,98 @@ const INFO: usize = 84;
 /// Where the entries begin in `struct ipt_get_entries`.
 const ENTRIES: usize = 40;
 
-/// Whether a table of iptables-legacy has a chain of this name, in the network namespace of the
-/// calling thread. A table that is not there yet is not made by asking.
-///
-/// # Errors
-/// If the kernel does not let us look.
-pub(crate) fn legacy_chain_exists(family: FamilyName, table: &str, chain: &str) -> io::Result<bool> {
-    Ok(entries(family, table)?.is_some_and(|entries| contains(&entries, &chain_head(chain, true))))
+/// The tables of iptables-legacy in the network namespace of the calling thread. Which there are, the kernel is asked once.
+#[derive(Debug, Default)]
+pub(crate) struct LegacyView {
+    v4: Option<String>,
+    v6: Option<String>,
 }
 
-/// Whether an installation, ours or kumactl's, has chains or rules in tables of iptables-legacy, in
-/// the network namespace of the calling thread.
-///
-/// # Errors
-/// If the kernel does not let us look.
-pub(crate) fn legacy_installation(family: FamilyName) -> io::Result<bool> {
-    let marks = [chain_head(ChainPair::PREFIX, false), comment_head(Comment::PREFIX)];
-    for table in TableName::OURS {
-        if let Some(entries) = entries(family, table.as_str())? {
-            if marks.iter().any(|mark| contains(&entries, mark)) {
-                return Ok(true);
+impl LegacyView {
+    /// Whether a table has a chain of this name. A table that is not there yet is not made by asking.
+    ///
+    /// # Errors
+    /// If the kernel does not let us look.
+    pub(crate) fn chain_exists(&mut self, family: FamilyName, table: &str, chain: &str) -> io::Result<bool> {
+        Ok(self.entries(family, table)?.is_some_and(|entries| contains(&entries, &chain_head(chain, true))))
+    }
+
+    /// Whether an installation, ours or kumactl's, has chains or rules in tables of a family.
+    ///
+    /// # Errors
+    /// If the kernel does not let us look.
+    pub(crate) fn has_installation(&mut self, family: FamilyName) -> io::Result<bool> {
+        let marks = [chain_head(ChainPair::PREFIX, false), comment_head(Comment::PREFIX)];
+        for table in TableName::OURS {
+            if let Some(entries) = self.entries(family, table.as_str())? {
+                if marks.iter().any(|mark| contains(&entries, mark)) {
+                    return Ok(true);
+                }
             }
         }
+        Ok(false)
     }
-    Ok(false)
-}
 
-/// The chains that decide where connections go and have rules in the nat table of iptables-legacy.
-///
-/// # Errors
-/// If the kernel does not let us look.
-pub(crate) fn legacy_nat_chains(family: FamilyName) -> io::Result<Vec<BuiltinChain>> {
-    let Some(info) = info(family, TableName::Nat.as_str())? else { return Ok(Vec::new()) };
-    // `hook_entry` and `underflow` of `struct ipt_getinfo`: where the chain of a hook begins, and where its policy is.
-    let number = |first: usize, hook: BuiltinChain| array(&info, first + 4 * hook as usize).map(u32::from_ne_bytes);
-    let has_rules = |hook: &BuiltinChain| number(NAME + 4, *hook) != number(NAME + 24, *hook);
-    Ok([BuiltinChain::Prerouting, BuiltinChain::Output].into_iter().filter(has_rules).collect())
-}
+    /// The chains that decide where connections go and have rules in the nat table.
+    ///
+    /// # Errors
+    /// If the kernel does not let us look.
+    pub(crate) fn nat_chains(&mut self, family: FamilyName) -> io::Result<Vec<BuiltinChain>> {
+        let Some(info) = self.info(family, TableName::Nat.as_str())? else { return Ok(Vec::new()) };
+        // `hook_entry` and `underflow` of `struct ipt_getinfo`: where the chain of a hook begins, and where its policy is.
+        let number = |first: usize, hook: BuiltinChain| array(&info, first + 4 * hook as usize).map(u32::from_ne_bytes);
+        let has_rules = |hook: &BuiltinChain| number(NAME + 4, *hook) != number(NAME + 24, *hook);
+        Ok([BuiltinChain::Prerouting, BuiltinChain::Output].into_iter().filter(has_rules).collect())
+    }
 
-/// Whether a family has rules or chains in a table of iptables-legacy. A table that is not there yet is not made by asking.
-///
-/// # Errors
-/// If the kernel does not let us look.
-pub(crate) fn legacy_table_has_rules(family: FamilyName, table: TableName) -> io::Result<bool> {
-    let Some(info) = info(family, table.as_str())? else { return Ok(false) };
-    let number = |at| array(&info, at).map_or(0, u32::from_ne_bytes);
-    // Each built-in chain has an entry for its policy, and the table has one for its end.
-    Ok(number(INFO - 8) > number(NAME).count_ones() + 1)
+    /// Whether a family has rules or chains in a table. A table that is not there yet is not made by asking.
+    ///
+    /// # Errors
+    /// If the kernel does not let us look.
+    pub(crate) fn has_rules(&mut self, family: FamilyName, table: TableName) -> io::Result<bool> {
+        let Some(info) = self.info(family, table.as_str())? else { return Ok(false) };
+        let number = |at| array(&info, at).map_or(0, u32::from_ne_bytes);
+        // Each built-in chain has an entry for its policy, and the table has one for its end.
+        Ok(number(INFO - 8) > number(NAME).count_ones() + 1)
+    }
+
+    /// The entries of a table; none if it is not in use.
+    fn entries(&mut self, family: FamilyName, table: &str) -> io::Result<Option<Vec<u8>>> {
+        // The table may grow between the two calls, which the kernel then says by EAGAIN.
+        for _ in 0..8 {
+            let Some(info) = self.info(family, table)? else { return Ok(None) };
+            let Some(size) = array(&info, INFO - 4).map(u32::from_ne_bytes) else { break };
+            let mut entries = vec![0; ENTRIES + size as usize];
+            entries[..NAME].copy_from_slice(&info[..NAME]);
+            entries[NAME..NAME + 4].copy_from_slice(&size.to_ne_bytes());
+            match ask(family, GET_ENTRIES, &mut entries) {
+                Ok(()) => return Ok(Some(entries.split_off(ENTRIES))),
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EAGAIN))
+    }
+
+    /// What the kernel says of a table (`struct ipt_getinfo`); none if it is not in use.
+    fn info(&mut self, family: FamilyName, table: &str) -> io::Result<Option<[u8; INFO]>> {
+        match self.names(family)?.lines().any(|name| name == table) {
+            true => info_of(family, table).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// The names of the tables of a family that are in use, a line each.
+    fn names(&mut self, family: FamilyName) -> io::Result<&str> {
+        let (names, list) = match family {
+            FamilyName::V4 => (&mut self.v4, "ip_tables_names"),
+            FamilyName::V6 => (&mut self.v6, "ip6_tables_names"),
+        };
+        match names {
+            Some(names) => Ok(names),
+            None => Ok(names.insert(in_use(list)?)),
+        }
+    }
 }
 
 /// Whether the kernel has a table of iptables-legacy. Asking makes one that it can make.
@@ -87,53 +133,25 @@ pub(crate) fn legacy_table_exists(family: FamilyName, table: TableName) -> io::R
     }
 }
 
-/// The entries of a table; none if it is not in use.
-fn entries(family: FamilyName, table: &str) -> io::Result<Option<Vec<u8>>> {
-    // The table may grow between the two calls, which the kernel then says by EAGAIN.
-    for _ in 0..8 {
-        let Some(info) = info(family, table)? else { return Ok(None) };
-        let Some(size) = array(&info, INFO - 4).map(u32::from_ne_bytes) else { break };
-        let mut entries = vec![0; ENTRIES + size as usize];
-        entries[..NAME].copy_from_slice(&info[..NAME]);
-        entries[NAME..NAME + 4].copy_from_slice(&size.to_ne_bytes());
-        match ask(family, GET_ENTRIES, &mut entries) {
-            Ok(()) => return Ok(Some(entries.split_off(ENTRIES))),
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::Error::from_raw_os_error(libc::EAGAIN))
-}
-
-/// What the kernel says of a table (`struct ipt_getinfo`); none if it is not in use.
-fn info(family: FamilyName, table: &str) -> io::Result<Option<[u8; INFO]>> {
-    let list = match family {
-        FamilyName::V4 => "ip_tables_names",
-        FamilyName::V6 => "ip6_tables_names",
-    };
-    let lists = Path::new("/proc/thread-self/net");
-    let names = match std::fs::read_to_string(lists.join(list)) {
-        Ok(names) => names,
-        // The kernel has no such tables, if this is where it would list them.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && lists.join("dev").exists() => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(io::Error::new(error.kind(), format!("{} is not there", lists.display())));
-        }
-        Err(error) => return Err(error),
-    };
-    if !names.lines().any(|name| name == table) {
-        return Ok(None);
-    }
-    info_of(family, table).map(Some)
-}
-
-/// The same of a table that is made if it is not in use.
+/// What the kernel says of a table, which is made if it is not in use.
 fn info_of(family: FamilyName, table: &str) -> io::Result<[u8; INFO]> {
     let mut info = [0; INFO];
     let length = table.len().min(NAME - 1);
     info[..length].copy_from_slice(&table.as_bytes()[..length]);
     ask(family, GET_INFO, &mut info)?;
     Ok(info)
+}
+
+fn in_use(list: &str) -> io::Result<String> {
+    let lists = Path::new("/proc/thread-self/net");
+    match files::read_short(&lists.join(list)) {
+        // The kernel has no such tables, if this is where it would list them.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && lists.join("dev").exists() => Ok(String::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(io::Error::new(error.kind(), format!("{} is not there", lists.display())))
+        }
+        other => other,
+    }
 }
 
 /// Has the kernel write what it says to a question into the bytes that ask it.

@@ -15,6 +15,8 @@
 
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod around;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod ask;
 mod batch;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod conntrack;
@@ -29,6 +31,8 @@ mod expression;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod integrity;
 #[cfg(all(feature = "host", target_os = "linux"))]
+mod kernel;
+#[cfg(all(feature = "host", target_os = "linux"))]
 mod leftovers;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod legacy;
@@ -40,7 +44,11 @@ mod namespace;
 mod options;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod others;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod receive;
 mod reply;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod route;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod sock_diag;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -61,11 +69,11 @@ pub use decode::{Dump, InvalidDump};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use integrity::Integrity;
 #[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use kernel::Kernel;
+#[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use leftovers::Leftovers;
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub(crate) use legacy::{
-    legacy_chain_exists, legacy_installation, legacy_nat_chains, legacy_table_exists, legacy_table_has_rules,
-};
+pub(crate) use legacy::{LegacyView, legacy_table_exists};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use namespace::Here;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -73,6 +81,8 @@ pub use namespace::Namespace;
 #[cfg(all(feature = "cni", target_os = "linux"))]
 pub(crate) use namespace::worker;
 pub use reply::{Failure, Outcome};
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use route::{Interfaces, Trouble, is_absence};
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub(crate) use sock_diag::Listener;
 #[cfg(all(feature = "host", target_os = "linux"))]

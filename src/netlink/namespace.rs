@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::options;
+use super::{Socket, options};
 use crate::error::Error;
 use crate::files;
 
@@ -27,14 +27,27 @@ pub(crate) struct Here {
 
 impl Here {
     pub(crate) fn find() -> Result<Self, Error> {
+        Self::find_by(None)
+    }
+
+    /// The same with a socket that was opened there, if there is one.
+    pub(super) fn find_by(opened: Option<&Socket>) -> Result<Self, Error> {
+        match opened {
+            Some(socket) => Self::of(socket.as_fd()),
+            None => {
+                let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
+                Self::of(socket.map_err(|errno| Error::io("open a socket", &errno.into()))?.as_fd())
+            }
+        }
+    }
+
+    fn of(socket: BorrowedFd<'_>) -> Result<Self, Error> {
         let path = "/proc/thread-self/ns/net";
         let cannot = |error: std::io::Error| Error::io(format!("open {path}"), &error);
-        let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
-            .map_err(|errno| Error::io("open a socket", &errno.into()))?;
         let file = match File::open(path) {
             // Without /proc. This needs a privilege.
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                options::namespace_of(socket.as_fd()).map(File::from).map_err(|_| cannot(error))?
+                options::namespace_of(socket).map(File::from).map_err(|_| cannot(error))?
             }
             other => other.map_err(cannot)?,
         };
@@ -42,7 +55,7 @@ impl Here {
         /// asm-generic/socket.h
         const SO_NETNS_COOKIE: i32 = 71;
         let mut cookie = [0; 8];
-        let cookie = match options::get(socket.as_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut cookie) {
+        let cookie = match options::get(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut cookie) {
             Ok(_) => Some(u64::from_ne_bytes(cookie)),
             Err(error) if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => None,
             Err(error) => return Err(Error::io("ask for the cookie of the network namespace", &error)),

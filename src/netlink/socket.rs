@@ -1,14 +1,16 @@
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
+use super::ask::{Present, READ};
 use super::batch::{Finished, number};
 use super::constants::*;
+use super::receive::receive;
 use super::wire::{Head, Messages, Writer, array};
 use super::{Dump, InvalidDump, Leftovers, Outcome, leftovers, options};
 use crate::model::TableName;
@@ -16,7 +18,7 @@ use crate::net::FamilyName;
 use crate::nftables::{Marker, TABLE};
 
 /// How many times a dump is begun again because the rules changed meanwhile.
-const ATTEMPTS: usize = 64;
+pub(super) const ATTEMPTS: usize = 64;
 
 /// How long the kernel may take for an answer, in seconds. It answers at once; this is so that a
 /// defect cannot make anybody wait for ever.
@@ -25,8 +27,14 @@ const PATIENCE: i64 = 30;
 /// More datagrams than can wait to be read, unless somebody keeps sending them.
 const QUEUE: usize = 10_000;
 
-/// Room for one datagram. The kernel cuts dumps into pieces of at most 32 KiB.
-const DATAGRAM: usize = 64 * 1024;
+/// How many answers are read at once where none is long: 4 KiB for each.
+const AT_ONCE: usize = 16;
+
+/// How many pieces of a dump are read at once, each into its part of the buffer. The kernel cuts them to at most 32 KiB.
+const DUMPED_AT_ONCE: usize = 2;
+
+/// Room for all that is read at once.
+const BUFFER: usize = 64 * 1024;
 
 /// A socket to the kernel's netfilter, in the network namespace of the thread that opened it.
 #[derive(Debug)]
@@ -34,6 +42,14 @@ pub(crate) struct Socket {
     fd: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
+    /// Whether the kernel knows how long it may take.
+    patient: bool,
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 /// The families that have a table of our name.
@@ -64,31 +80,33 @@ pub(crate) enum Stop {
 
 impl Socket {
     pub(crate) fn open() -> Result<Self, Stop> {
-        Self::open_for(SockProtocol::NetlinkNetFilter)
+        let socket = Self::open_for(SockProtocol::NetlinkNetFilter)?;
+        // Kernels from before 4.12 know neither; errors are then without details.
+        for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+            let _ = options::set(socket.fd.as_fd(), libc::SOL_NETLINK, option, 1);
+        }
+        Ok(socket)
     }
 
-    /// The same to another part of the kernel.
+    /// The same to another part of the kernel, which gives it a name with the first message.
     pub(super) fn open_for(protocol: SockProtocol) -> Result<Self, Stop> {
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol);
-        let fd = match fd {
+        let fd = match socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol) {
             Err(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT) => return Err(Stop::Missing),
             other => other.map_err(|errno| Stop::System("open a netlink socket", errno))?,
         };
-        let set_up = |errno| Stop::System("set up a netlink socket", errno);
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(set_up)?;
-        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE)).map_err(set_up)?;
-        // Kernels from before 4.12 know neither; errors are then without details.
-        for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
-            let _ = options::set(fd.as_fd(), libc::SOL_NETLINK, option, 1);
-        }
-        Ok(Self { fd, sequence: 0x8000_0000, buffer: vec![0; DATAGRAM] })
+        Ok(Self { fd, sequence: 0x8000_0000, buffer: vec![0; BUFFER], patient: false })
     }
 
     /// Sends a batch and reads what the kernel says to it. It has been carried out if the outcome is
     /// an acknowledgement without failures and the batch was to be committed.
     pub(crate) fn send(&mut self, batch: &Finished) -> Result<Outcome, Stop> {
-        self.make_room(batch.bytes.len());
-        self.send_bytes(&batch.bytes)?;
+        match self.send_bytes(&batch.bytes) {
+            Err(Stop::TooLong(bytes)) => {
+                self.make_room(bytes);
+                self.send_bytes(&batch.bytes)?;
+            }
+            sent => sent?,
+        }
         // The kernel has answered everything when sending returns.
         let mut outcome = Outcome::default();
         let lost = self.read_all(|datagram| outcome.read(batch, datagram))?;
@@ -105,11 +123,18 @@ impl Socket {
     pub(super) fn read_all(&mut self, mut datagram: impl FnMut(&[u8])) -> Result<bool, Stop> {
         let mut lost = false;
         for _ in 0..QUEUE {
-            match self.receive(MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => datagram(&self.buffer[..length]),
-                Err(Stop::Unknown) => lost = true,
-                Err(Stop::System(_, Errno::EAGAIN)) => return Ok(lost),
-                Err(stop) => return Err(stop),
+            match self.receive_all() {
+                Ok(datagrams) => {
+                    let all = datagrams.len() < AT_ONCE;
+                    datagrams.into_iter().for_each(|place| datagram(&self.buffer[place]));
+                    if all {
+                        return Ok(lost);
+                    }
+                }
+                // One that was too long is gone as well.
+                Err(Errno::ENOBUFS | Errno::EMSGSIZE) => lost = true,
+                Err(Errno::EAGAIN) => return Ok(lost),
+                Err(errno) => return Err(Stop::System("read an answer of nf_tables", errno)),
             }
         }
         Ok(true)
@@ -122,10 +147,10 @@ impl Socket {
 
     /// The rules in our tables, without the elements of their sets: listing these takes the kernel longer than in proportion.
     pub(crate) fn rules(&mut self) -> Result<Dump, Stop> {
-        let read = |socket: &mut Self| {
+        let read = |socket: &mut Self, present: &Present| {
             let mut dump = Dump::default();
             for family in FamilyName::ALL {
-                if !socket.read_rules(family, &mut dump)? {
+                if !socket.read_rules(present, family, &mut dump)? {
                     return Ok(None);
                 }
             }
@@ -137,14 +162,17 @@ impl Socket {
 
     /// Everything in our tables, and what older installations left in the tables of iptables.
     pub(crate) fn look(&mut self) -> Result<(Dump, Leftovers, u32), Stop> {
-        let read = |socket: &mut Self| Ok(socket.dump_once()?.zip(socket.leftovers_once()?));
+        let read =
+            |socket: &mut Self, present: &Present| Ok(socket.dump_once(present)?.zip(socket.leftovers_once(present)?));
         let ((dump, leftovers), generation) = self.steadily(read)?;
         Ok((dump, leftovers, generation))
     }
 
     /// What an uninstallation removes: the tables of ours, and leftovers.
     pub(crate) fn look_for_removal(&mut self) -> Result<(OwnTables, Leftovers, u32), Stop> {
-        let read = |socket: &mut Self| Ok(socket.tables_once()?.zip(socket.leftovers_once()?));
+        let read = |socket: &mut Self, present: &Present| {
+            Ok(socket.tables_once(present)?.zip(socket.leftovers_once(present)?))
+        };
         let ((tables, leftovers), generation) = self.steadily(read)?;
         Ok((tables, leftovers, generation))
     }
@@ -154,15 +182,20 @@ impl Socket {
         self.steadily(Self::leftovers_once)
     }
 
-    /// Reads something while the rules do not change, and says their generation.
+    /// Reads something while the rules do not change, and says their generation. Which tables there are is known before.
     pub(super) fn steadily<T>(
         &mut self,
-        mut read: impl FnMut(&mut Self) -> Result<Option<T>, Stop>,
+        mut read: impl FnMut(&mut Self, &Present) -> Result<Option<T>, Stop>,
     ) -> Result<(T, u32), Stop> {
         for _ in 0..ATTEMPTS {
-            let before = self.generation()?;
-            let found = read(self);
-            let after = self.generation()?;
+            let present = self.present()?;
+            let asked = self.sequence;
+            let found = read(self, &present);
+            let (before, after) = match self.sequence == asked {
+                // Nothing more was read.
+                true => (present.before, present.after),
+                false => (present.before, self.generation()?),
+            };
             match found {
                 Ok(Some(found)) if before == after => return Ok((found, after)),
                 // A table that vanishes during the dump makes some of it fail.
@@ -175,10 +208,10 @@ impl Socket {
     }
 
     /// `None` if it was interrupted.
-    pub(super) fn dump_once(&mut self) -> Result<Option<Dump>, Stop> {
+    pub(super) fn dump_once(&mut self, present: &Present) -> Result<Option<Dump>, Stop> {
         let mut dump = Dump::default();
         for family in FamilyName::ALL {
-            if !self.read_rules(family, &mut dump)? {
+            if !self.read_rules(present, family, &mut dump)? {
                 return Ok(None);
             }
             let sets: Vec<_> =
@@ -199,15 +232,9 @@ impl Socket {
     }
 
     /// Reads what is in the table of our name, but for the elements of its sets. False if it was interrupted.
-    fn read_rules(&mut self, family: FamilyName, dump: &mut Dump) -> Result<bool, Stop> {
-        let found = self.get(family, message::GETTABLE, 0, |w| w.text(NFTA_TABLE_NAME, TABLE));
-        let table = match found {
-            Ok(table) => table,
-            // A family that the kernel does not have has no table of ours.
-            Err(Stop::System(_, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => return Ok(true),
-            Err(stop) => return Err(stop),
-        };
-        dump.read(&table.bytes).map_err(Stop::Invalid)?;
+    fn read_rules(&mut self, present: &Present, family: FamilyName, dump: &mut Dump) -> Result<bool, Stop> {
+        let Some(table) = present.table(family, TABLE) else { return Ok(true) };
+        dump.read(table).map_err(Stop::Invalid)?;
         for kind in [message::GETCHAIN, message::GETSET, message::GETRULE] {
             // The table's name is attribute 1 of all of them.
             let list = self.get(family, kind, NLM_F_DUMP, |w| w.text(NFTA_RULE_TABLE, TABLE))?;
@@ -221,17 +248,11 @@ impl Socket {
 
     /// `None` if it was interrupted. Of tables that are not ours, this reads the names, the chains,
     /// and the rules of the built-in chains that installations put rules into.
-    fn leftovers_once(&mut self) -> Result<Option<Leftovers>, Stop> {
+    fn leftovers_once(&mut self, present: &Present) -> Result<Option<Leftovers>, Stop> {
         let mut leftovers = Leftovers::default();
         for family in FamilyName::ALL {
-            let mut found = Vec::new();
-            for table in TableName::OURS {
-                match self.get(family, message::GETTABLE, 0, |w| w.text(NFTA_TABLE_NAME, table.as_str())) {
-                    Ok(_) => found.push(table),
-                    Err(Stop::System(_, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => {}
-                    Err(stop) => return Err(stop),
-                }
-            }
+            let found: Vec<_> =
+                TableName::OURS.into_iter().filter(|table| present.table(family, table.as_str()).is_some()).collect();
             if found.is_empty() {
                 continue;
             }
@@ -265,46 +286,20 @@ impl Socket {
     }
 
     /// `None` if it was interrupted.
-    fn tables_once(&mut self) -> Result<Option<OwnTables>, Stop> {
+    fn tables_once(&mut self, present: &Present) -> Result<Option<OwnTables>, Stop> {
         let mut dump = Dump::default();
         let mut marked = Vec::new();
-        for family in FamilyName::ALL {
+        for family in FamilyName::ALL.into_iter().filter(|family| present.table(*family, TABLE).is_some()) {
             // Elsewhere a look at the rules tells whose it is.
             match self.chain_exists(family, TABLE, Marker::CHAIN)? {
                 true => marked.push(family),
-                false if !self.read_rules(family, &mut dump)? => return Ok(None),
+                false if !self.read_rules(present, family, &mut dump)? => return Ok(None),
                 false => {}
             }
         }
         dump.finish();
         let ours = |family: &FamilyName| marked.contains(family) || dump.of(*family).is_some();
         Ok(Some(OwnTables { ours: FamilyName::ALL.into_iter().filter(ours).collect(), taken: dump.taken }))
-    }
-
-    /// Whether a table of anybody has a chain of this name.
-    pub(crate) fn chain_exists(&mut self, family: FamilyName, table: &str, chain: &str) -> Result<bool, Stop> {
-        let found = self.get(family, message::GETCHAIN, 0, |w| {
-            w.text(NFTA_CHAIN_TABLE, table);
-            w.text(NFTA_CHAIN_NAME, chain);
-        });
-        match found {
-            Ok(_) => Ok(true),
-            Err(Stop::System(_, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => Ok(false),
-            Err(stop) => Err(stop),
-        }
-    }
-
-    /// The generation of the rules, which each change counts up.
-    fn generation(&mut self) -> Result<u32, Stop> {
-        let answer = match self.send_request(Head { kind: message::GETGEN, ..Head::default() }, |_| {}) {
-            // There is nothing in this request that could be invalid, so nobody is there to read it.
-            Err(Stop::System(_, Errno::EINVAL)) => return Err(Stop::Missing),
-            other => other?,
-        };
-        Messages(&answer.bytes)
-            .filter(|message| message.kind == message::NEWGEN)
-            .find_map(|message| message.generic()?.1.number(NFTA_GEN_ID))
-            .ok_or(Stop::System("read the generation of the rules", Errno::EPROTO))
     }
 
     fn get(&mut self, family: FamilyName, kind: u16, flags: u16, body: impl Fn(&mut Writer)) -> Result<Answer, Stop> {
@@ -320,7 +315,7 @@ impl Socket {
                 other => return other,
             }
         }
-        Err(Stop::System("read nf_tables rules", Errno::ENOBUFS))
+        Err(Stop::System(READ, Errno::ENOBUFS))
     }
 
     fn ask(&mut self, head: Head, body: impl Fn(&mut Writer)) -> Result<Answer, Stop> {
@@ -347,36 +342,51 @@ impl Socket {
         request: &[u8],
         sequence: u32,
         dump: bool,
-        mut each: impl FnMut(&[u8]),
+        each: impl FnMut(&[u8]),
     ) -> Result<bool, Stop> {
-        self.send_bytes(request)?;
-        let mut interrupted = false;
-        loop {
-            let length = self.receive(MsgFlags::empty())?;
-            let datagram = &self.buffer[..length];
-            let mut done = !dump;
-            for message in Messages(datagram).filter(|message| message.sequence == sequence) {
-                interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
-                // Both begin with a number: an error, or how the dump went.
-                let code = array(message.body, 0).map_or(0, i32::from_ne_bytes);
-                match message.kind {
-                    NLMSG_ERROR | NLMSG_DONE if code < 0 => {
-                        return Err(Stop::System("read nf_tables rules", Errno::from_raw(code.saturating_neg())));
+        let mut ends = self.exchange_all(request, &[sequence], dump, each)?;
+        ends.pop().unwrap_or(Ok(false)).map_err(|errno| Stop::System(READ, errno))
+    }
+
+    /// The same for several requests at once, each with its own end.
+    pub(super) fn exchange_all(
+        &mut self,
+        requests: &[u8],
+        sequences: &[u32],
+        dump: bool,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<Vec<Result<bool, Errno>>, Stop> {
+        self.send_bytes(requests)?;
+        let mut interrupted = vec![false; sequences.len()];
+        let mut ends: Vec<_> = sequences.iter().map(|_| None).collect();
+        while ends.iter().any(Option::is_none) {
+            for place in self.receive()? {
+                let datagram = &self.buffer[place];
+                let mut answers = false;
+                for message in Messages(datagram) {
+                    // What is no answer to these requests is passed over when it is read.
+                    let Some(at) = sequences.iter().position(|sequence| *sequence == message.sequence) else {
+                        continue;
+                    };
+                    answers = true;
+                    interrupted[at] |= message.flags & NLM_F_DUMP_INTR != 0;
+                    // Both begin with a number: an error, or how the dump went.
+                    let code = array(message.body, 0).map_or(0, i32::from_ne_bytes);
+                    match message.kind {
+                        NLMSG_ERROR | NLMSG_DONE if code < 0 => {
+                            ends[at] = Some(Err(Errno::from_raw(code.saturating_neg())));
+                        }
+                        NLMSG_ERROR | NLMSG_DONE => ends[at] = Some(Ok(interrupted[at])),
+                        _ if !dump => ends[at] = Some(Ok(interrupted[at])),
+                        _ => {}
                     }
-                    NLMSG_ERROR | NLMSG_DONE => done = true,
-                    _ => {}
+                }
+                if answers {
+                    each(datagram);
                 }
             }
-            // What is no answer to this request is passed over when it is read.
-            if Messages(datagram).any(|message| message.sequence == sequence) {
-                each(datagram);
-            } else {
-                done = false;
-            }
-            if done {
-                return Ok(interrupted);
-            }
         }
+        Ok(ends.into_iter().flatten().collect())
     }
 
     /// Sees to it that so many bytes can be sent at once, as far as that is possible.
@@ -404,19 +414,30 @@ impl Socket {
         }
     }
 
-    /// Reads a datagram into the buffer.
-    fn receive(&mut self, flags: MsgFlags) -> Result<usize, Stop> {
+    /// Reads what is there of a dump, or waits for it.
+    fn receive(&mut self) -> Result<Vec<Range<usize>>, Stop> {
+        // Nearly always it is there already.
+        let mut flags = MsgFlags::MSG_DONTWAIT;
         loop {
-            return match recv(self.fd.as_raw_fd(), &mut self.buffer, flags | MsgFlags::MSG_TRUNC) {
-                Ok(length) if length > self.buffer.len() => {
-                    Err(Stop::System("read an answer of nf_tables", Errno::EMSGSIZE))
+            return match receive(self.fd.as_fd(), &mut self.buffer, DUMPED_AT_ONCE, flags) {
+                Err(Errno::EAGAIN) if !flags.is_empty() => {
+                    if !self.patient {
+                        let limit = setsockopt(&self.fd, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE));
+                        limit.map_err(|errno| Stop::System("set up a netlink socket", errno))?;
+                        self.patient = true;
+                    }
+                    flags = MsgFlags::empty();
+                    continue;
                 }
-                Ok(length) => Ok(length),
-                Err(Errno::EINTR) => continue,
                 Err(Errno::ENOBUFS) => Err(Stop::Unknown),
-                Err(errno) => Err(Stop::System("read an answer of nf_tables", errno)),
+                other => other.map_err(|errno| Stop::System("read an answer of nf_tables", errno)),
             };
         }
+    }
+
+    /// Reads several datagrams, if they are short, without waiting for any.
+    fn receive_all(&mut self) -> Result<Vec<Range<usize>>, Errno> {
+        receive(self.fd.as_fd(), &mut self.buffer, AT_ONCE, MsgFlags::MSG_DONTWAIT)
     }
 }
 

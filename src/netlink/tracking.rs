@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
+use super::ask::READ;
 use super::conntrack::{self, Connection, Tuple};
 use super::constants::NLMSG_ERROR;
 #[cfg(feature = "ebpf")]
@@ -32,13 +33,11 @@ pub(crate) struct Made {
 }
 
 /// The TCP sockets in the network namespace of the calling thread. Needs no privilege.
-pub(crate) fn sockets() -> Result<Sockets, Stop> {
-    let mut socket = Socket::open_for(SockProtocol::NetlinkSockDiag)?;
+pub(crate) fn sockets(socket: &mut Socket) -> Result<Sockets, Stop> {
     let mut sockets = Sockets::default();
     // Both, since a socket of one may have connections of the other.
-    for family in FamilyName::ALL {
-        list(&mut socket, |sequence| sock_diag::request(family, sequence), |datagram| sockets.read(datagram))?;
-    }
+    let requests = FamilyName::ALL.map(|family| move |sequence| sock_diag::request(family, sequence));
+    list_all(socket, &requests, |datagram| sockets.read(datagram))?;
     Ok(sockets)
 }
 
@@ -62,10 +61,15 @@ pub(crate) fn known(
     open: &HashSet<Tuple>,
 ) -> Result<HashSet<Tuple>, Stop> {
     let (mut known, mut dead) = (HashSet::new(), Vec::new());
-    for family in families {
+    let asked: Vec<_> = match families {
+        // All at once.
+        [_, _, ..] => vec![None],
+        families => families.iter().copied().map(Some).collect(),
+    };
+    for family in asked {
         list(
             socket,
-            |sequence| conntrack::list(*family, sequence),
+            |sequence| conntrack::list(family, sequence),
             |datagram| {
                 for entry in conntrack::entries(datagram) {
                     if entry.made_by_hand && !open.contains(&entry.original) {
@@ -95,6 +99,31 @@ pub(crate) fn create(socket: &mut Socket, connections: &[Connection]) -> Result<
         }
     })?;
     Ok(made)
+}
+
+/// Makes several lists. Those that are empty are answered at once; where one is not, the kernel has no time for the next.
+fn list_all(
+    socket: &mut Socket,
+    requests: &[impl Fn(u32) -> Vec<u8>],
+    mut each: impl FnMut(&[u8]),
+) -> Result<(), Stop> {
+    let sequences: Vec<_> = requests.iter().map(|_| socket.next_sequence()).collect();
+    let bytes: Vec<_> = requests.iter().zip(&sequences).flat_map(|(request, sequence)| request(*sequence)).collect();
+    let ends = match socket.exchange_all(&bytes, &sequences, true, &mut each) {
+        Err(Stop::Unknown | Stop::System(_, Errno::ENOBUFS)) => {
+            _ = socket.read_all(|_| ())?;
+            requests.iter().map(|_| Err(Errno::EBUSY)).collect()
+        }
+        other => other?,
+    };
+    for (request, end) in requests.iter().zip(ends) {
+        match end {
+            Ok(false) => {}
+            Ok(true) | Err(Errno::EBUSY) => list(socket, request, &mut each)?,
+            Err(errno) => return Err(Stop::System(READ, errno)),
+        }
+    }
+    Ok(())
 }
 
 fn list(socket: &mut Socket, request: impl Fn(u32) -> Vec<u8>, mut each: impl FnMut(&[u8])) -> Result<(), Stop> {

@@ -58,7 +58,7 @@ impl Socket {
     /// Whether iptables-nft has rules, or chains that are not built in, in the tables that it shares with installations. None if its
     /// programs would list something else.
     pub(crate) fn iptables_has_rules(&mut self, family: FamilyName) -> Result<Option<bool>, Stop> {
-        Ok(self.steadily(|socket| socket.iptables_has_rules_once(family))?.0)
+        Ok(self.steadily(|socket, _| socket.iptables_has_rules_once(family))?.0)
     }
 
     /// `None` if it was interrupted.

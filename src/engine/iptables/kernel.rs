@@ -9,8 +9,7 @@ use super::locate::{Mode, Toolset};
 use crate::model::TableName;
 use crate::net::FamilyName;
 use crate::netlink::{
-    Batch, Extension, Leftovers, Socket, Stop, legacy_chain_exists, legacy_has_extension, legacy_installation,
-    legacy_table_exists, legacy_table_has_rules,
+    Batch, Extension, Leftovers, LegacyView, Socket, Stop, legacy_has_extension, legacy_table_exists,
 };
 
 /// The chain in which Docker translates queries to its DNS server.
@@ -59,7 +58,7 @@ impl Kernel {
     pub(super) fn has_docker(&self, tools: &Toolset) -> Option<bool> {
         match tools.mode {
             Mode::Nft => self.ask(|socket| socket.chain_exists(tools.family, TableName::Nat.as_str(), DOCKER)),
-            Mode::Legacy => legacy_chain_exists(tools.family, TableName::Nat.as_str(), DOCKER).ok(),
+            Mode::Legacy => LegacyView::default().chain_exists(tools.family, TableName::Nat.as_str(), DOCKER).ok(),
         }
     }
 
@@ -69,7 +68,7 @@ impl Kernel {
         match tools.mode {
             Mode::Nft => self.ask(|socket| socket.iptables_has_rules(tools.family))?,
             Mode::Legacy => {
-                let any = |table: TableName| legacy_table_has_rules(tools.family, table);
+                let any = |table: TableName| LegacyView::default().has_rules(tools.family, table);
                 let found: io::Result<Vec<_>> = TableName::OURS.into_iter().map(any).collect();
                 Some(found.ok()?.contains(&true))
             }
@@ -88,7 +87,11 @@ impl Kernel {
                 })
             }
             Mode::Legacy if LegacyTables::of(tools.family).none() => Some(Seen::Nothing),
-            Mode::Legacy => Some(if legacy_installation(tools.family).ok()? { Seen::Unclear } else { Seen::Nothing }),
+            Mode::Legacy => Some(if LegacyView::default().has_installation(tools.family).ok()? {
+                Seen::Unclear
+            } else {
+                Seen::Nothing
+            }),
         }
     }
 

@@ -33,7 +33,7 @@ use crate::config::{Config, IpFamilyMode};
 use crate::error::Error;
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
-use crate::netlink::Namespace;
+use crate::netlink::{Kernel, Namespace};
 
 pub use self::listing::{Listing, Unread};
 pub(super) use self::listing::{NftTables, has_ours};
@@ -149,7 +149,7 @@ impl Iptables {
             (None, _) => None,
         };
         #[cfg(feature = "ebpf")]
-        let programs = super::ebpf::are_to_be_removed(&plan.config, &mut report)?;
+        let programs = super::ebpf::are_to_be_removed(&mut Kernel::default(), &plan.config, &mut report)?;
         // A plan that was made with this engine's abilities says so itself.
         let chosen = choice.remarks.iter().filter(|remark| remark.warning).map(|r| Note::warning(&r.about, &r.text));
         report.notes.extend(chosen.filter(|note| !plan.notes.contains(note)));
@@ -169,14 +169,19 @@ impl Iptables {
         let used: Vec<_> = [Some(&choice.v4), v6.as_ref().map(|(tools, _)| tools)].into_iter().flatten().collect();
         // Without closing rules, an entry for a connection would be a way past the sidecar.
         let begins = plan.config.harden && nothing_redirects(&host, &plan.config, &before);
-        let open =
-            begins.then(|| OpenConnections::keep(used.iter().map(|tools| tools.family).collect(), plan.listeners()));
+        let open = begins.then(|| {
+            OpenConnections::keep(
+                &mut Kernel::default(),
+                used.iter().map(|tools| tools.family).collect(),
+                plan.listeners(),
+            )
+        });
         let unmarked = transaction.run(&mut memory, &mut report).inspect_err(|_| {
             memory.record.rules.clone_from(&before.rules);
             memory.write(&mut report);
         })?;
         if let Some(open) = open {
-            open.look_again(&mut report);
+            open.look_again(&mut Kernel::default(), &mut report);
         }
 
         let mut leftovers = Removal::new(&host, &plan.config, &before, false);
@@ -190,7 +195,7 @@ impl Iptables {
         failures.take(netlink::remove_tables(&mut report));
         #[cfg(feature = "ebpf")]
         if programs {
-            failures.take(super::ebpf::remove_programs(&plan.config, &mut report));
+            failures.take(super::ebpf::remove_programs(&mut Kernel::default(), &plan.config, &mut report));
         }
         let removed = failures.or(());
         if v6.is_none() {
@@ -263,7 +268,7 @@ impl Memory {
             report.notes.push(Note::warning("record", format!("cannot read the installation record: {error}")));
             Record::default()
         });
-        record.loopback_address = netlink::address_is_ours(&record)?;
+        record.loopback_address = netlink::address_is_ours(&mut Kernel::default(), &record)?;
         Ok(Self { place: place.ok(), record })
     }
 
@@ -289,7 +294,7 @@ impl Memory {
 
     /// Adds `::6` to the loopback interface, where that is possible.
     fn add_address(&mut self, mode: IpFamilyMode, report: &mut Report) -> Result<bool, Error> {
-        let added = loopback::add_where_possible(mode, report)?;
+        let added = loopback::add_where_possible(&mut Kernel::default(), mode, report)?.new;
         if added {
             report.step(words::ADDED_ADDRESS);
             self.record.loopback_address = true;

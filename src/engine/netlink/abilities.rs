@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::facts::{HostAbilities, Remark};
 use crate::model::{BuiltinChain, Chain, CtState, Match, Rule, Ruleset, Table, TableName, Target, Transport};
 use crate::net::{Family, FamilyName, InterfacePattern, Port, Uid, V4, V6};
-use crate::netlink::{Batch, Content, Dump, Failure, Object, Socket, legacy_chain_exists};
+use crate::netlink::{Batch, Content, Dump, Failure, Kernel, Object, Socket};
 use crate::nftables;
 
 /// The table that is rehearsed with. It never comes into being.
@@ -19,29 +19,31 @@ const DOCKER: &str = "DOCKER_OUTPUT";
 
 /// What the kernel can do, found out by a rehearsal unless the rules in force show it.
 pub(super) fn look(config: &Config) -> Result<HostAbilities, Error> {
-    look_by(config, |socket, found| {
+    look_by(&mut Kernel::default(), config, |kernel, found| {
+        let socket = kernel.netfilter()?;
         if !is_proven(&socket.rules()?, config) {
             rehearse(socket, found)?;
         }
-        look_for_docker(socket, found)
+        look_for_docker(kernel, found)
     })
 }
 
 /// The same without a rehearsal, for a plan that is carried out at once.
-pub(super) fn presumed(config: &Config) -> Result<HostAbilities, Error> {
+pub(super) fn presumed(kernel: &mut Kernel, config: &Config) -> Result<HostAbilities, Error> {
     match config.redirect.dns.enabled {
-        true => look_by(config, look_for_docker),
+        true => look_by(kernel, config, look_for_docker),
         // Docker's chain matters to the rules of DNS only.
         false => Ok(HostAbilities::default()),
     }
 }
 
 fn look_by(
+    kernel: &mut Kernel,
     config: &Config,
-    look: impl FnOnce(&mut Socket, &mut HostAbilities) -> Result<(), Error>,
+    look: impl FnOnce(&mut Kernel, &mut HostAbilities) -> Result<(), Error>,
 ) -> Result<HostAbilities, Error> {
     let mut found = HostAbilities::default();
-    match Socket::open().map_err(Error::from).and_then(|mut socket| look(&mut socket, &mut found)) {
+    match look(kernel, &mut found) {
         Ok(()) => Ok(found),
         // Not being allowed to look is not absence.
         Err(error @ Error::Permission { .. }) => {
@@ -61,10 +63,11 @@ fn look_by(
     }
 }
 
-fn look_for_docker(socket: &mut Socket, found: &mut HostAbilities) -> Result<(), Error> {
+fn look_for_docker(kernel: &mut Kernel, found: &mut HostAbilities) -> Result<(), Error> {
+    let native = kernel.netfilter()?.chains_exist(&FamilyName::ALL, "nat", DOCKER)?;
     for (family, abilities) in [(FamilyName::V4, &mut found.v4), (FamilyName::V6, &mut found.v6)] {
-        abilities.docker_output = socket.chain_exists(family, "nat", DOCKER)?
-            || legacy_chain_exists(family, "nat", DOCKER).unwrap_or_else(|error| {
+        abilities.docker_output = native.contains(&family)
+            || kernel.legacy.chain_exists(family, "nat", DOCKER).unwrap_or_else(|error| {
                 found.remarks.push(Remark::info(
                     "docker",
                     format!("whether Docker has its DNS chain in the {family} tables of iptables-legacy is not known: {error}"),

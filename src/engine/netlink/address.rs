@@ -12,7 +12,7 @@ use crate::engine::record::{Place, Record};
 use crate::engine::words::{ADDED_ADDRESS, REMOVED_ADDRESS};
 use crate::error::Error;
 use crate::model::Note;
-use crate::netlink::{Content, Dump, Socket, Stop};
+use crate::netlink::{Content, Dump, Kernel, Socket, Stop};
 
 /// The sidecar's own IPv6 address on the loopback interface, and whether it was us who added it.
 ///
@@ -22,22 +22,20 @@ use crate::netlink::{Content, Dump, Socket, Stop};
 pub(in crate::engine) struct Address {
     presence: Presence,
     noted: bool,
-    place: Option<Place>,
     pub(in crate::engine) record: Record,
 }
 
 impl Address {
     /// Looks at the address, and for what says whose it is.
-    pub(in crate::engine) fn recall(report: &mut Report) -> Result<Self, Error> {
-        let place = Place::of_this_namespace();
-        let record = place.as_ref().map_err(Clone::clone).and_then(Place::load).unwrap_or_else(|error| {
+    pub(in crate::engine) fn recall(kernel: &mut Kernel, report: &mut Report) -> Result<Self, Error> {
+        let record = Record::recall(kernel).unwrap_or_else(|error| {
             let text = format!("cannot read the record of older installations by iptables: {error}");
             report.notes.push(Note::warning("record", text));
             Record::default()
         });
-        let presence = loopback::look()?;
-        let noted = is_noted(presence, &record)?;
-        Ok(Self { presence, noted, place: place.ok(), record })
+        let presence = loopback::look(kernel)?;
+        let noted = is_noted(kernel, presence, &record)?;
+        Ok(Self { presence, noted, record })
     }
 
     /// Whether an installation has added it.
@@ -51,62 +49,66 @@ impl Address {
     }
 
     /// True if it was not there, and is now.
-    pub(in crate::engine) fn add(&mut self, mode: IpFamilyMode, report: &mut Report) -> Result<bool, Error> {
-        let added = match loopback::add_where_possible(mode, report) {
+    pub(in crate::engine) fn add(
+        &mut self,
+        kernel: &mut Kernel,
+        mode: IpFamilyMode,
+        report: &mut Report,
+    ) -> Result<bool, Error> {
+        let added = match loopback::add_where_possible(kernel, mode, report) {
             // Adding an address that is there needs the privilege as well.
             Err(Error::Os { errno: Some(libc::EPERM), .. }) => return Err(problem::not_permitted()),
             other => other?,
         };
-        if added {
+        if added.new {
             report.step(ADDED_ADDRESS);
-            self.presence = loopback::look()?;
+            self.presence = added.presence;
             self.noted = self.presence == Presence::Unmarked;
         }
-        Ok(added)
+        Ok(added.new)
     }
 
     /// Removes it if it is ours.
-    pub(in crate::engine) fn remove(&mut self, report: &mut Report) -> Result<(), Error> {
-        if self.is_ours() && loopback::remove()? {
+    pub(in crate::engine) fn remove(&mut self, kernel: &mut Kernel, report: &mut Report) -> Result<(), Error> {
+        if self.is_ours() && loopback::remove_by(kernel)? {
             report.step(REMOVED_ADDRESS);
         }
         if self.is_ours() {
             self.presence = Presence::Absent;
             self.noted = false;
         }
-        self.forget(report);
+        self.forget(kernel, report);
         Ok(())
     }
 
     /// Takes an addition back, as what it was for has failed with this.
-    pub(in crate::engine) fn take_back(&mut self, why: Error, report: &mut Report) -> Error {
+    pub(in crate::engine) fn take_back(&mut self, kernel: &mut Kernel, why: Error, report: &mut Report) -> Error {
         let mut failures = Failures::default();
         failures.add(why.clone());
-        failures.take(self.remove(report));
+        failures.take(self.remove(kernel, report));
         failures.or(()).err().unwrap_or(why)
     }
 
     /// Takes the address out of the record of another engine.
-    pub(in crate::engine) fn forget(&mut self, report: &mut Report) {
+    pub(in crate::engine) fn forget(&mut self, kernel: &mut Kernel, report: &mut Report) {
         if self.record.loopback_address {
             self.record.loopback_address = false;
-            self.store(report);
+            self.store(kernel, report);
         }
     }
 
     /// Notes down whether it is ours and where eBPF programs are pinned, for an engine that has no other place for that.
     #[cfg(feature = "ebpf")]
-    pub(in crate::engine) fn note(&mut self, bpffs: Option<PathBuf>, report: &mut Report) {
+    pub(in crate::engine) fn note(&mut self, kernel: &mut Kernel, bpffs: Option<PathBuf>, report: &mut Report) {
         if (self.record.loopback_address, &self.record.bpffs) != (self.noted, &bpffs) {
             (self.record.loopback_address, self.record.bpffs) = (self.noted, bpffs);
-            self.store(report);
+            self.store(kernel, report);
         }
     }
 
     /// Not being able to write is no reason to leave traffic unredirected.
-    fn store(&self, report: &mut Report) {
-        let Some(place) = &self.place else { return };
-        if let Err(error) = place.store(&self.record) {
+    fn store(&self, kernel: &mut Kernel, report: &mut Report) {
+        if let Err(error) = Place::of(kernel).and_then(|place| place.store(&self.record)) {
             let text = format!("cannot save the installation record, which a later uninstall needs: {error}");
             report.notes.push(Note::warning("record", text));
         }
@@ -114,18 +116,18 @@ impl Address {
 }
 
 /// Whether an installation has added the address, for an engine that keeps a record.
-pub(in crate::engine) fn address_is_ours(record: &Record) -> Result<bool, Error> {
-    let presence = loopback::look()?;
-    Ok(presence == Presence::Ours || is_noted(presence, record)?)
+pub(in crate::engine) fn address_is_ours(kernel: &mut Kernel, record: &Record) -> Result<bool, Error> {
+    let presence = loopback::look(kernel)?;
+    Ok(presence == Presence::Ours || is_noted(kernel, presence, record)?)
 }
 
-fn is_noted(presence: Presence, record: &Record) -> Result<bool, Error> {
-    Ok(presence == Presence::Unmarked && (record.loopback_address || marker_says_so()?))
+fn is_noted(kernel: &mut Kernel, presence: Presence, record: &Record) -> Result<bool, Error> {
+    Ok(presence == Presence::Unmarked && (record.loopback_address || marker_says_so(kernel)?))
 }
 
 /// Whether the marker of our table says that the address is ours.
-fn marker_says_so() -> Result<bool, Error> {
-    let dump = match Socket::open().and_then(|mut socket| socket.rules()) {
+fn marker_says_so(kernel: &mut Kernel) -> Result<bool, Error> {
+    let dump = match kernel.netfilter().and_then(Socket::rules) {
         Ok(dump) => dump,
         // There is no table in what the kernel does not have.
         Err(Stop::Missing) => Dump::default(),

@@ -12,7 +12,7 @@ use crate::engine::words::{not_ours, tables};
 use crate::error::Error;
 use crate::model::Note;
 use crate::net::{FamilyName, Port};
-use crate::netlink::{Batch, Dump, Leftovers, OwnTables, Socket, Stop};
+use crate::netlink::{Batch, Dump, Kernel, Leftovers, OwnTables, Socket, Stop};
 use crate::nftables::Native;
 
 /// How many times an operation is begun again because others changed the rules meanwhile.
@@ -21,7 +21,7 @@ const ATTEMPTS: usize = 8;
 /// Puts the rules in force, in the place of all that any older installation has in nf_tables.
 /// `listeners` are the ports that they redirect to; `redirected` says whether rules that netlink does not see redirect already.
 pub(super) fn install(
-    socket: &mut Socket,
+    kernel: &mut Kernel,
     native: &Native,
     listeners: &BTreeSet<Port>,
     redirected: bool,
@@ -34,7 +34,7 @@ pub(super) fn install(
     let mut stop = problem::restless();
     let mut open = None;
     for _ in 0..ATTEMPTS {
-        let (found, leftovers, generation) = socket.look()?;
+        let (found, leftovers, generation) = kernel.netfilter()?.look()?;
         let taken: Vec<_> = found.taken.iter().copied().filter(|family| wanted.of_family(*family).is_some()).collect();
         if !taken.is_empty() {
             return Err(not_ours(&taken));
@@ -66,9 +66,9 @@ pub(super) fn install(
         if open.is_none() && !redirected && leftovers.is_empty() {
             let begins = |family: &FamilyName| wanted.of_family(*family).is_some() && found.of(*family).is_none();
             let families: Vec<_> = FamilyName::ALL.into_iter().filter(begins).collect();
-            open = (!families.is_empty()).then(|| OpenConnections::keep(families, listeners.clone()));
+            open = (!families.is_empty()).then(|| OpenConnections::keep(kernel, families, listeners.clone()));
         }
-        match problem::send(socket, &batch.commit(), Some(native))? {
+        match problem::send(kernel.netfilter()?, &batch.commit(), Some(native))? {
             Attempt::Done => {}
             Attempt::Changed => {
                 trusting = false;
@@ -77,7 +77,7 @@ pub(super) fn install(
             }
             // What is there then, the next round tells.
             Attempt::Unknown => {
-                let (found, leftovers, _) = socket.look()?;
+                let (found, leftovers, _) = kernel.netfilter()?.look()?;
                 if !wanted.is(&found) || !leftovers.is_empty() {
                     stop = Stop::Unknown.into();
                     continue;
@@ -85,7 +85,7 @@ pub(super) fn install(
             }
         }
         if let Some(open) = open {
-            open.look_again(report);
+            open.look_again(kernel, report);
         }
         if !made.is_empty() {
             let verb = if found == Dump::default() { "installed" } else { "replaced" };

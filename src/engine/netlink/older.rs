@@ -8,7 +8,7 @@ use crate::engine::words::{legacy_conflict, legacy_problem};
 use crate::error::Error;
 use crate::model::Note;
 use crate::net::FamilyName;
-use crate::netlink::legacy_installation;
+use crate::netlink::Kernel;
 
 /// What is known of installations in tables of iptables-legacy.
 #[derive(Debug, Default)]
@@ -21,10 +21,10 @@ pub(crate) struct Legacy {
 
 impl Legacy {
     /// Looks into the tables of the network namespace of the calling thread.
-    pub(crate) fn look() -> Self {
+    pub(crate) fn look(kernel: &mut Kernel) -> Self {
         let mut found = Self::default();
         for family in FamilyName::ALL {
-            match legacy_installation(family) {
+            match kernel.legacy.has_installation(family) {
                 Ok(true) => found.families.push(family),
                 Ok(false) => {}
                 Err(error) => found.unseen.push((family, error)),

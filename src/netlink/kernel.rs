@@ -1,0 +1,66 @@
+//! What one operation knows of the network namespace that it works in.
+
+use nix::errno::Errno;
+use nix::sys::socket::SockProtocol;
+
+use super::route::{Interfaces, Route};
+use super::{Here, LegacyView, Socket, Stop};
+use crate::error::Error;
+
+/// The ways to the kernel of one operation, in the network namespace of the calling thread. Each is opened when it is first
+/// needed, and what an operation does not change itself is read once.
+///
+/// It is made where an operation begins, in its turn, and handed down: what was true for the last operation is not for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Kernel {
+    netfilter: Option<Socket>,
+    sock_diag: Option<Socket>,
+    route: Option<Route>,
+    interfaces: Option<Interfaces>,
+    here: Option<Here>,
+    /// What there is of iptables-legacy.
+    pub(crate) legacy: LegacyView,
+}
+
+impl Kernel {
+    /// The socket to nf_tables and to connection tracking.
+    pub(crate) fn netfilter(&mut self) -> Result<&mut Socket, Stop> {
+        opened(&mut self.netfilter, Socket::open)
+    }
+
+    /// The socket to what lists sockets.
+    pub(crate) fn sock_diag(&mut self) -> Result<&mut Socket, Stop> {
+        opened(&mut self.sock_diag, || Socket::open_for(SockProtocol::NetlinkSockDiag))
+    }
+
+    /// The socket for interfaces and addresses.
+    pub(crate) fn route(&mut self) -> Result<&mut Route, Errno> {
+        opened(&mut self.route, Route::open)
+    }
+
+    /// The loopback interface and the IPv6 addresses, as they were when this operation first asked.
+    pub(crate) fn interfaces(&mut self) -> Result<&Interfaces, Errno> {
+        if self.interfaces.is_none() {
+            self.interfaces = Some(self.route()?.interfaces()?);
+        }
+        self.interfaces.as_ref().ok_or(Errno::ENODEV)
+    }
+
+    /// Has the interfaces looked at again when they are next asked for: this operation has changed their addresses.
+    pub(crate) fn interfaces_changed(&mut self) {
+        self.interfaces = None;
+    }
+
+    /// The namespace itself.
+    pub(crate) fn here(&mut self) -> Result<&Here, Error> {
+        opened(&mut self.here, || Here::find_by(self.netfilter.as_ref())).map(|here| &*here)
+    }
+}
+
+/// What is there, or is made now.
+fn opened<T, E>(place: &mut Option<T>, open: impl FnOnce() -> Result<T, E>) -> Result<&mut T, E> {
+    Ok(match place {
+        Some(there) => there,
+        None => place.insert(open()?),
+    })
+}
