@@ -87,6 +87,10 @@ impl Socket {
                     }
                 }
             })?;
+            // Whoever may not ask at all is told so once.
+            if let [Some(Err(errno @ (Errno::EPERM | Errno::EACCES))), None, ..] = answers[..] {
+                return Err(Stop::System(READ, errno));
+            }
             if let Some(answers) = answers.into_iter().collect() {
                 return Ok(answers);
             }
