@@ -1,6 +1,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -18,10 +19,12 @@ const EXPECTED: &str = "an IP address or a CIDR, such as 10.0.0.1, 172.16.0.0/16
 /// An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) is taken as the IPv4 address that it stands for.
 #[derive(Clone)]
 pub struct Cidr<F: Family> {
-    addr: F::Addr,
+    /// The bits of the address from the first one on. Both families have the same form, so that one code does for both.
+    bits: [u8; 16],
     prefix: u8,
     /// The spelling, where it is not `addr/prefix`. Only characters of an address can be in it.
     spelling: Option<Box<str>>,
+    family: PhantomData<F>,
 }
 
 impl<F: Family> Cidr<F> {
@@ -37,22 +40,26 @@ impl<F: Family> Cidr<F> {
                 format!("a prefix length of at most {}", F::BITS),
             ));
         }
-        Ok(Self { addr, prefix, spelling: None })
+        Ok(Self::of(addr, prefix))
+    }
+
+    fn of(addr: F::Addr, prefix: u8) -> Self {
+        Self { bits: from_first::<F>(addr).to_be_bytes(), prefix, spelling: None, family: PhantomData }
     }
 
     /// One address, printed with its mask (`/32`, `/128`).
     pub fn host(addr: F::Addr) -> Self {
-        Self { addr, prefix: F::BITS, spelling: None }
+        Self::of(addr, F::BITS)
     }
 
     /// One address, printed without a mask.
     pub fn bare(addr: F::Addr) -> Self {
-        Self { addr, prefix: F::BITS, spelling: Some(addr.to_string().into()) }
+        Self { spelling: Some(addr.to_string().into()), ..Self::host(addr) }
     }
 
     /// The address as it was given, host bits included.
     pub fn addr(&self) -> F::Addr {
-        self.addr
+        to_addr::<F>(self.bits())
     }
 
     /// The prefix length in bits.
@@ -62,54 +69,65 @@ impl<F: Family> Cidr<F> {
 
     /// The lowest address of the set.
     pub fn first(&self) -> F::Addr {
-        F::from_bits(F::to_bits(self.addr) & self.mask())
+        to_addr::<F>(self.bits() & self.mask())
     }
 
     /// The highest address of the set.
     pub fn last(&self) -> F::Addr {
-        F::from_bits(F::to_bits(self.addr) | !self.mask())
+        to_addr::<F>(self.bits() | !self.mask())
     }
 
     /// Whether the set holds `addr`.
     pub fn contains(&self, addr: F::Addr) -> bool {
-        (F::to_bits(addr) ^ F::to_bits(self.addr)) & self.mask() == 0
+        (from_first::<F>(addr) ^ self.bits()) & self.mask() == 0
     }
 
-    /// The mask within [`Family::BITS`].
+    fn bits(&self) -> u128 {
+        u128::from_be_bytes(self.bits)
+    }
+
     fn mask(&self) -> u128 {
-        let all = u128::MAX >> (128 - u32::from(F::BITS));
-        let host = u32::from(F::BITS - self.prefix);
-        all & all.checked_shl(host).unwrap_or(0)
+        u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0)
     }
 
     fn key(&self) -> (u128, u8) {
-        (F::to_bits(self.first()), self.prefix)
+        (self.bits() & self.mask(), self.prefix)
     }
+}
+
+/// The bits of an address, from the first one on.
+fn from_first<F: Family>(addr: F::Addr) -> u128 {
+    F::to_bits(addr) << (128 - u32::from(F::BITS))
+}
+
+/// The inverse; what is behind the address is ignored.
+fn to_addr<F: Family>(bits: u128) -> F::Addr {
+    F::from_bits(bits >> (128 - u32::from(F::BITS)))
 }
 
 /// The prefix with its host bits, as ipnet holds it.
 impl From<Cidr<V4>> for ipnet::Ipv4Net {
     fn from(cidr: Cidr<V4>) -> Self {
-        Self::new_assert(cidr.addr, cidr.prefix)
+        Self::new_assert(cidr.addr(), cidr.prefix)
     }
 }
 
 /// The prefix with its host bits, as ipnet holds it.
 impl From<Cidr<V6>> for ipnet::Ipv6Net {
     fn from(cidr: Cidr<V6>) -> Self {
-        Self::new_assert(cidr.addr, cidr.prefix)
+        Self::new_assert(cidr.addr(), cidr.prefix)
     }
 }
 
 impl From<ipnet::Ipv4Net> for Cidr<V4> {
     fn from(net: ipnet::Ipv4Net) -> Self {
-        Self { addr: net.addr(), prefix: net.prefix_len(), spelling: None }
+        Self::of(net.addr(), net.prefix_len())
     }
 }
 
 impl From<ipnet::Ipv6Net> for Cidr<V6> {
     fn from(net: ipnet::Ipv6Net) -> Self {
-        Self { addr: net.addr(), prefix: net.prefix_len(), spelling: None }
+        Self::of(net.addr(), net.prefix_len())
     }
 }
 
@@ -149,7 +167,7 @@ impl<F: Family> fmt::Display for Cidr<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.spelling {
             Some(spelling) => f.write_str(spelling),
-            None => write!(f, "{}/{}", self.addr, self.prefix),
+            None => write!(f, "{}/{}", self.addr(), self.prefix),
         }
     }
 }
