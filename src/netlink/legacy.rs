@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use super::legacy_rules::{self, Marked};
 use super::options;
 use super::wire::array;
 use crate::config::ChainPair;
@@ -82,8 +83,33 @@ impl LegacyView {
         Ok(number(INFO - 8) > number(NAME).count_ones() + 1)
     }
 
+    /// What an installation whose rules have comments has in each table of a family; none if it takes the programs' listing to tell.
+    ///
+    /// # Errors
+    /// If the kernel does not let us look.
+    pub(crate) fn marked(&mut self, family: FamilyName) -> io::Result<Option<Vec<Marked>>> {
+        // Elsewhere the kernel's form of the tables is another.
+        if !cfg!(target_pointer_width = "64") {
+            return Ok(None);
+        }
+        let mut all = Vec::new();
+        for table in TableName::OURS {
+            let Some((info, entries)) = self.table(family, table.as_str())? else { continue };
+            match legacy_rules::read(family, table, &info[NAME..], &entries) {
+                Some(marked) => all.push(marked),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(all))
+    }
+
     /// The entries of a table; none if it is not in use.
     fn entries(&mut self, family: FamilyName, table: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.table(family, table)?.map(|(_, entries)| entries))
+    }
+
+    /// The same with what the kernel says of it.
+    fn table(&mut self, family: FamilyName, table: &str) -> io::Result<Option<([u8; INFO], Vec<u8>)>> {
         // The table may grow between the two calls, which the kernel then says by EAGAIN.
         for _ in 0..8 {
             let Some(info) = self.info(family, table)? else { return Ok(None) };
@@ -92,7 +118,7 @@ impl LegacyView {
             entries[..NAME].copy_from_slice(&info[..NAME]);
             entries[NAME..NAME + 4].copy_from_slice(&size.to_ne_bytes());
             match ask(family, GET_ENTRIES, &mut entries) {
-                Ok(()) => return Ok(Some(entries.split_off(ENTRIES))),
+                Ok(()) => return Ok(Some((info, entries.split_off(ENTRIES)))),
                 Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
                 Err(error) => return Err(error),
             }

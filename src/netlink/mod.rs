@@ -37,6 +37,10 @@ mod leftovers;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod legacy;
 #[cfg(all(feature = "host", target_os = "linux"))]
+mod legacy_rules;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod legacy_spec;
+#[cfg(all(feature = "host", target_os = "linux"))]
 mod lift;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod namespace;
@@ -74,6 +78,8 @@ pub(crate) use kernel::Kernel;
 pub(crate) use leftovers::Leftovers;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use legacy::{LegacyView, legacy_table_exists};
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use legacy_rules::Marked;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use namespace::Here;
 #[cfg(all(feature = "host", target_os = "linux"))]

@@ -6,6 +6,7 @@ use std::io;
 
 use super::host::LegacyTables;
 use super::locate::{Mode, Toolset};
+use super::ours::Ours;
 use crate::model::TableName;
 use crate::net::FamilyName;
 use crate::netlink::{
@@ -93,6 +94,12 @@ impl Kernel {
                 Seen::Nothing
             }),
         }
+    }
+
+    /// What is ours in tables of iptables-legacy, for removal.
+    pub(super) fn marked(&self, tools: &Toolset) -> Option<Ours> {
+        let marked = (tools.mode == Mode::Legacy).then(|| LegacyView::default().marked(tools.family))?;
+        marked.ok()?.map(Ours::marked)
     }
 
     /// Removes an installation from tables of iptables-nft, in one step. False if that cannot be: nothing has been changed then.

@@ -17,6 +17,7 @@ use crate::engine::words;
 use crate::error::Error;
 use crate::model::{BuiltinChain, Comment, Ruleset, TableName, Target};
 use crate::net::Family;
+use crate::netlink::Marked;
 use crate::render::iptables;
 use crate::save::{self, Saved, SavedRule, SavedTable};
 
@@ -67,6 +68,21 @@ impl Ours {
             false => Vec::new(),
         };
         Self { tables, suspects }
+    }
+
+    /// What the kernel says is ours, which is enough to remove it: of the rules in our chains only how many there are.
+    pub(super) fn marked(tables: Vec<Marked>) -> Self {
+        let tables = tables.into_iter().map(|Marked { table, chains, inside, outside }| OursIn {
+            table: table.to_string(),
+            chains,
+            inside: inside.into_iter().map(|chain| (chain, String::new())).collect(),
+            outside: outside
+                .into_iter()
+                .map(|(chain, place, spec)| Outside { chain, place, spec, behind_equal: false })
+                .collect(),
+            ..OursIn::default()
+        });
+        Self { tables: tables.collect(), suspects: Vec::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -93,7 +93,7 @@ impl<'a> Removal<'a> {
             }
             Seen::Unclear | Seen::Unknown => {}
         }
-        match self.list(tools) {
+        match self.marked(tools).map_or_else(|| self.list(tools), Ok) {
             Ok(ours) => {
                 self.looked = true;
                 note_suspects(&ours, tools, &self.record, report);
@@ -111,6 +111,12 @@ impl<'a> Removal<'a> {
             }
             Err(error) => self.problems.push((place(tools), error)),
         }
+    }
+
+    /// What is ours, if the kernel says all that it takes to remove it.
+    fn marked(&self, tools: &Toolset) -> Option<Ours> {
+        let is_noted = !self.record.of(tools.family, tools.mode).is_empty();
+        self.host.kernel.marked(tools).filter(|_| tools.familiar && !is_noted)
     }
 
     fn list(&self, tools: &Toolset) -> Result<Ours, Error> {

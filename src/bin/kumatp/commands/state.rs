@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use kumatp::config::Config;
 use kumatp::engine::ebpf::Programs;
 use kumatp::engine::{EngineName, State, Status, state_with};
-use kumatp::policy;
+use kumatp::{Facts, policy};
 
 use super::{print, print_json, warn};
 use crate::host::Target;
@@ -23,22 +24,20 @@ pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let mut target = Target::with(EngineName::Netlink, matches);
     let (config, notes) = input::config(matches)?;
     warn(&notes, config.verbose);
-    let plan = match flags::configure(matches) {
-        false => None,
+    let found = match flags::configure(matches) {
+        false => state_with(&config, None, target.namespace()?.as_ref())?,
         true => {
             // What is there is compared with what its own engine would make of the configuration.
             let there =
                 state_with(&config, None, target.namespace()?.as_ref())?.installations.first().map(|one| one.engine);
             target = Target::for_config(matches, &config, there.unwrap_or(EngineName::Netlink))?;
-            let plan = policy::plan(&config, &target.facts(&config)?)?;
-            warn(&plan.notes, config.verbose);
-            Some(plan)
+            let mut found = compared(&target, &config)?;
+            if config.ebpf.enabled {
+                must_be_by_ebpf(&mut found);
+            }
+            found
         }
     };
-    let mut found = state_with(&config, plan.as_ref(), target.namespace()?.as_ref())?;
-    if plan.is_some() && config.ebpf.enabled {
-        must_be_by_ebpf(&mut found);
-    }
     match matches.get_flag("json") {
         true => print_json(&found)?,
         false => {
@@ -56,6 +55,35 @@ pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         Status::Uncompared { .. } => ExitCode::from(UNCOMPARED),
         _ => ExitCode::SUCCESS,
     })
+}
+
+/// Compares what is there with what an installation would make of the configuration on a capable host. Where that is something else,
+/// with what it makes of it on this host.
+fn compared(target: &Target, config: &Config) -> Result<State, Failure> {
+    let namespace = target.namespace()?;
+    let compare = |facts: &Facts| -> Result<_, Failure> {
+        let plan = policy::plan(config, facts)?;
+        Ok((state_with(config, Some(&plan), namespace.as_ref())?, plan.notes))
+    };
+    let done = match target.given_facts()? {
+        Some(facts) => compare(&facts),
+        None => {
+            let engine = target.engine()?;
+            let presumed = engine.presumed(config)?;
+            let first = compare(&target.look(config, presumed.clone())?);
+            let is_same = |(state, _): &(State, _)| matches!(state.status, Status::Current | Status::Absent);
+            match first {
+                Ok(found) if is_same(&found) => Ok(found),
+                first => match engine.abilities(config)? {
+                    found if found == presumed => first,
+                    found => compare(&target.look(config, found)?),
+                },
+            }
+        }
+    };
+    let (state, notes) = done?;
+    warn(&notes, config.verbose);
+    Ok(state)
 }
 
 /// Rules are no programs, however much they are alike in what they do.
