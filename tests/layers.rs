@@ -8,34 +8,39 @@ use std::path::Path;
 /// Each module, and the modules that it may use.
 const TABLE: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("sorted", &[]),
     // Opening files and finding room on the stack: what several modules ask of the system.
     ("files", &["error"]),
     ("room", &["error"]),
     ("net", &["error"]),
     // A plan carries the configuration that it came from.
-    ("model", &["error", "net", "config"]),
-    ("config", &["error", "files", "room", "net", "model"]),
+    ("model", &["error", "sorted", "net", "config"]),
+    ("config", &["error", "sorted", "files", "room", "net", "model"]),
     // `facts::probe` reads the host through netlink.
     ("facts", &["error", "files", "room", "net", "netlink"]),
-    ("policy", &["error", "net", "model", "config", "facts"]),
-    ("nftables", &["error", "net", "model", "config"]),
-    ("save", &["error", "net", "model"]),
-    ("render", &["error", "net", "model", "nftables", "save"]),
+    ("policy", &["error", "sorted", "net", "model", "config", "facts"]),
+    ("nftables", &["error", "sorted", "net", "model", "config"]),
+    ("save", &["error", "sorted", "net", "model"]),
+    ("render", &["error", "sorted", "net", "model", "nftables", "save"]),
     ("firewalld", &["error", "files", "room", "net", "model", "config", "save", "render"]),
-    ("simulate", &["error", "room", "net", "model", "config", "nftables", "save", "render", "engine"]),
+    ("simulate", &["error", "sorted", "room", "net", "model", "config", "nftables", "save", "render", "engine"]),
     // The names of chains that older installations left are the configuration's.
-    ("netlink", &["error", "files", "room", "net", "model", "config", "nftables"]),
+    ("netlink", &["error", "sorted", "files", "room", "net", "model", "config", "nftables"]),
     // Namespaces are told apart in `netlink`.
-    ("ebpf", &["error", "net", "model", "config", "files", "netlink"]),
+    ("ebpf", &["error", "sorted", "net", "model", "config", "files", "netlink"]),
     (
         "engine",
-        &["error", "files", "room", "net", "model", "config", "facts", "save", "render", "nftables", "netlink", "ebpf"],
+        &[
+            "error", "sorted", "files", "room", "net", "model", "config", "facts", "save", "render", "nftables",
+            "netlink", "ebpf",
+        ],
     ),
     ("cni", &["error", "files", "room", "net", "model", "config", "facts", "policy", "netlink", "engine"]),
     (
         "ffi",
         &[
             "error",
+            "sorted",
             "files",
             "room",
             "net",
@@ -100,4 +105,36 @@ fn visit(directory: &Path, each: &mut impl FnMut(&Path)) {
             each(&path);
         }
     }
+}
+
+/// ARCHITECTURE.md has the table and the picture of the crate's documentation. `KUMATP_BLESS=1` writes the picture and what each module
+/// uses; what a module is, a person writes.
+#[test]
+fn the_architecture_is_as_written_down() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join("ARCHITECTURE.md");
+    let written = fs::read_to_string(&path).unwrap();
+    let library = fs::read_to_string(root.join("src/lib.rs")).unwrap();
+    let picture = library.split("//! ```text\n").nth(1).unwrap().split("//! ```\n").next().unwrap();
+    let bare = |line: &str| format!("{}\n", line.strip_prefix("//! ").unwrap_or_default());
+    let picture: String = picture.lines().map(bare).collect();
+
+    let (head, rest) = written.split_once("```text\n").unwrap();
+    let (_, rest) = rest.split_once("```\n").unwrap();
+    let (middle, rest) = rest.split_once("|---|---|---|\n").unwrap();
+    let (rows, tail) = rest.split_once("\n\n").unwrap();
+    let described = |name: &str| {
+        let row = rows.lines().find(|row| row.starts_with(&format!("| `{name}` | ")));
+        row.and_then(|row| row.split(" | ").nth(1)).unwrap_or_else(|| panic!("ARCHITECTURE.md has no row for {name}"))
+    };
+    let row = |(name, uses): &(&str, &[&str])| {
+        let uses = if uses.is_empty() { "nothing".to_owned() } else { uses.join(", ") };
+        format!("| `{name}` | {} | {uses} |", described(name))
+    };
+    let table: Vec<String> = TABLE.iter().map(row).collect();
+    let expected = format!("{head}```text\n{picture}```\n{middle}|---|---|---|\n{}\n\n{tail}", table.join("\n"));
+    if std::env::var_os("KUMATP_BLESS").is_some() {
+        return fs::write(&path, expected).unwrap();
+    }
+    assert!(written == expected, "ARCHITECTURE.md is stale: run KUMATP_BLESS=1 cargo test --test layers");
 }

@@ -28,7 +28,10 @@ fn the_crate_has_what_it_is_built_from() {
     assert!(pages.len() >= 8, "{pages:?}");
     let others = [
         "README.md",
+        "ARCHITECTURE.md",
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
         "LICENSE-APACHE",
         "LICENSE-MIT",
         "build.rs",

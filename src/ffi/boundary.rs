@@ -18,12 +18,7 @@ pub(super) const NUL_TERMINATED: usize = usize::MAX;
 /// would end the process.
 pub(super) fn guard(err: ErrorSlot, body: impl FnOnce() -> Result<(), kumatp_error>) -> kumatp_status {
     // Whatever the body had borrowed is immutable or dropped with it.
-    report(err, catch_unwind(AssertUnwindSafe(body)))
-}
-
-/// What all bodies end with, apart so that it is there once.
-fn report(err: ErrorSlot, end: std::thread::Result<Result<(), kumatp_error>>) -> kumatp_status {
-    let failure = match end {
+    let failure = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return KUMATP_OK,
         Ok(Err(failure)) => failure,
         Err(payload) => kumatp_error::new(KUMATP_E_INTERNAL, None, &format!("bug in kumatp: {}", said(&*payload))),

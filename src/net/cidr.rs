@@ -1,7 +1,6 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -19,12 +18,10 @@ const EXPECTED: &str = "an IP address or a CIDR, such as 10.0.0.1, 172.16.0.0/16
 /// An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) is taken as the IPv4 address that it stands for.
 #[derive(Clone)]
 pub struct Cidr<F: Family> {
-    /// The bits of the address from the first one on. Both families have the same form, so that one code does for both.
-    bits: [u8; 16],
+    addr: F::Addr,
     prefix: u8,
     /// The spelling, where it is not `addr/prefix`. Only characters of an address can be in it.
     spelling: Option<Box<str>>,
-    family: PhantomData<F>,
 }
 
 impl<F: Family> Cidr<F> {
@@ -40,26 +37,22 @@ impl<F: Family> Cidr<F> {
                 format!("a prefix length of at most {}", F::BITS),
             ));
         }
-        Ok(Self::of(addr, prefix))
-    }
-
-    fn of(addr: F::Addr, prefix: u8) -> Self {
-        Self { bits: from_first::<F>(addr).to_be_bytes(), prefix, spelling: None, family: PhantomData }
+        Ok(Self { addr, prefix, spelling: None })
     }
 
     /// One address, printed with its mask (`/32`, `/128`).
     pub fn host(addr: F::Addr) -> Self {
-        Self::of(addr, F::BITS)
+        Self { addr, prefix: F::BITS, spelling: None }
     }
 
     /// One address, printed without a mask.
     pub fn bare(addr: F::Addr) -> Self {
-        Self { spelling: Some(addr.to_string().into()), ..Self::host(addr) }
+        Self { addr, prefix: F::BITS, spelling: Some(addr.to_string().into()) }
     }
 
     /// The address as it was given, host bits included.
     pub fn addr(&self) -> F::Addr {
-        to_addr::<F>(self.bits())
+        self.addr
     }
 
     /// The prefix length in bits.
@@ -69,65 +62,54 @@ impl<F: Family> Cidr<F> {
 
     /// The lowest address of the set.
     pub fn first(&self) -> F::Addr {
-        to_addr::<F>(self.bits() & self.mask())
+        F::from_bits(F::to_bits(self.addr) & self.mask())
     }
 
     /// The highest address of the set.
     pub fn last(&self) -> F::Addr {
-        to_addr::<F>(self.bits() | !self.mask())
+        F::from_bits(F::to_bits(self.addr) | !self.mask())
     }
 
     /// Whether the set holds `addr`.
     pub fn contains(&self, addr: F::Addr) -> bool {
-        (from_first::<F>(addr) ^ self.bits()) & self.mask() == 0
+        (F::to_bits(addr) ^ F::to_bits(self.addr)) & self.mask() == 0
     }
 
-    fn bits(&self) -> u128 {
-        u128::from_be_bytes(self.bits)
-    }
-
+    /// The mask within [`Family::BITS`].
     fn mask(&self) -> u128 {
-        u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0)
+        let all = u128::MAX >> (128 - u32::from(F::BITS));
+        let host = u32::from(F::BITS - self.prefix);
+        all & all.checked_shl(host).unwrap_or(0)
     }
 
     fn key(&self) -> (u128, u8) {
-        (self.bits() & self.mask(), self.prefix)
+        (F::to_bits(self.first()), self.prefix)
     }
-}
-
-/// The bits of an address, from the first one on.
-fn from_first<F: Family>(addr: F::Addr) -> u128 {
-    F::to_bits(addr) << (128 - u32::from(F::BITS))
-}
-
-/// The inverse; what is behind the address is ignored.
-fn to_addr<F: Family>(bits: u128) -> F::Addr {
-    F::from_bits(bits >> (128 - u32::from(F::BITS)))
 }
 
 /// The prefix with its host bits, as ipnet holds it.
 impl From<Cidr<V4>> for ipnet::Ipv4Net {
     fn from(cidr: Cidr<V4>) -> Self {
-        Self::new_assert(cidr.addr(), cidr.prefix)
+        Self::new_assert(cidr.addr, cidr.prefix)
     }
 }
 
 /// The prefix with its host bits, as ipnet holds it.
 impl From<Cidr<V6>> for ipnet::Ipv6Net {
     fn from(cidr: Cidr<V6>) -> Self {
-        Self::new_assert(cidr.addr(), cidr.prefix)
+        Self::new_assert(cidr.addr, cidr.prefix)
     }
 }
 
 impl From<ipnet::Ipv4Net> for Cidr<V4> {
     fn from(net: ipnet::Ipv4Net) -> Self {
-        Self::of(net.addr(), net.prefix_len())
+        Self { addr: net.addr(), prefix: net.prefix_len(), spelling: None }
     }
 }
 
 impl From<ipnet::Ipv6Net> for Cidr<V6> {
     fn from(net: ipnet::Ipv6Net) -> Self {
-        Self::of(net.addr(), net.prefix_len())
+        Self { addr: net.addr(), prefix: net.prefix_len(), spelling: None }
     }
 }
 
@@ -167,7 +149,7 @@ impl<F: Family> fmt::Display for Cidr<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.spelling {
             Some(spelling) => f.write_str(spelling),
-            None => write!(f, "{}/{}", self.addr(), self.prefix),
+            None => write!(f, "{}/{}", self.addr, self.prefix),
         }
     }
 }
