@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use kumatp::config::{Config, IpFamilyMode};
 use kumatp::engine::netlink::Netlink;
-use kumatp::engine::{Engine, EngineName, Report, Status, presuming};
+use kumatp::engine::{Engine, EngineName, Report, Status, engine_there, presuming, state};
 use kumatp::facts::{self, HostAbilities};
 use kumatp::model::Plan;
 use kumatp::netlink::Namespace;
@@ -138,6 +138,7 @@ fn drift_is_seen_and_repaired() {
         let engine = Netlink::default();
         let plan = of("all DNS");
         assert_eq!(engine.status(&plan).unwrap(), Status::Absent);
+        assert_eq!(engine_there(&plan.config, None).unwrap(), None);
         for (change, said) in [
             ("delete table ip6 kuma-mesh", "the table ip6 kuma-mesh is missing"),
             ("flush chain ip kuma-mesh KUMA_MESH_OUTBOUND", "the chain KUMA_MESH_OUTBOUND has 0 rules instead of 6"),
@@ -148,6 +149,7 @@ fn drift_is_seen_and_repaired() {
         ] {
             engine.apply(&plan).unwrap();
             nft_command(change);
+            assert_eq!(engine_there(&plan.config, None).unwrap(), Some(EngineName::Netlink), "{change}");
             let Status::Drifted { differences } = engine.status(&plan).unwrap() else { panic!("{change}") };
             assert!(differences.iter().any(|difference| difference.contains(said)), "{change}: {differences:?}");
             assert!(engine.apply(&plan).unwrap().changed, "{change}");
@@ -365,6 +367,48 @@ fn long_lists_are_taken_or_refused_with_a_remedy() {
                 assert!(error.to_string().contains("net.core.wmem_max"), "{error}");
                 assert_eq!(engine.status(&plan).unwrap(), Status::Absent);
             }
+        }
+    });
+}
+
+/// One interval among 20,000 that is not as it should be, against a plan and against what was installed.
+#[test]
+fn one_changed_interval_of_many_is_drift() {
+    isolated(|| {
+        let mut config = Config::default();
+        config.ip_family_mode = IpFamilyMode::Ipv4;
+        // Every second /28, so that none can be merged.
+        let prefix = |n: u32| format!("{}/28", std::net::Ipv4Addr::from((10 << 24) + (n << 5))).parse().unwrap();
+        config.redirect.outbound.exclude_ips = (0..20_000).map(prefix).collect();
+        let plan = plan(&config, &[], false);
+        let engine = Netlink::default();
+        if let Err(error) = engine.apply(&plan) {
+            // An ordinary user cannot have a larger buffer than the system's limit.
+            assert!(error.to_string().contains("net.core.wmem_max"), "{error}");
+            return skipped("20,000 intervals do not fit the largest buffer for an ordinary user");
+        }
+        assert!(!engine.apply(&plan).unwrap().changed);
+        assert_eq!(state(None, None).unwrap().status, Status::Current);
+        let set = "ip kuma-mesh outbound_exclude_ports_for_ips";
+        let of_a_set = "the set outbound_exclude_ports_for_ips has been changed";
+        let counted = |there| format!("its sets have {there} intervals instead of 20002");
+        let unlike = "set outbound_exclude_ports_for_ips is not one that kumatp makes".to_owned();
+        let replaced = "a rule or an interval of a set differs in ip kuma-mesh".to_owned();
+        for (change, as_installed) in [
+            (format!("add element {set} {{ 11.0.0.0/28 }}"), counted(20_003)),
+            (format!("delete element {set} {{ 10.4.0.0/28 }}"), counted(20_001)),
+            (format!("delete element {set} {{ 10.4.0.0/28 }}; add element {set} {{ 10.4.0.0/29 }}"), replaced.clone()),
+            (format!("delete element {set} {{ 10.0.0.0/28 }}; add element {set} {{ 11.0.0.0/28 }}"), replaced),
+            // It touches the next.
+            (format!("delete element {set} {{ 10.0.0.0/28 }}; add element {set} {{ 10.0.0.16/28 }}"), unlike),
+        ] {
+            nft_command(&change);
+            let Status::Drifted { differences } = engine.status(&plan).unwrap() else { panic!("{change}") };
+            assert_eq!(differences, [format!("the table ip kuma-mesh: {of_a_set}")], "{change}");
+            let Status::Drifted { differences } = state(None, None).unwrap().status else { panic!("{change}") };
+            assert!(differences[0].contains(&as_installed), "{change}: {differences:?}");
+            assert!(engine.apply(&plan).unwrap().changed, "{change}");
+            assert_eq!(engine.status(&plan).unwrap(), Status::Current, "{change}");
         }
     });
 }

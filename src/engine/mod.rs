@@ -63,7 +63,7 @@ pub use installed::{Installed, installed};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use replace::{replace_all, replace_all_by};
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub use state::{Installation, State, state, state_with};
+pub use state::{Installation, State, engine_there, state, state_with};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use uninstall::uninstall_all;
 

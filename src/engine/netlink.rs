@@ -90,9 +90,10 @@ impl Netlink {
     /// If the rules cannot be read.
     pub fn status(&self, plan: &Plan) -> Result<Status, Error> {
         self.run(|| {
+            let wanted = Wanted::of(&Native::of(plan));
             let mut kernel = Kernel::default();
-            let (found, _) = kernel.netfilter()?.dump()?;
-            Ok(status(plan, &found).and(missing_address(&mut kernel, &found.families())?))
+            let (found, _) = kernel.netfilter()?.dump(&|family| wanted.of_family(family))?;
+            Ok(status(&wanted, &found).and(missing_address(&mut kernel, &found.families())?))
         })
     }
 
@@ -247,10 +248,10 @@ pub(super) fn missing_address(kernel: &mut Kernel, families: &[FamilyName]) -> R
 }
 
 /// How what was found compares with a plan.
-pub(super) fn status(plan: &Plan, found: &Dump) -> Status {
+pub(super) fn status(wanted: &Wanted, found: &Dump) -> Status {
     match found {
         Dump { v4: None, v6: None, .. } => Status::Absent,
-        _ => Status::of(differences(&Wanted::of(&Native::of(plan)), found)),
+        _ => Status::of(differences(wanted, found)),
     }
 }
 

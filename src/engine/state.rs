@@ -1,7 +1,10 @@
 //! What is installed, by which engine, and whether it is as it should be.
 
+use std::cell::OnceCell;
+
 use serde::Serialize;
 
+use super::compare::Wanted;
 use super::iptables::{Iptables, Mode};
 use super::words::not_installed_by_us;
 use super::{EarlierChain, EngineName, Status, earlier, netlink};
@@ -10,6 +13,7 @@ use crate::error::Error;
 use crate::model::{Note, Plan};
 use crate::net::FamilyName;
 use crate::netlink::{Dump, Kernel, Namespace, Socket, Stop};
+use crate::nftables::Native;
 
 /// What is installed in a network namespace.
 ///
@@ -93,6 +97,38 @@ pub fn state_with(config: &Config, plan: Option<&Plan>, namespace: Option<&Names
     }
 }
 
+/// The engine of the first installation that [`state_with`] would name; none if there is none. It is told by names alone: nothing
+/// is compared, and no set is read.
+///
+/// # Errors
+/// As [`state`].
+pub fn engine_there(config: &Config, namespace: Option<&Namespace>) -> Result<Option<EngineName>, Error> {
+    match namespace {
+        None => engine_here(config),
+        Some(namespace) => namespace.run(|| engine_here(config))?,
+    }
+}
+
+#[cfg_attr(not(feature = "ebpf"), expect(unused_variables, reason = "only the engine ebpf has a place that is chosen"))]
+fn engine_here(config: &Config) -> Result<Option<EngineName>, Error> {
+    let mut kernel = Kernel::default();
+    match kernel.netfilter().and_then(Socket::look_for_removal) {
+        Ok((tables, ..)) if !tables.ours.is_empty() => return Ok(Some(EngineName::Netlink)),
+        Ok((_, leftovers, _)) if !leftovers.families().is_empty() => return Ok(Some(EngineName::Iptables)),
+        Ok(_) | Err(Stop::Missing) => {}
+        Err(stop) => return Err(stop.into()),
+    }
+    if !netlink::Legacy::look(&mut kernel).families.is_empty() {
+        return Ok(Some(EngineName::Iptables));
+    }
+    #[cfg(feature = "ebpf")]
+    match super::ebpf::sight(&mut kernel, config)? {
+        crate::ebpf::Sight::Pinned | crate::ebpf::Sight::OutOfReach(_) => return Ok(Some(EngineName::Ebpf)),
+        _ => {}
+    }
+    Ok(None)
+}
+
 #[cfg_attr(not(feature = "ebpf"), expect(unused_variables, reason = "only the engine ebpf has a place that is chosen"))]
 fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
     let mut notes = Vec::new();
@@ -102,12 +138,16 @@ fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
     let kernel = &mut kernel;
     let legacy = netlink::Legacy::look(kernel);
     legacy.note(&mut notes);
-    match kernel.netfilter().and_then(Socket::look) {
+    // Only needed if there is something of ours.
+    let wanted = OnceCell::new();
+    let wanted = |plan| wanted.get_or_init(|| Wanted::of(&Native::of(plan)));
+    let expected = |family| plan.and_then(|plan| wanted(plan).of_family(family));
+    match kernel.netfilter().and_then(|socket| socket.look(&expected)) {
         Ok((dump, leftovers, _)) => {
             if !dump.taken.is_empty() {
                 notes.push(Note::warning("netlink", not_installed_by_us(&dump.taken)));
             }
-            installations.extend(by_netlink(plan, &dump));
+            installations.extend(by_netlink(plan.map(|plan| || wanted(plan)), &dump));
             installations.extend(by_iptables(plan, Mode::Nft, leftovers.families()));
             let of_iptables = [(Mode::Nft, leftovers.families()), (Mode::Legacy, legacy.families.clone())];
             let mut unseen = Vec::new();
@@ -167,11 +207,11 @@ fn by_ebpf(
     Ok(None)
 }
 
-fn by_netlink(plan: Option<&Plan>, dump: &Dump) -> Option<Installation> {
+fn by_netlink<'a>(wanted: Option<impl FnOnce() -> &'a Wanted>, dump: &Dump) -> Option<Installation> {
     let families = dump.families();
-    let status = match plan {
+    let status = match wanted {
         _ if families.is_empty() => return None,
-        Some(plan) => netlink::status(plan, dump),
+        Some(wanted) => netlink::status(wanted(), dump),
         None => netlink::status_as_installed(dump),
     };
     Some(Installation::new(EngineName::Netlink, None, families, status))

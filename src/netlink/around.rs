@@ -6,6 +6,7 @@ use super::Dump;
 use super::ask::Present;
 use super::constants::*;
 use super::others::Others;
+use super::socket::nothing_expected;
 use super::socket::{Socket, Stop};
 use super::wire::{Head, Messages};
 use crate::model::{BuiltinChain, TableName};
@@ -28,7 +29,7 @@ impl Socket {
     /// numbers, if they are known.
     pub(crate) fn look_around(&mut self, interfaces: Option<&BTreeMap<u32, String>>) -> Result<Around, Stop> {
         let read = |socket: &mut Self, present: &Present| {
-            let Some(ours) = socket.dump_once(present)? else { return Ok(None) };
+            let Some(ours) = socket.dump_once(present, &nothing_expected)? else { return Ok(None) };
             let Some((of_iptables, others)) = socket.others_once(&ours)? else { return Ok(None) };
             Ok(Some(Around { ours, of_iptables, others: others.interpret(interfaces) }))
         };

@@ -1,5 +1,6 @@
 use super::constants::*;
-use super::content::{ChainContent, Content, Element, SetContent};
+use super::content::{ChainContent, Content, SetContent};
+use super::elements::Key;
 use super::wire::{Head, Writer};
 use crate::net::FamilyName;
 use crate::nftables::TABLE;
@@ -191,13 +192,14 @@ impl Batch {
             writer.bytes(NFTA_SET_USERDATA, &set.userdata());
         });
         // The end at 0 is what nft begins such a list with, unless an interval begins there.
-        let zero = Element { key: vec![0; set.key_len as usize], flags: NFT_SET_ELEM_INTERVAL_END };
-        let begins_at_0 = set.elements.first().is_some_and(|element| element.key == zero.key);
-        let mut elements: Vec<&Element> = (!begins_at_0).then_some(&zero).into_iter().chain(&set.elements).collect();
+        let width = set.key_len as usize;
+        let zero = (Key::Number([0; 16], width), NFT_SET_ELEM_INTERVAL_END);
+        let begins_at_0 =
+            set.elements.iter(width).next().is_some_and(|(key, _)| key.bytes().iter().all(|byte| *byte == 0));
+        let mut elements = (!begins_at_0).then_some(zero).into_iter().chain(set.elements.iter(width)).peekable();
         // The most that an element takes, with its interval flag or userdata, and all headers.
-        let size = 4 + 4 + 4 + set.key_len.next_multiple_of(4) as usize + 12;
-        while !elements.is_empty() {
-            let rest = elements.split_off(elements.len().min(PIECE / size));
+        let size = 4 + 4 + 4 + width.next_multiple_of(4) + 12;
+        while elements.peek().is_some() {
             let head =
                 Head { kind: message::NEWSETELEM, flags: NLM_F_CREATE, family: number(family), ..Head::default() };
             self.push(head, object(), |writer| {
@@ -205,13 +207,12 @@ impl Batch {
                 writer.text(NFTA_SET_ELEM_LIST_SET, &set.name);
                 writer.number(NFTA_SET_ELEM_LIST_SET_ID, id);
                 writer.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |writer| {
-                    for (index, element) in elements.iter().enumerate() {
-                        let open = rest.is_empty() && index + 1 == elements.len() && element.flags == 0;
-                        write_element(writer, element, open);
+                    for _ in 0..PIECE / size {
+                        let Some((key, flags)) = elements.next() else { break };
+                        write_element(writer, key.bytes(), flags, flags == 0 && elements.peek().is_none());
                     }
                 });
             });
-            elements = rest;
         }
     }
 
@@ -271,12 +272,12 @@ impl Finished {
     }
 }
 
-fn write_element(writer: &mut Writer, element: &Element, open: bool) {
+fn write_element(writer: &mut Writer, key: &[u8], flags: u32, open: bool) {
     writer.nest(NFTA_LIST_ELEM, |writer| {
-        if element.flags != 0 {
-            writer.number(NFTA_SET_ELEM_FLAGS, element.flags);
+        if flags != 0 {
+            writer.number(NFTA_SET_ELEM_FLAGS, flags);
         }
-        writer.nest(NFTA_SET_ELEM_KEY, |writer| writer.bytes(NFTA_DATA_VALUE, &element.key));
+        writer.nest(NFTA_SET_ELEM_KEY, |writer| writer.bytes(NFTA_DATA_VALUE, key));
         if open {
             let flags = userdata::ELEMENT_INTERVAL_OPEN.to_ne_bytes();
             writer.bytes(NFTA_SET_ELEM_USERDATA, &[&[userdata::ELEMENT_FLAGS, 4], &flags[..]].concat());

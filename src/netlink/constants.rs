@@ -89,6 +89,7 @@ pub(crate) const NFTA_SET_ELEM_LIST_SET_ID: u16 = 4;
 pub(crate) const NFTA_SET_ELEM_KEY: u16 = 1;
 pub(crate) const NFTA_SET_ELEM_FLAGS: u16 = 3;
 pub(crate) const NFTA_SET_ELEM_USERDATA: u16 = 6;
+pub(crate) const NFTA_SET_ELEM_PAD: u16 = 8;
 pub(crate) const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 
 pub(crate) const NFTA_LIST_ELEM: u16 = 1;

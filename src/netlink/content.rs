@@ -1,5 +1,6 @@
-use super::constants::{NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL, NFT_TABLE_F_DORMANT, key_type, userdata};
-use super::expression::{Expression, bytes};
+use super::constants::{NFT_SET_INTERVAL, NFT_TABLE_F_DORMANT, key_type, userdata};
+use super::elements::Elements;
+use super::expression::Expression;
 use crate::model::{BuiltinChain, Comment};
 use crate::net::FamilyName;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -45,23 +46,7 @@ pub(super) struct SetContent {
     pub(super) flags: u32,
     pub(super) key_type: u32,
     pub(super) key_len: u32,
-    /// Sorted; without the end at 0, which says that the values before the first interval are in none.
-    pub(super) elements: Vec<Element>,
-}
-
-/// The first value of an interval, or the one behind its last.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Element {
-    pub(super) key: Vec<u8>,
-    /// `NFT_SET_ELEM_*`.
-    pub(super) flags: u32,
-}
-
-impl Element {
-    /// Whether it only says that the values before the first interval are in none.
-    pub(super) fn is_end_at_0(&self) -> bool {
-        self.flags == NFT_SET_ELEM_INTERVAL_END && self.key.iter().all(|byte| *byte == 0)
-    }
+    pub(super) elements: Elements,
 }
 
 impl Content {
@@ -265,15 +250,6 @@ fn entry(kind: u8, text: &str, end: &str) -> Vec<u8> {
 
 impl SetContent {
     pub(super) fn of(set: &Set, family: FamilyName) -> Self {
-        let width = set.field.width(family);
-        let mut elements = Vec::with_capacity(2 * set.spans.len());
-        for span in &*set.spans {
-            elements.push(Element { key: bytes(span.first, width), flags: 0 });
-            // An interval up to the highest value has no end.
-            if span.last < set.field.max(family) {
-                elements.push(Element { key: bytes(span.last + 1, width), flags: NFT_SET_ELEM_INTERVAL_END });
-            }
-        }
         Self {
             name: set.name.to_string(),
             flags: NFT_SET_INTERVAL,
@@ -285,8 +261,8 @@ impl SetContent {
                 (Field::Group, _) => key_type::GID,
             },
             // 2, 4 or 16.
-            key_len: width as u32,
-            elements,
+            key_len: set.field.width(family) as u32,
+            elements: Elements::Intervals(set.spans.clone()),
         }
     }
 

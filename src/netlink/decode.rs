@@ -1,5 +1,8 @@
+use std::sync::Arc;
+
 use super::constants::*;
-use super::content::{BaseContent, ChainContent, Content, Element, RuleContent, SetContent};
+use super::content::{BaseContent, ChainContent, Content, RuleContent, SetContent};
+use super::elements::{Elements, Reader};
 use super::expression::Expression;
 use super::wire::{Attributes, Messages};
 use crate::error::visible;
@@ -30,10 +33,9 @@ impl Dump {
     /// # Errors
     /// If a rule is in a chain, or an element in a set, that was not listed before.
     pub fn decode(messages: &[u8]) -> Result<Self, InvalidDump> {
-        let mut dump = Self::default();
-        dump.read(messages)?;
-        dump.finish();
-        Ok(dump)
+        let mut decoder = Decoder::default();
+        decoder.read(messages)?;
+        Ok(decoder.finish())
     }
 
     /// The families that have a table of ours.
@@ -48,14 +50,45 @@ impl Dump {
             FamilyName::V6 => self.v6.as_ref(),
         }
     }
+}
+
+/// Reads a dump piece by piece.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    dump: Dump,
+    /// Of sets whose elements are being listed.
+    readers: Vec<(FamilyName, String, Reader)>,
+}
+
+impl Decoder {
+    /// What was read so far, without the elements of sets.
+    pub(super) fn so_far(&self) -> &Dump {
+        &self.dump
+    }
+
+    /// To be called before the elements of a set are listed, also where they are listed again from the beginning. Those that are
+    /// as in `expected` are only compared with it, and not kept.
+    pub(super) fn begin(&mut self, family: FamilyName, name: &str, expected: Option<&Content>) {
+        self.readers.retain(|(of, set, _)| (*of, &**set) != (family, name));
+        let find = |content: Option<&Content>| {
+            let set = content?.sets.iter().find(|set| set.name == name)?;
+            Some((set.key_len as usize, set.elements.clone()))
+        };
+        let Some((width, _)) = find(self.dump.of(family)) else { return };
+        let spans = match find(expected) {
+            Some((_, Elements::Intervals(spans))) => spans,
+            _ => Arc::default(),
+        };
+        self.readers.push((family, name.to_owned(), Reader::new(width, spans)));
+    }
 
     /// Adds what some messages say.
     pub(super) fn read(&mut self, messages: &[u8]) -> Result<(), InvalidDump> {
         for message in Messages(messages) {
-            let Some((family, attributes)) = message.generic() else { continue };
-            let slot = match family {
-                NFPROTO_IPV4 => &mut self.v4,
-                NFPROTO_IPV6 => &mut self.v6,
+            let Some((number, attributes)) = message.generic() else { continue };
+            let (family, slot) = match number {
+                NFPROTO_IPV4 => (FamilyName::V4, &mut self.dump.v4),
+                NFPROTO_IPV6 => (FamilyName::V6, &mut self.dump.v6),
                 _ => continue,
             };
             // The table's name is attribute 1 of all of them.
@@ -68,7 +101,7 @@ impl Dump {
                 }
                 (message::NEWCHAIN, Some(content)) => content.chains.extend(chain(&attributes)),
                 (message::NEWSET, Some(content)) => content.sets.extend(set(&attributes)),
-                (message::NEWSETELEM, Some(content)) => elements(content, &attributes)?,
+                (message::NEWSETELEM, Some(_)) => self.elements(family, &attributes)?,
                 (message::NEWRULE, Some(content)) => rule(content, &attributes)?,
                 (message::NEWCHAIN | message::NEWSET | message::NEWSETELEM | message::NEWRULE, None) => {
                     return Err(InvalidDump("something in a table that was not listed".to_owned()));
@@ -79,19 +112,53 @@ impl Dump {
         Ok(())
     }
 
-    /// To be called after the last messages.
-    pub(super) fn finish(&mut self) {
-        for set in [&mut self.v4, &mut self.v6].into_iter().flatten().flat_map(|content| &mut content.sets) {
-            set.elements.retain(|element| !element.is_end_at_0());
-            // Sorted as keys are; an end and a beginning never have the same key, as adjacent
-            // intervals are one.
-            set.elements.sort_unstable();
+    fn elements(&mut self, family: FamilyName, attributes: &Attributes<'_>) -> Result<(), InvalidDump> {
+        let name = attributes.text(NFTA_SET_ELEM_LIST_SET).unwrap_or_default();
+        let place = |readers: &[(FamilyName, String, Reader)]| {
+            readers.iter().position(|(of, set, _)| (*of, &**set) == (family, name))
+        };
+        if place(&self.readers).is_none() {
+            self.begin(family, name, None);
         }
-        for (family, slot) in [(FamilyName::V4, &mut self.v4), (FamilyName::V6, &mut self.v6)] {
-            if slot.take_if(|content| !content.is_ours()).is_some() {
-                self.taken.push(family);
+        let Some((_, _, reader)) = place(&self.readers).and_then(|at| self.readers.get_mut(at)) else {
+            return Err(InvalidDump(format!("elements of the set '{}', which was not listed", visible(name))));
+        };
+        for (_, element) in attributes.nest(NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default() {
+            let (mut key, mut flags, mut more) = (None, 0, false);
+            for (kind, value) in Attributes::of(element) {
+                match kind {
+                    NFTA_SET_ELEM_KEY => key = Attributes::of(value).get(NFTA_DATA_VALUE),
+                    NFTA_SET_ELEM_FLAGS => flags = value.try_into().map_or(0, u32::from_be_bytes),
+                    // What nft notes for itself.
+                    NFTA_SET_ELEM_USERDATA | NFTA_SET_ELEM_PAD => {}
+                    _ => more = true,
+                }
+            }
+            if let Some(key) = key {
+                reader.push(key, flags, more);
             }
         }
+        Ok(())
+    }
+
+    /// What was read, to be called after the last messages.
+    pub(super) fn finish(self) -> Dump {
+        let Self { mut dump, readers } = self;
+        for (family, name, reader) in readers {
+            let content = match family {
+                FamilyName::V4 => &mut dump.v4,
+                FamilyName::V6 => &mut dump.v6,
+            };
+            if let Some(set) = content.iter_mut().flat_map(|content| &mut content.sets).find(|set| set.name == name) {
+                set.elements = reader.finish();
+            }
+        }
+        for (family, slot) in [(FamilyName::V4, &mut dump.v4), (FamilyName::V6, &mut dump.v6)] {
+            if slot.take_if(|content| !content.is_ours()).is_some() {
+                dump.taken.push(family);
+            }
+        }
+        dump
     }
 }
 
@@ -114,22 +181,8 @@ fn set(attributes: &Attributes<'_>) -> Option<SetContent> {
         flags: attributes.number(NFTA_SET_FLAGS).unwrap_or(0),
         key_type: attributes.number(NFTA_SET_KEY_TYPE).unwrap_or(0),
         key_len: attributes.number(NFTA_SET_KEY_LEN).unwrap_or(0),
-        elements: Vec::new(),
+        elements: Elements::default(),
     })
-}
-
-fn elements(content: &mut Content, attributes: &Attributes<'_>) -> Result<(), InvalidDump> {
-    let name = attributes.text(NFTA_SET_ELEM_LIST_SET).unwrap_or_default();
-    let Some(set) = content.sets.iter_mut().find(|set| set.name == name) else {
-        return Err(InvalidDump(format!("elements of the set '{}', which was not listed", visible(name))));
-    };
-    let list = attributes.nest(NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
-    set.elements.extend(list.filter_map(|(_, element)| {
-        let element = Attributes::of(element);
-        let key = element.nest(NFTA_SET_ELEM_KEY)?.get(NFTA_DATA_VALUE)?.to_vec();
-        Some(Element { key, flags: element.number(NFTA_SET_ELEM_FLAGS).unwrap_or(0) })
-    }));
-    Ok(())
 }
 
 fn rule(content: &mut Content, attributes: &Attributes<'_>) -> Result<(), InvalidDump> {

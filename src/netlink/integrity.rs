@@ -68,7 +68,7 @@ fn examine(family: FamilyName, content: &Content, marker: Option<&Marker>) -> Re
         let empty = content.chains.iter().filter(|chain| chain.rules.is_empty());
         changes.extend(empty.map(|chain| format!("the chain {} is empty", chain.name)));
     }
-    let intervals = content.sets.iter().flat_map(|set| &set.elements).filter(|element| element.flags == 0).count();
+    let intervals = content.sets.iter().map(|set| set.elements.intervals()).sum::<usize>();
     if intervals != marker.intervals {
         changes.push(format!("its sets have {intervals} intervals instead of {}", marker.intervals));
     }
@@ -92,12 +92,12 @@ mod tests {
     use arbtest::arbtest;
 
     use super::super::Batch;
-    use super::super::content::Element;
+    use super::super::elements::Elements;
     use super::*;
     use crate::config::Config;
     use crate::facts::Facts;
     use crate::net::Uid;
-    use crate::nftables::Native;
+    use crate::nftables::{Native, Span};
 
     fn installed() -> Dump {
         let mut config = Config::default();
@@ -136,12 +136,10 @@ mod tests {
         });
         assert!(flushed.contains("the chain KUMA_MESH_INBOUND is empty"), "{flushed}");
         let element = changed(|content| {
-            let key = |port: u16| port.to_be_bytes().to_vec();
-            let ports = content.sets.iter_mut().find(|set| set.name == "outbound_exclude_ports");
-            ports
-                .unwrap()
-                .elements
-                .extend([Element { key: key(9000), flags: 0 }, Element { key: key(9001), flags: 1 }]);
+            let ports = content.sets.iter_mut().find(|set| set.name == "outbound_exclude_ports").unwrap();
+            let Elements::Intervals(spans) = &ports.elements else { panic!("{ports:?}") };
+            let more = spans.iter().copied().chain([Span { first: 9000, last: 9000 }]);
+            ports.elements = Elements::Intervals(more.collect());
         });
         assert_eq!(element, "ip kuma-mesh: its sets have 5 intervals instead of 4");
         let order = changed(|content| {

@@ -3,6 +3,7 @@
 use super::Content;
 use super::constants::*;
 use super::content::{BaseContent, ChainContent, RuleContent, SetContent};
+use super::elements::Elements;
 use super::expression::{Expression, bytes};
 use crate::error::visible;
 use crate::model::{BuiltinChain, Comment, CtState, LogLevel};
@@ -309,17 +310,9 @@ fn lift_action(expressions: &[Expression]) -> Option<Action> {
 fn lift_set(set: &SetContent, family: FamilyName) -> Option<Set> {
     // The type of the keys tells addresses, ports, users and groups apart, which is all that matters.
     let fields = [Field::DestinationAddress, Field::DestinationPort, Field::User, Field::Group];
+    let Elements::Intervals(spans) = &set.elements else { return None };
     fields.into_iter().find_map(|field| {
-        let mut spans = Vec::with_capacity(set.elements.len() / 2);
-        let mut elements = set.elements.iter().peekable();
-        while let Some(element) = elements.next() {
-            let last = match elements.next_if(|next| next.flags == NFT_SET_ELEM_INTERVAL_END) {
-                Some(end) => number(&end.key)?.checked_sub(1)?,
-                None => field.max(family),
-            };
-            spans.push(Span { first: number(&element.key)?, last });
-        }
-        let lifted = Set { name: Name::exactly(&set.name)?, field, spans: spans.into() };
+        let lifted = Set { name: Name::exactly(&set.name)?, field, spans: spans.clone() };
         // All that is known of the set has to be what ours would have.
         (lifted.spans.len() > 1 && SetContent::of(&lifted, family) == *set).then_some(lifted)
     })

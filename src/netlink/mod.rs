@@ -27,6 +27,7 @@ mod conntrack;
 mod constants;
 mod content;
 mod decode;
+mod elements;
 mod expression;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod integrity;

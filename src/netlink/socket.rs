@@ -10,9 +10,10 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use super::ask::{Present, READ};
 use super::batch::{Finished, number};
 use super::constants::*;
+use super::decode::Decoder;
 use super::receive::receive;
 use super::wire::{Head, Messages, Writer, array};
-use super::{Dump, InvalidDump, Leftovers, Outcome, leftovers, options};
+use super::{Content, Dump, InvalidDump, Leftovers, Outcome, leftovers, options};
 use crate::model::TableName;
 use crate::net::FamilyName;
 use crate::nftables::{Marker, TABLE};
@@ -59,6 +60,15 @@ pub(crate) struct OwnTables {
     pub(crate) ours: Vec<FamilyName>,
     /// In which it is somebody else's.
     pub(crate) taken: Vec<FamilyName>,
+}
+
+/// What the table of a family may have in it, asked for only where there is one. Sets that are the same are only compared with it
+/// while they are listed, so that there is never a second one in memory.
+pub(super) type Expected<'a> = dyn Fn(FamilyName) -> Option<&'a Content> + 'a;
+
+/// Nothing is known of what there may be.
+pub(super) fn nothing_expected(_: FamilyName) -> Option<&'static Content> {
+    None
 }
 
 /// Why something could not be done.
@@ -141,29 +151,29 @@ impl Socket {
     }
 
     /// Everything in our tables, and the generation of the rules that it is true for.
-    pub(crate) fn dump(&mut self) -> Result<(Dump, u32), Stop> {
-        self.steadily(Self::dump_once)
+    pub(crate) fn dump(&mut self, expected: &Expected<'_>) -> Result<(Dump, u32), Stop> {
+        self.steadily(|socket, present| socket.dump_once(present, expected))
     }
 
     /// The rules in our tables, without the elements of their sets: listing these takes the kernel longer than in proportion.
     pub(crate) fn rules(&mut self) -> Result<Dump, Stop> {
         let read = |socket: &mut Self, present: &Present| {
-            let mut dump = Dump::default();
+            let mut decoder = Decoder::default();
             for family in FamilyName::ALL {
-                if !socket.read_rules(present, family, &mut dump)? {
+                if !socket.read_rules(present, family, &mut decoder)? {
                     return Ok(None);
                 }
             }
-            dump.finish();
-            Ok(Some(dump))
+            Ok(Some(decoder.finish()))
         };
         Ok(self.steadily(read)?.0)
     }
 
     /// Everything in our tables, and what older installations left in the tables of iptables.
-    pub(crate) fn look(&mut self) -> Result<(Dump, Leftovers, u32), Stop> {
-        let read =
-            |socket: &mut Self, present: &Present| Ok(socket.dump_once(present)?.zip(socket.leftovers_once(present)?));
+    pub(crate) fn look(&mut self, expected: &Expected<'_>) -> Result<(Dump, Leftovers, u32), Stop> {
+        let read = |socket: &mut Self, present: &Present| {
+            Ok(socket.dump_once(present, expected)?.zip(socket.leftovers_once(present)?))
+        };
         let ((dump, leftovers), generation) = self.steadily(read)?;
         Ok((dump, leftovers, generation))
     }
@@ -208,40 +218,61 @@ impl Socket {
     }
 
     /// `None` if it was interrupted.
-    pub(super) fn dump_once(&mut self, present: &Present) -> Result<Option<Dump>, Stop> {
-        let mut dump = Dump::default();
+    pub(super) fn dump_once(&mut self, present: &Present, expected: &Expected<'_>) -> Result<Option<Dump>, Stop> {
+        let mut decoder = Decoder::default();
         for family in FamilyName::ALL {
-            if !self.read_rules(present, family, &mut dump)? {
+            if !self.read_rules(present, family, &mut decoder)? {
                 return Ok(None);
             }
+            let content = decoder.so_far().of(family);
             let sets: Vec<_> =
-                dump.of(family).into_iter().flat_map(|content| &content.sets).map(|set| set.name.clone()).collect();
+                content.into_iter().flat_map(|content| &content.sets).map(|set| set.name.clone()).collect();
             for set in sets {
-                let list = self.get(family, message::GETSETELEM, NLM_F_DUMP, |w| {
-                    w.text(NFTA_SET_ELEM_LIST_TABLE, TABLE);
-                    w.text(NFTA_SET_ELEM_LIST_SET, &set);
-                })?;
-                if list.interrupted {
+                if !self.read_elements(family, &set, expected(family), &mut decoder)? {
                     return Ok(None);
                 }
-                dump.read(&list.bytes).map_err(Stop::Invalid)?;
             }
         }
-        dump.finish();
-        Ok(Some(dump))
+        Ok(Some(decoder.finish()))
+    }
+
+    /// Reads the elements of a set as they come. False if it was interrupted.
+    fn read_elements(
+        &mut self,
+        family: FamilyName,
+        set: &str,
+        expected: Option<&Content>,
+        decoder: &mut Decoder,
+    ) -> Result<bool, Stop> {
+        let head = Head { kind: message::GETSETELEM, flags: NLM_F_DUMP, family: number(family), ..Head::default() };
+        let name = |w: &mut Writer| {
+            w.text(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+            w.text(NFTA_SET_ELEM_LIST_SET, set);
+        };
+        let mut read = Ok(());
+        let interrupted = self.stream(head, name, |piece| match piece {
+            None => {
+                decoder.begin(family, set, expected);
+                read = Ok(());
+            }
+            Some(datagram) if read.is_ok() => read = decoder.read(datagram),
+            Some(_) => {}
+        })?;
+        read.map_err(Stop::Invalid)?;
+        Ok(!interrupted)
     }
 
     /// Reads what is in the table of our name, but for the elements of its sets. False if it was interrupted.
-    fn read_rules(&mut self, present: &Present, family: FamilyName, dump: &mut Dump) -> Result<bool, Stop> {
+    fn read_rules(&mut self, present: &Present, family: FamilyName, decoder: &mut Decoder) -> Result<bool, Stop> {
         let Some(table) = present.table(family, TABLE) else { return Ok(true) };
-        dump.read(table).map_err(Stop::Invalid)?;
+        decoder.read(table).map_err(Stop::Invalid)?;
         for kind in [message::GETCHAIN, message::GETSET, message::GETRULE] {
             // The table's name is attribute 1 of all of them.
             let list = self.get(family, kind, NLM_F_DUMP, |w| w.text(NFTA_RULE_TABLE, TABLE))?;
             if list.interrupted {
                 return Ok(false);
             }
-            dump.read(&list.bytes).map_err(Stop::Invalid)?;
+            decoder.read(&list.bytes).map_err(Stop::Invalid)?;
         }
         Ok(true)
     }
@@ -287,17 +318,17 @@ impl Socket {
 
     /// `None` if it was interrupted.
     fn tables_once(&mut self, present: &Present) -> Result<Option<OwnTables>, Stop> {
-        let mut dump = Dump::default();
+        let mut decoder = Decoder::default();
         let mut marked = Vec::new();
         for family in FamilyName::ALL.into_iter().filter(|family| present.table(*family, TABLE).is_some()) {
             // Elsewhere a look at the rules tells whose it is.
             match self.chain_exists(family, TABLE, Marker::CHAIN)? {
                 true => marked.push(family),
-                false if !self.read_rules(present, family, &mut dump)? => return Ok(None),
+                false if !self.read_rules(present, family, &mut decoder)? => return Ok(None),
                 false => {}
             }
         }
-        dump.finish();
+        let dump = decoder.finish();
         let ours = |family: &FamilyName| marked.contains(family) || dump.of(*family).is_some();
         Ok(Some(OwnTables { ours: FamilyName::ALL.into_iter().filter(ours).collect(), taken: dump.taken }))
     }
@@ -309,24 +340,34 @@ impl Socket {
     /// Sends one request that changes nothing and reads the whole answer: one message, or those of a
     /// dump. Asks again if it was lost.
     pub(super) fn send_request(&mut self, head: Head, body: impl Fn(&mut Writer)) -> Result<Answer, Stop> {
+        let mut bytes = Vec::new();
+        let interrupted = self.stream(head, body, |piece| match piece {
+            None => bytes.clear(),
+            Some(datagram) => bytes.extend(datagram),
+        })?;
+        Ok(Answer { bytes, interrupted })
+    }
+
+    /// The same, and hands the answer over datagram by datagram; before the first of them, `None`, which may come again: then the
+    /// answer begins anew. Says whether what is dumped changed meanwhile.
+    fn stream(
+        &mut self,
+        head: Head,
+        body: impl Fn(&mut Writer),
+        mut each: impl FnMut(Option<&[u8]>),
+    ) -> Result<bool, Stop> {
         for _ in 0..ATTEMPTS {
-            match self.ask(head, &body) {
+            let sequence = self.next_sequence();
+            let mut writer = Writer::default();
+            writer.message(Head { flags: head.flags | NLM_F_REQUEST, sequence, ..head }, &body);
+            each(None);
+            let dump = head.flags & NLM_F_DUMP != 0;
+            match self.exchange(&writer.finish(), sequence, dump, |datagram| each(Some(datagram))) {
                 Err(Stop::Unknown | Stop::System(_, Errno::ENOBUFS)) => _ = self.read_all(|_| ())?,
                 other => return other,
             }
         }
         Err(Stop::System(READ, Errno::ENOBUFS))
-    }
-
-    fn ask(&mut self, head: Head, body: impl Fn(&mut Writer)) -> Result<Answer, Stop> {
-        let sequence = self.next_sequence();
-        let mut writer = Writer::default();
-        writer.message(Head { flags: head.flags | NLM_F_REQUEST, sequence, ..head }, body);
-        let mut bytes = Vec::new();
-        let interrupted = self.exchange(&writer.finish(), sequence, head.flags & NLM_F_DUMP != 0, |datagram| {
-            bytes.extend(datagram);
-        })?;
-        Ok(Answer { bytes, interrupted })
     }
 
     /// A number for a request that no other has.

@@ -156,6 +156,7 @@ const TABLE: &[(&str, Reached)] = &[
     ("engine::Installed::earlier_note", In("kumatp_installed_diff")),
     ("engine::installed", By("kumatp_installed_explain")),
     ("engine::preview", By("kumatp_plan_render")),
+    ("engine::engine_there", In("kumatp_state_engines")),
     ("engine::state_with", In("kumatp_state_read")),
     ("engine::state", By("kumatp_state_read")),
     ("engine::replace_all", In("kumatp_plan_apply")),

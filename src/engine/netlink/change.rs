@@ -34,7 +34,7 @@ pub(super) fn install(
     let mut stop = problem::restless();
     let mut open = None;
     for _ in 0..ATTEMPTS {
-        let (found, leftovers, generation) = kernel.netfilter()?.look()?;
+        let (found, leftovers, generation) = kernel.netfilter()?.look(&|family| wanted.of_family(family))?;
         let taken: Vec<_> = found.taken.iter().copied().filter(|family| wanted.of_family(*family).is_some()).collect();
         if !taken.is_empty() {
             return Err(not_ours(&taken));
@@ -77,7 +77,7 @@ pub(super) fn install(
             }
             // What is there then, the next round tells.
             Attempt::Unknown => {
-                let (found, leftovers, _) = kernel.netfilter()?.look()?;
+                let (found, leftovers, _) = kernel.netfilter()?.look(&|family| wanted.of_family(family))?;
                 if !wanted.is(&found) || !leftovers.is_empty() {
                     stop = Stop::Unknown.into();
                     continue;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use kumatp::config::Config;
 use kumatp::engine::ebpf::Programs;
-use kumatp::engine::{EngineName, State, Status, state_with};
+use kumatp::engine::{EngineName, State, Status, engine_there, state_with};
 use kumatp::{Facts, policy};
 
 use super::{print, print_json, warn};
@@ -28,8 +28,7 @@ pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         false => state_with(&config, None, target.namespace()?.as_ref())?,
         true => {
             // What is there is compared with what its own engine would make of the configuration.
-            let there =
-                state_with(&config, None, target.namespace()?.as_ref())?.installations.first().map(|one| one.engine);
+            let there = engine_there(&config, target.namespace()?.as_ref())?;
             target = Target::for_config(matches, &config, there.unwrap_or(EngineName::Netlink))?;
             let mut found = compared(&target, &config)?;
             if config.ebpf.enabled {
