@@ -123,3 +123,25 @@ pub(crate) fn legacy_has_extension(family: FamilyName, extension: Extension) -> 
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel says, to those who may ask.
+    #[test]
+    fn what_is_not_there_is_told_from_what_is_not_said() {
+        for family in FamilyName::ALL {
+            for (extension, there) in [
+                (Extension::Match("tcp"), true),
+                (Extension::Match("kumatp"), false),
+                (Extension::Target("KUMATP"), false),
+            ] {
+                let nft = Socket::open().and_then(|mut socket| socket.has_extension(family, extension));
+                assert!(nft.as_ref().map_or(true, |found| *found == there), "{family} {extension:?}: {nft:?}");
+                let legacy = legacy_has_extension(family, extension);
+                assert!(legacy.as_ref().map_or(true, |found| *found == there), "{family} {extension:?}: {legacy:?}");
+            }
+        }
+    }
+}

@@ -3,6 +3,7 @@
 #![cfg(all(feature = "host", target_os = "linux"))]
 #![expect(unsafe_code, reason = "namespaces are entered between fork and exec")]
 
+mod asked;
 mod at_once;
 mod killed;
 #[path = "../common/netns.rs"]

@@ -69,6 +69,42 @@ fn tripping_restore(family: &str, mode: Mode, script: &str) -> PathBuf {
 }
 
 #[test]
+fn a_table_that_is_refused_leaves_those_before_it_as_they_were() {
+    isolated(|| {
+        network();
+        for mode in Mode::ALL {
+            foreign_rules(mode);
+            for family in ["iptables", "ip6tables"] {
+                // In the last of three tables.
+                let [real, save] = ["-restore", "-save"].map(|end| program(family, mode, end).display().to_string());
+                let last = "$s/COMMIT/-A OUTPUT -m no_such_match -j ACCEPT\\nCOMMIT/";
+                let refused = format!("sed '{last}' | {real} \"$@\"; status=$?; {save} >/run/between; exit $status");
+                let mut failing = other_options(mode);
+                let own = match family {
+                    "iptables" => &mut failing.iptables_executables.v4,
+                    _ => &mut failing.iptables_executables.v6,
+                };
+                own.restore = Some(tripping_restore(family, mode, &refused));
+                let check = |before: Vec<Vec<String>>| {
+                    File::create("/run/trip").unwrap();
+                    let error = install(&failing).unwrap_err();
+                    assert!(matches!(error, Error::Program { .. }), "{error}");
+                    assert!(error.to_string().contains("no_such_match"), "{error}");
+                    // Some of it was in force.
+                    assert!(std::fs::read_to_string("/run/between").unwrap().contains("--zone"));
+                    let counters = |state: Vec<Vec<String>>| state.concat().join("\n").replace("[0:0] ", "");
+                    assert_eq!(counters(everything()), counters(before));
+                };
+                check(everything());
+                install(&config(mode)).unwrap();
+                check(everything());
+                uninstall();
+            }
+        }
+    });
+}
+
+#[test]
 fn what_another_program_wrote_meanwhile_is_not_undone() {
     isolated(|| {
         network();
