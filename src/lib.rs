@@ -93,3 +93,7 @@ extern crate self as kumatp;
 #[cfg(all(doctest, feature = "yaml"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "yaml", feature = "host", target_os = "linux"))]
+#[doc = include_str!("../docs/pages/how-to/embed.md")]
+struct Embed;

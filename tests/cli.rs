@@ -17,9 +17,9 @@ fn rules(args: &[&str], stdin: &str) -> String {
 }
 
 #[test]
-fn the_first_command_of_the_readme() {
+fn the_dry_run_of_the_readme() {
     let readme = include_str!("../README.md");
-    let line = readme.lines().find(|line| line.starts_with("cargo run --features cli -- ")).unwrap();
+    let line = readme.lines().find(|line| line.starts_with("cargo run --features cli -- install ")).unwrap();
     let args: Vec<_> = line.split(" -- ").nth(1).unwrap().split(' ').collect();
     let output = kumatp(&args, "");
     assert_eq!(output.status.code(), Some(0));

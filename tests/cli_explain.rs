@@ -360,34 +360,3 @@ fn what_is_installed_by_iptables_and_added_by_others() {
     assert!(stdout.starts_with("0\n6\n0\n3\n"), "{stdout}");
     assert!(stdout.contains("Rule 1 of OUTPUT in nat") && stdout.contains("-m statistic"), "{stdout}");
 }
-
-/// What the README shows: commands behind `$`, and what they print; where lines are broken does not matter.
-#[test]
-fn the_session_of_the_readme() {
-    let readme = include_str!("../README.md");
-    let session = readme.split("```console\n").nth(1).unwrap().split("```").next().unwrap();
-    let directory = files("readme", &[]);
-    let mut commands = 0;
-    for part in session.split("$ ").skip(1) {
-        let (command, shown) = part.split_once('\n').unwrap();
-        let words: Vec<String> = command
-            .split(' ')
-            .map(|word| match word.ends_with(".yaml") {
-                true => directory.join(word).display().to_string(),
-                false => word.to_owned(),
-            })
-            .collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        match words[..] {
-            ["cat", file] => std::fs::write(file, shown).unwrap(),
-            ["kumatp", ref args @ ..] => {
-                let output = with_variables(args, "", &[("KUMA_TRANSPARENT_PROXY_KUMA_DP_USER", "5678")]);
-                let printed = text(&output.stdout);
-                assert!(printed.split_whitespace().eq(shown.split_whitespace()), "{command}: {printed}");
-                commands += 1;
-            }
-            _ => panic!("{command}"),
-        }
-    }
-    assert_eq!(commands, 2);
-}

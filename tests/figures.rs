@@ -1,4 +1,4 @@
-//! README.md's figures are those of `benches/figures.json`, which benches write. `KUMATP_BLESS=1` rewrites the tables.
+//! The book's figures are those of `benches/figures.json`, which benches write. `KUMATP_BLESS=1` rewrites the tables.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,6 +8,8 @@ mod figures;
 
 use figures::{Figure, Figures, Outcome, Part, Section, Unit};
 
+/// The page of the figures.
+const PAGE: &str = "docs/pages/reference/performance.md";
 const END: &str = "<!-- end of figures -->\n";
 
 fn root() -> &'static Path {
@@ -26,7 +28,7 @@ fn with_tables(text: &str, figures: &Figures) -> String {
     let mut text = text.to_owned();
     for bench in benches() {
         let mark = format!("<!-- figures of {bench} -->\n");
-        let from = text.find(&mark).unwrap_or_else(|| panic!("README.md has no {mark}")) + mark.len();
+        let from = text.find(&mark).unwrap_or_else(|| panic!("{PAGE} has no {mark}")) + mark.len();
         let to = from + text[from..].find(END).unwrap_or_else(|| panic!("no {END} behind {mark}"));
         let tables = figures.0.get(&bench).map_or_else(|| not_yet(&bench), tables);
         text.replace_range(from..to, &tables);
@@ -109,14 +111,14 @@ fn digits(value: f64) -> String {
 }
 
 #[test]
-fn the_readme_has_the_figures_of_the_file() {
-    let path = root().join("README.md");
+fn the_page_has_the_figures_of_the_file() {
+    let path = root().join(PAGE);
     let written = std::fs::read_to_string(&path).unwrap();
     let expected = with_tables(&written, &Figures::read());
     if std::env::var_os("KUMATP_BLESS").is_some() {
         return std::fs::write(&path, expected).unwrap();
     }
-    assert!(written == expected, "README.md's figures are stale: run KUMATP_BLESS=1 cargo test --test figures");
+    assert!(written == expected, "{PAGE}: figures are stale: run KUMATP_BLESS=1 cargo test --test figures");
 }
 
 #[test]
@@ -140,13 +142,12 @@ fn the_file_is_as_benches_write_it() {
     }
 }
 
-/// Beside the tables, README.md says of no figure how large it is.
+/// Beside the tables, the page says of no figure how large it is.
 #[test]
 fn prose_about_speed_has_no_figures() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let section = readme.split_once("\n## Speed\n").unwrap().1.split("\n## ").next().unwrap();
+    let page = std::fs::read_to_string(root().join(PAGE)).unwrap();
     let mut prose = String::new();
-    for part in section.split(END) {
+    for part in page.split(END) {
         prose.push_str(part.split("<!-- figures of ").next().unwrap());
     }
     assert!(prose.len() > 300, "{prose}");
@@ -155,7 +156,7 @@ fn prose_about_speed_has_no_figures() {
         let number = pair[0].chars().next().is_some_and(|char| char.is_ascii_digit());
         let unit =
             ["times", "ms", "µs", "ns", "s", "MB", "kB", "%", "percent"].contains(&pair[1].trim_matches([',', '.']));
-        assert!(!(number && unit), "README.md says '{} {}' in prose", pair[0], pair[1]);
+        assert!(!(number && unit), "{PAGE} says '{} {}' in prose", pair[0], pair[1]);
     }
 }
 

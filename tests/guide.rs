@@ -1,5 +1,5 @@
 //! The guides and the README say what the code does. `KUMATP_BLESS=1` rewrites the tables,
-//! the README's picture and the quoted files.
+//! the picture and the quoted files.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -90,8 +90,8 @@ fn the_tables_of_kubernetes_are_complete() {
 }
 
 #[test]
-fn the_readme_shows_the_default_rules() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+fn the_page_shows_the_default_rules() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pages/how-to/explain.md");
     let text = std::fs::read_to_string(&path).unwrap();
     let (head, rest) = text.split_once("```mermaid\n").unwrap();
     let (shown, tail) = rest.split_once("```\n").unwrap();
@@ -101,7 +101,7 @@ fn the_readme_shows_the_default_rules() {
     if std::env::var_os("KUMATP_BLESS").is_some() {
         return std::fs::write(&path, format!("{head}```mermaid\n{drawn}```\n{tail}")).unwrap();
     }
-    assert!(shown == drawn, "the README's picture is stale: run KUMATP_BLESS=1 cargo test --test guide");
+    assert!(shown == drawn, "the picture is stale: run KUMATP_BLESS=1 cargo test --test guide");
 }
 
 /// Replaces the text between two marks.

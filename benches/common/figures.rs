@@ -1,5 +1,5 @@
 //! The file of figures, `benches/figures.json`: what was measured, where and when. Benches write it, and the tables of
-//! README.md are made of it.
+//! docs/pages/reference/performance.md are made of it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! What the benches share: turns, namespaces, and the file of figures.
 //!
 //! A bench that runs to its end replaces its own section of `benches/figures.json`; `KUMATP_BLESS=1 cargo test --test figures` puts
-//! it into README.md. With `-- --test`, and by `cargo test --benches`, each part runs once and nothing is written.
+//! it into docs/pages/reference/performance.md. With `-- --test`, and by `cargo test --benches`, each part runs once and nothing is written.
 #![expect(dead_code, reason = "each bench uses some of it")]
 
 mod about;

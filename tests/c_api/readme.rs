@@ -1,4 +1,4 @@
-//! The integrations that the README shows, each compiled and run.
+//! The integrations that the book shows, each compiled and run.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,15 +9,12 @@ use crate::netns;
 
 mod rust;
 
-/// The code block of a language in the section on integration.
+/// The code block of a language in the page on integration.
 fn block(language: &str) -> String {
-    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let (_, section) = text.split_once(SECTION).unwrap_or_else(|| panic!("the README has no section {SECTION}"));
-    let (_, block) = section.split_once(&format!("```{language}\n")).unwrap_or_else(|| panic!("no {language} there"));
+    let text = std::fs::read_to_string(root().join("docs/pages/how-to/embed.md")).unwrap();
+    let (_, block) = text.split_once(&format!("```{language}\n")).unwrap_or_else(|| panic!("no {language} there"));
     block.split_once("```").unwrap().0.to_owned()
 }
-
-const SECTION: &str = "## Use it in a program\n";
 
 #[test]
 fn rust_as_shown() {

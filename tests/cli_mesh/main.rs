@@ -13,7 +13,6 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -369,50 +368,4 @@ fn help_has_an_example_of_each() {
         let script = said(&["completion", shell], "");
         assert!(["from-pod", "cp-env-inherit", "reachable"].iter().all(|word| script.contains(word)), "{shell}");
     }
-}
-
-/// The commands of a section of the README that are shown with what they print, in its order: all that begin with `$`.
-fn session(heading: &str) -> Vec<(String, String)> {
-    let readme = include_str!("../../README.md");
-    let section = readme.split(&format!("\n## {heading}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
-    let blocks = section.split("```console\n").skip(1).map(|block| block.split("```").next().unwrap());
-    let commands = blocks.flat_map(|block| block.strip_prefix("$ ").unwrap().split("\n$ "));
-    commands
-        .map(|one| one.split_once('\n').unwrap_or((one, "")))
-        .map(|(command, shown)| (command.into(), shown.into()))
-        .collect()
-}
-
-/// Runs them where the files of an example are, and compares what is printed; where lines are broken does not matter.
-/// With `KUMATP_BLESS=1`, prints what they print instead.
-fn follow(heading: &str, example: &str) {
-    let directory = files(&format!("readme-{}", example.replace('/', "-")), &[]);
-    run("cp", &["-r", &format!("{example}/."), &directory.display().to_string()], "");
-    let programs = Path::new(env!("CARGO_BIN_EXE_kumatp")).parent().unwrap();
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    let mut kumatps = 0;
-    for (command, shown) in session(heading) {
-        let output =
-            Command::new("sh").args(["-c", &command]).current_dir(&directory).env("PATH", &path).output().unwrap();
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        if std::env::var_os("KUMATP_BLESS").is_some() {
-            eprintln!("$ {command}\n{stdout}{stderr}");
-            continue;
-        }
-        let both = format!("{stderr}{stdout}");
-        let is_shown = |printed: &str| printed.split_whitespace().eq(shown.split_whitespace());
-        assert!(is_shown(&stdout) || is_shown(&both), "{command}\n{both}");
-        kumatps += usize::from(command.contains("kumatp "));
-    }
-    assert!(kumatps >= 6 || std::env::var_os("KUMATP_BLESS").is_some());
-}
-
-#[test]
-fn the_readme_on_kubernetes() {
-    isolated(|| follow("On Kubernetes", "examples/kubernetes"));
-}
-
-#[test]
-fn the_readme_on_a_vm() {
-    isolated(|| follow("On a VM", "examples/vm"));
 }

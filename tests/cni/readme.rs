@@ -1,4 +1,4 @@
-//! What the README says about the plugin.
+//! What the book says about the plugin.
 
 use std::process::Command;
 
@@ -8,16 +8,11 @@ use crate::common::world::{World, possible};
 use crate::pods::{is_left_alone, is_redirected, pod};
 use crate::runtime::{Network, plugin, result};
 
-/// The section about the plugin.
-fn section() -> &'static str {
-    let readme = include_str!("../../README.md");
-    let section = readme.split_once("\n## As a CNI plugin\n").unwrap().1;
-    section.split_once("\n## ").unwrap().0
-}
+const PAGE: &str = include_str!("../../docs/pages/how-to/cni.md");
 
 /// The text between the fences of the one block in a language that has a word in it.
 fn block(language: &str, word: &str) -> &'static str {
-    let blocks = section().split("```").skip(1).step_by(2);
+    let blocks = PAGE.split("```").skip(1).step_by(2);
     blocks.filter_map(|block| block.strip_prefix(language)).find(|block| block.contains(word)).unwrap()
 }
 

@@ -1,4 +1,4 @@
-//! The integration in Rust, as the README shows it.
+//! The integration in Rust, as the book shows it.
 
 use kumatp::config::{Config, Format};
 use kumatp::engine::{Engine, Report, netlink::Netlink};
