@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use common::Bench;
 use common::host::{
-    bare, batches, enter, located, namespace, place, plan, run, skipped, two_configs, two_lists_of_flags,
+    bare, batches, enter, located, namespace, place, plan, run, sidecar_user, skipped, two_configs, two_lists_of_flags,
 };
 use common::timing::{settle, time, turns};
 use kumatp::render::iptables::Style;
@@ -32,7 +32,7 @@ fn main() {
         return counts::help();
     }
     let mut bench = Bench::new("processes");
-    if let Err(error) = place() {
+    if let Err(error) = place().and_then(|()| sidecar_user()) {
         return skipped(&error);
     }
     let programs = Programs::new();

@@ -1,7 +1,7 @@
 //! Places on the host that nobody else uses, and what is done there.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -36,11 +36,30 @@ pub(crate) fn skipped(error: &impl std::fmt::Display) {
     assert!(std::env::var_os("KUMATP_REQUIRE_ALL").is_none());
 }
 
-/// Moves this thread into a new network namespace in which nothing was done yet.
+/// Moves this thread into a new network namespace: with an interface and addresses of both families, without which nobody but the
+/// netlink engine installs rules for IPv6.
 pub(crate) fn namespace() -> File {
+    const LINES: &[u8] = b"link set lo up\n\
+        link add eth0 type veth peer name outside\n\
+        link set outside up\n\
+        link set eth0 up\n\
+        address add 10.9.0.1/16 dev eth0\n\
+        address add fd09::1/64 dev eth0 nodad\n";
     unshare(CloneFlags::CLONE_NEWNET).expect("another namespace");
-    program("ip", &["link", "set", "lo", "up"]);
+    let mut ip = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("the program ip");
+    ip.stdin.take().expect("a pipe").write_all(LINES).expect("lines are taken");
+    assert!(ip.wait().expect("its end").success(), "ip failed");
     File::open("/proc/thread-self/ns/net").expect("the namespace")
+}
+
+/// Gives the sidecar's uid to a user, which kumactl wants. The mount namespace has to be this process's own.
+pub(crate) fn sidecar_user() -> io::Result<()> {
+    let users = std::fs::read_to_string("/etc/passwd")?;
+    if users.lines().any(|line| line.split(':').nth(2) == Some("5678")) {
+        return Ok(());
+    }
+    std::fs::write("/run/passwd", format!("{}\nkuma-dp:x:5678:5678::/:/bin/false\n", users.trim_end()))?;
+    Ok(mount(Some("/run/passwd"), "/etc/passwd", None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }
 
 /// Moves this thread to a namespace that was made before.

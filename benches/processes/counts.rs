@@ -71,7 +71,7 @@ fn other_programs(trace: &str) -> usize {
     started.filter(|line| line.ends_with("= 0")).count() - 1
 }
 
-/// The most memory that a command had, its children's left out.
+/// The most memory that a command had, or one of the programs that it ran.
 fn peaks(programs: &Programs, program: &Path, words: &[&str], turns: usize) -> Result<Sample, String> {
     let exe = std::env::current_exe().expect("this program has a path");
     let peaks = (0..turns).map(|_| {
