@@ -14,12 +14,27 @@ pub(crate) fn with_room<T: Send>(text: &str, read: impl Fn() -> T + Sync) -> T {
     if levels(text) <= FEW {
         return read();
     }
-    let elsewhere = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, &read).ok()?;
-        Some(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
     // Where no thread can be made, there is still the stack of this one.
-    elsewhere.unwrap_or_else(read)
+    on_thread(STACK, &read).unwrap_or_else(|_| read())
+}
+
+/// Does something on a thread with such a stack, and waits for it. A panic there goes on here.
+///
+/// # Errors
+/// If no thread can be made.
+pub(crate) fn on_thread<T: Send>(stack: usize, work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+    let (mut work, mut done) = (Some(work), None);
+    run(stack, &mut || done = work.take().map(|work| work()))?;
+    Ok(done.expect("the thread has ended, and without a panic"))
+}
+
+/// Apart, so that it is there once and not for each type.
+fn run(stack: usize, work: &mut (dyn FnMut() + Send)) -> std::io::Result<()> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(stack).spawn_scoped(scope, work)?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok(())
+    })
 }
 
 /// More levels than the text has, by a glance: every bracket may open one, and in YAML every column of indentation two, a

@@ -13,6 +13,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use super::{Socket, options};
 use crate::error::Error;
 use crate::files;
+use crate::room::on_thread;
 
 /// The network namespace of the calling thread, while this lives.
 #[derive(Debug)]
@@ -134,9 +135,5 @@ const STACK: usize = 2 << 20;
 
 /// Does something on a thread of its own, and waits for it. A panic there goes on here.
 pub(crate) fn worker<T: Send>(action: &str, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
-        let thread = thread.map_err(|error| Error::io(action, &error))?;
-        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })
+    on_thread(STACK, work).map_err(|error| Error::io(action, &error))
 }
