@@ -22,11 +22,24 @@ const OWN: &str = "/proc/thread-self/ns/net";
 /// The longest file about a pod that is read, in bytes.
 const LIMIT: u64 = 4 << 20;
 
-/// The network namespace of a pod; none if it is gone.
+/// Does something in the network namespace of a pod, which is entered once, on one thread of its own; `None` if it is gone.
 ///
 /// # Errors
-/// If it is the plugin's own, or cannot be opened.
-pub(super) fn namespace(attachment: &Attachment) -> Result<Option<Namespace>, Failure> {
+/// Those of the work, and if the namespace is the plugin's own or cannot be entered.
+pub(super) fn in_namespace<T: Send>(
+    attachment: &Attachment,
+    work: impl FnOnce() -> Result<T, Failure> + Send,
+) -> Result<Option<T>, Failure> {
+    let Some(namespace) = namespace(attachment)? else { return Ok(None) };
+    match namespace.run(work) {
+        Ok(done) => done.map(Some),
+        // What is left of a mount point once the namespace is unmounted.
+        Err(error) if error.errno() == Some(EINVAL) => Ok(None),
+        Err(error) => Err(Failure::about_the_pod(&error)),
+    }
+}
+
+fn namespace(attachment: &Attachment) -> Result<Option<Namespace>, Failure> {
     let Some(path) = &attachment.netns else { return Ok(None) };
     let refused = |problem: String| {
         let details = format!("CNI_NETNS: '{}' {problem}", visible(&path.display().to_string()));
@@ -46,20 +59,14 @@ pub(super) fn namespace(attachment: &Attachment) -> Result<Option<Namespace>, Fa
     if !there.is_file() {
         return Err(refused("is no network namespace".into()));
     }
-    let namespace = Namespace::open(path).map_err(|error| Failure::about_the_pod(&error))?;
-    match namespace.run(|| ()) {
-        Ok(()) => Ok(Some(namespace)),
-        // What is left of a mount point once the namespace is unmounted.
-        Err(error) if error.errno() == Some(EINVAL) => Ok(None),
-        Err(error) => Err(Failure::about_the_pod(&error)),
-    }
+    Namespace::open(path).map(Some).map_err(|error| Failure::about_the_pod(&error))
 }
 
-/// Whether there is an interface besides loopback.
-pub(super) fn has_interface(namespace: &Namespace) -> Result<bool, Error> {
-    let found = namespace
-        .run(|| getifaddrs().map(|mut all| all.any(|one| !one.flags.contains(InterfaceFlags::IFF_LOOPBACK))))?;
-    found.map_err(|errno| Error::io("list the network interfaces of the pod", &errno.into()))
+/// Whether there is an interface besides loopback in the network namespace of the calling thread.
+pub(super) fn has_interface() -> Result<bool, Error> {
+    getifaddrs()
+        .map(|mut all| all.any(|one| !one.flags.contains(InterfaceFlags::IFF_LOOPBACK)))
+        .map_err(|errno| Error::io("list the network interfaces of the pod", &errno.into()))
 }
 
 /// A network namespace that is gone when it is dropped.

@@ -15,12 +15,11 @@ use super::{Failure, Version, host};
 use crate::config::kubernetes::Pod;
 use crate::config::{Config, IpFamilyMode};
 use crate::engine::netlink::Netlink;
-use crate::engine::{Engine, EngineName, Status, presuming, state};
+use crate::engine::{Engine, EngineName, Status, engine_there};
 use crate::error::{Error, visible};
-use crate::facts::{self, Facts, HostAbilities, Resolvers};
+use crate::facts::{self, Facts, Resolvers};
 use crate::model::{Note, Plan};
 use crate::net::Uid;
-use crate::netlink::Namespace;
 use crate::policy;
 
 /// The answer to a request.
@@ -35,7 +34,7 @@ pub struct Answer {
 
 /// Fulfils one request, which is read from the variables of the environment and standard input.
 ///
-/// ADD, CHECK and DEL enter the network namespace of the pod on threads of their own; the caller's stays where it is.
+/// ADD, CHECK and DEL enter the network namespace of the pod once, on a thread of their own; the caller's stays where it is.
 /// Nothing is kept outside of that namespace, so GC has nothing to collect.
 ///
 /// ```
@@ -68,22 +67,22 @@ fn of<T>(network: &Network, done: Result<T, Failure>) -> Result<T, Failure> {
 }
 
 fn add(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<String, Failure> {
-    let place = Place::of(existing(attachment)?).map_err(about)?;
-    if attachment.network.previous.is_none() && !host::has_interface(&place.namespace).map_err(about)? {
-        let details = "prevResult: there is none, and the pod has no interface yet: expected this plugin behind the one that makes it";
-        return Err(Failure::new(Code::Network, "the network configuration is not valid", details));
-    }
-    if let Some(config) = wanted(attachment, remarks)? {
-        let resolvers = resolvers(&config, &attachment.network)?;
-        let installed = presuming(&place.engine, &config, |abilities| {
-            let plan = place.plan(&config, resolvers, abilities)?;
-            Ok((place.engine.apply(&plan)?, plan))
-        });
-        let (report, plan) = installed.map_err(about)?;
-        remarks.extend(report.steps.iter().cloned());
-        remarks.extend(plan.notes.iter().chain(&report.notes).map(Note::to_string));
-        place.in_force(&plan)?;
-    }
+    in_pod(attachment, || {
+        if attachment.network.previous.is_none() && !host::has_interface().map_err(about)? {
+            let details = "prevResult: there is none, and the pod has no interface yet: expected this plugin behind the one that makes it";
+            return Err(Failure::new(Code::Network, "the network configuration is not valid", details));
+        }
+        if let Some(config) = wanted(attachment, remarks)? {
+            let resolvers = resolvers(&config, &attachment.network)?;
+            let installed =
+                Netlink::default().install(&config, &needed(&config), |facts| plan(&config, resolvers, facts));
+            let (plan, report, status) = installed.map_err(about)?;
+            remarks.extend(report.steps.iter().cloned());
+            remarks.extend(plan.notes.iter().chain(&report.notes).map(Note::to_string));
+            in_force(status)?;
+        }
+        Ok(())
+    })?;
     Ok(result(&attachment.network))
 }
 
@@ -96,25 +95,26 @@ fn result(network: &Network) -> String {
 }
 
 fn check(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<String, Failure> {
-    let place = Place::of(existing(attachment)?).map_err(about)?;
-    if let Some(config) = wanted(attachment, remarks)? {
+    in_pod(attachment, || {
+        let Some(config) = wanted(attachment, remarks)? else { return Ok(()) };
         let resolvers = resolvers(&config, &attachment.network)?;
-        let abilities = place.engine.abilities(&config).map_err(about)?;
-        place.in_force(&place.plan(&config, resolvers, abilities).map_err(about)?)?;
-    }
+        let engine = Netlink::default();
+        let facts = facts::probe(&needed(&config), engine.abilities(&config).map_err(about)?).map_err(about)?;
+        let plan = plan(&config, resolvers, facts).map_err(about)?;
+        in_force(engine.status(&plan).map_err(about)?)
+    })?;
     Ok(String::new())
 }
 
 /// Takes back what is in the namespace, whatever is known of the pod by now.
 fn del(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<String, Failure> {
-    let Some(namespace) = host::namespace(attachment)? else { return Ok(String::new()) };
-    let found = state(None, Some(&namespace)).map_err(about)?;
-    // Rules by iptables are not the plugin's.
-    if found.installations.iter().any(|one| one.engine == EngineName::Netlink) {
-        let report =
-            Place::of(namespace).and_then(|place| place.engine.uninstall(&Config::default())).map_err(about)?;
-        remarks.extend(report.steps);
-    }
+    host::in_namespace(attachment, || {
+        // Rules by iptables are not the plugin's.
+        if engine_there(&Config::default(), None).map_err(about)? == Some(EngineName::Netlink) {
+            remarks.extend(Netlink::default().uninstall(&Config::default()).map_err(about)?.steps);
+        }
+        Ok(())
+    })?;
     Ok(String::new())
 }
 
@@ -143,8 +143,9 @@ fn about(error: Error) -> Failure {
     Failure::about_the_pod(&error)
 }
 
-fn existing(attachment: &Attachment) -> Result<Namespace, Failure> {
-    host::namespace(attachment)?.ok_or_else(|| {
+/// Does something in the network namespace of a pod that has to be there.
+fn in_pod(attachment: &Attachment, work: impl FnOnce() -> Result<(), Failure> + Send) -> Result<(), Failure> {
+    host::in_namespace(attachment, work)?.ok_or_else(|| {
         let path = attachment.netns.as_deref().unwrap_or("".as_ref()).display().to_string();
         let details = format!("CNI_NETNS: '{}' is not there, or is no network namespace", visible(&path));
         Failure::new(Code::Environment, "invalid environment variable: CNI_NETNS", details)
@@ -237,34 +238,26 @@ fn resolvers<'n>(config: &Config, network: &'n Network) -> Result<Option<&'n Res
     Ok(known)
 }
 
-/// The pod's namespace, and the engine for it.
-struct Place {
-    namespace: Namespace,
-    engine: Netlink,
+/// What has to be known of the pod's namespace. Of the host's files none counts: the name servers are the pod's.
+fn needed(config: &Config) -> facts::Request {
+    let mut needed = policy::facts_needed(config);
+    needed.resolv_conf = None;
+    needed
 }
 
-impl Place {
-    fn of(namespace: Namespace) -> Result<Self, Error> {
-        Ok(Self { engine: Netlink::in_namespace(namespace.try_clone()?), namespace })
-    }
+/// The rules for a pod with this configuration.
+fn plan(config: &Config, resolvers: Option<&Resolvers>, mut facts: Facts) -> Result<Plan, Error> {
+    facts.resolvers = resolvers.cloned();
+    policy::plan(config, &facts)
+}
 
-    /// The rules for a pod with this configuration. Of the host's files none counts: the name servers are the pod's.
-    fn plan(&self, config: &Config, resolvers: Option<&Resolvers>, abilities: HostAbilities) -> Result<Plan, Error> {
-        let mut needed = policy::facts_needed(config);
-        needed.resolv_conf = None;
-        let mut facts = facts::probe_in(&self.namespace, &needed, abilities)?;
-        facts.resolvers = resolvers.cloned();
-        policy::plan(config, &facts)
-    }
-
-    /// Whether exactly these rules are in force.
-    fn in_force(&self, plan: &Plan) -> Result<(), Failure> {
-        let details = match self.engine.status(plan).map_err(about)? {
-            Status::Current => return Ok(()),
-            Status::Absent => "the pod has none of its rules".to_owned(),
-            Status::Drifted { differences } => differences.join("\n"),
-            Status::Uncompared { reason } => reason,
-        };
-        Err(Failure::new(Code::NotInForce, "the rules of the pod are not in force", details))
-    }
+/// Whether exactly the rules of the pod are in force.
+fn in_force(found: Status) -> Result<(), Failure> {
+    let details = match found {
+        Status::Current => return Ok(()),
+        Status::Absent => "the pod has none of its rules".to_owned(),
+        Status::Drifted { differences } => differences.join("\n"),
+        Status::Uncompared { reason } => reason,
+    };
+    Err(Failure::new(Code::NotInForce, "the rules of the pod are not in force", details))
 }

@@ -30,14 +30,22 @@ use crate::facts::HostAbilities;
 pub fn presuming<T>(
     engine: &dyn Engine,
     config: &Config,
+    work: impl FnMut(HostAbilities) -> Result<T, Error>,
+) -> Result<T, Error> {
+    first_presuming(engine.presumed(config)?, || engine.abilities(config), work)
+}
+
+/// The same, by what is presumed and by a way to find out.
+pub(super) fn first_presuming<T>(
+    presumed: HostAbilities,
+    find_out: impl FnOnce() -> Result<HostAbilities, Error>,
     mut work: impl FnMut(HostAbilities) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let presumed = engine.presumed(config)?;
     let refusal = match work(presumed.clone()) {
         Err(error) if may_be_about_abilities(&error) => error,
         done => return done,
     };
-    match engine.abilities(config) {
+    match find_out() {
         Ok(found) if found != presumed => work(found),
         // There is nothing to do with less, and the refusal names the rule that was to be made.
         _ => Err(refusal),

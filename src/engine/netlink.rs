@@ -18,6 +18,8 @@ mod change;
 mod check;
 mod older;
 mod problem;
+#[cfg(feature = "cni")]
+mod verified;
 
 use self::change::install;
 use super::compare::{Wanted, differences};

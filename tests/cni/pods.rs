@@ -208,7 +208,7 @@ fn many_pods_at_a_time() {
     if !possible() {
         return;
     }
-    const PODS: u16 = 12;
+    const PODS: u16 = 100;
     let pods: Vec<_> = (0..PODS)
         .map(|number| {
             let netns = namespace();
