@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::error::InvalidValue;
 use crate::net::{decimal, serde_by_text};
@@ -159,7 +160,7 @@ fn plain(c: char) -> bool {
 /// 128 is what `nft` reloads; the kernel and iptables take more. No control characters, quotes or
 /// backslashes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Comment(Cow<'static, str>);
+pub struct Comment(Arc<str>);
 
 impl Comment {
     /// What each comment of ours, and of kumactl, begins with. Each of the two programs knows the
@@ -191,7 +192,7 @@ impl Comment {
             }
             kept.push(c);
         }
-        Self(Cow::Owned(kept))
+        Self(kept.into())
     }
 
     /// The whole text, prefix included where it has one.
@@ -226,7 +227,7 @@ impl FromStr for Comment {
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         match text.len() <= Self::MAX && text.chars().all(Self::allowed) {
-            true => Ok(Self(Cow::Owned(text.to_owned()))),
+            true => Ok(Self(text.into())),
             false => Err(InvalidValue::new(
                 text,
                 "a comment of at most 128 bytes without quotes, backslashes and control characters",

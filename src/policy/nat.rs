@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::{Context, Queries};
 use crate::config::{ChainPair, VirtualNetwork};
 use crate::model::{
-    BuiltinChain, Chain, ChainName, LogPrefix, Match, Origin, Rule, Table, TableName, Target, Transport,
+    BuiltinChain, Chain, ChainName, Comment, LogPrefix, Match, Origin, Rule, Table, TableName, Target, Transport,
 };
 use crate::net::{Cidr, Family, InterfacePattern, Port, PortSet};
 
@@ -95,14 +95,13 @@ fn output<F: Family>(context: &Context<'_, F>) -> Chain<F> {
             );
         }
     }
+    // There may be many, which share it.
+    let comment = Comment::ours("let connections to this destination pass without the sidecar");
     for (index, net) in indexed(&outbound.exclude_ips) {
-        chain.push(
-            Rule::new(Target::Return)
-                .inserted()
-                .with(Match::to(net.clone()))
-                .comment("let connections to this destination pass without the sidecar")
-                .because(Origin::item("redirect.outbound.excludePortsForIPs", index)),
-        );
+        let origin = Origin::item("redirect.outbound.excludePortsForIPs", index);
+        let mut rule = Rule::new(Target::Return).inserted().with(Match::to(net.clone())).because(origin);
+        rule.comment = Some(comment.clone());
+        chain.push(rule);
     }
     dns(context, &mut chain);
 
