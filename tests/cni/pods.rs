@@ -8,6 +8,7 @@ use std::time::Duration;
 use kumatp::net::FamilyName;
 use serde_json::{Value, json};
 
+use crate::common::skip::skipped;
 use crate::common::world::{APP, Client, Netns, Outcome, Place, Protocol, SIDECAR, Server, User, World, possible};
 use crate::decisions::{ip, namespace, tables};
 use crate::runtime::{ANNOTATIONS, Call, Network, Pod, result};
@@ -232,6 +233,46 @@ fn many_pods_at_a_time() {
     }
     all(&|pod| drop(network.del(pod, &result("1.1.0")).done()));
     assert!(pods.iter().all(|(netns, _)| tables(netns).is_empty()));
+}
+
+/// By what the kernel is asked, which no load changes.
+#[test]
+fn an_add_is_one_pass() {
+    if !possible() {
+        return;
+    }
+    let netns = namespace();
+    let trace = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cni-add.trace");
+    let network = Network::usual();
+    let pod = Pod::injected(netns.path(), "{redirect: {dns: {enabled: true, captureAll: true}}}");
+    let mut call = network.last("ADD", &pod, Some(&result("1.1.0")));
+    let plugin = std::mem::replace(&mut call.program, "strace".into());
+    call.arguments = vec!["-f".into(), "-qq".into(), "-o".into(), trace.clone(), plugin];
+    if Command::new("strace").arg("-V").output().is_err() {
+        return skipped("the program strace is not there");
+    }
+    call.run().done();
+    let trace = std::fs::read_to_string(trace).unwrap();
+    // Without what the allocator does, what is told a second time, and all before the request is read.
+    let calls = trace
+        .lines()
+        .filter_map(|line| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').split_once('('));
+    let calls: Vec<_> = calls.skip_while(|(name, rest)| *name != "read" || !rest.starts_with("0,")).collect();
+    let calls: Vec<_> = calls
+        .into_iter()
+        .filter(|(name, _)| !["mprotect", "mmap", "munmap", "madvise", "brk"].contains(name) && !name.contains('<'))
+        .collect();
+    let count = |wanted: &str| calls.iter().filter(|(name, _)| *name == wanted).count();
+    let containing = |text: &str| calls.iter().filter(|(_, rest)| rest.contains(text)).count();
+    assert!(calls.len() <= 165, "{} system calls: {calls:#?}", calls.len());
+    assert_eq!(count("setns"), 1);
+    assert_eq!(count("clone3") + count("clone"), 1, "one thread, and no process");
+    assert_eq!((count("execve"), count("fork"), count("vfork")), (0, 0, 0));
+    for protocol in ["NETLINK_NETFILTER)", "NETLINK_ROUTE)", "NETLINK_SOCK_DIAG)"] {
+        assert_eq!(containing(protocol), 1, "{protocol}");
+    }
+    assert_eq!(containing("kumatp/rules"), 1, "one turn");
+    assert_eq!(containing("resolv.conf") + containing("nsswitch") + containing("/etc/passwd"), 0);
 }
 
 #[test]

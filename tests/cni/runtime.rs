@@ -22,6 +22,7 @@ pub(crate) fn plugin() -> PathBuf {
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<PathBuf>,
     /// Those that the specification names; nothing else is in the environment but `PATH`.
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) input: Vec<u8>,
@@ -39,7 +40,13 @@ pub(crate) struct Reply {
 
 impl Call {
     pub(crate) fn of(command: &str, input: impl Into<Vec<u8>>) -> Self {
-        let mut call = Self { program: plugin(), variables: Vec::new(), input: input.into(), ordinary: false };
+        let mut call = Self {
+            program: plugin(),
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            input: input.into(),
+            ordinary: false,
+        };
         call.set("CNI_COMMAND", command);
         call
     }
@@ -56,7 +63,7 @@ impl Call {
 
     pub(crate) fn run(&self) -> Reply {
         let mut command = Command::new(&self.program);
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.args(&self.arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         if self.ordinary {
             command.uid(1000).gid(1000);
