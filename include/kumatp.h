@@ -29,7 +29,8 @@
  *             in another one is done by a thread of the library's own, which has ended when the call returns. Entering another
  *             namespace needs CAP_SYS_ADMIN.
  * Processes   No signal handler is set, nothing is printed, and nothing aborts but running out of memory: a bug is reported as
- *             KUMATP_E_INTERNAL (and by a line on standard error). Only the iptables engine runs programs, and waits for them.
+ *             KUMATP_E_INTERNAL (and by a line on standard error). Programs are run by the iptables engine, and by the other engines with
+ *             KUMATP_APPLY_REPLACE_LEGACY; the call waits for them.
  */
 
 #ifndef KUMATP_H

@@ -24,8 +24,8 @@
 //!   asked for it.
 //! - [`simulate`] says what the kernel would do with a packet, so that rules can be unit-tested.
 //!
-//! Same inputs, same bytes: there is no clock, no global state, no logger, and no environment read
-//! in the library.
+//! Same inputs, same bytes: there is no clock, no global state and no logger. Only the iptables engine reads the
+//! environment: where its programs are (`PATH`), and where they have their lock and extensions (`XTABLES_LOCKFILE` and others).
 //!
 //! # Example
 //!

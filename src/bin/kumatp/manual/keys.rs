@@ -99,7 +99,7 @@ const KEYS: &[(&str, Form, &str)] = &[
     (
         "redirect.vnet.networks",
         Networks,
-        "Networks of virtual machines or containers whose traffic counts as outbound.",
+        "Networks of virtual machines or containers whose traffic is treated as outbound.",
     ),
     ("dropInvalidPackets", Switch, "Drop packets that connection tracking finds invalid."),
     (
