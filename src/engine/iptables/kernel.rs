@@ -69,7 +69,8 @@ impl Kernel {
         match tools.mode {
             Mode::Nft => self.ask(|socket| socket.iptables_has_rules(tools.family))?,
             Mode::Legacy => {
-                let any = |table: TableName| LegacyView::default().has_rules(tools.family, table);
+                let mut view = LegacyView::default();
+                let any = |table: TableName| view.has_rules(tools.family, table);
                 let found: io::Result<Vec<_>> = TableName::OURS.into_iter().map(any).collect();
                 Some(found.ok()?.contains(&true))
             }

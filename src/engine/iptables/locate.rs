@@ -90,7 +90,13 @@ impl Search {
     /// The absolute directories of a `PATH`: what stands in the current directory is not to be run
     /// with privileges.
     pub(super) fn path(path: &OsStr) -> Self {
-        Self { dirs: std::env::split_paths(path).filter(|dir| dir.is_absolute()).collect() }
+        let mut dirs = Vec::new();
+        for dir in std::env::split_paths(path).filter(|dir| dir.is_absolute()) {
+            if !dirs.contains(&dir) {
+                dirs.push(dir);
+            }
+        }
+        Self { dirs }
     }
 
     /// Looks in the usual directories of such programs as well, after all others.
@@ -246,7 +252,7 @@ mod tests {
 
     #[test]
     fn relative_directories_are_never_looked_in() {
-        let search = Search::path(OsStr::new("bin::./x:/usr/sbin:.")).and_usual();
+        let search = Search::path(OsStr::new("bin::./x:/usr/sbin:.:/usr/sbin")).and_usual();
         assert_eq!(search.joined(), "/usr/sbin:/sbin:/usr/bin:/bin");
     }
 
