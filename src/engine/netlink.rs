@@ -168,9 +168,21 @@ impl Netlink {
 
     pub(super) fn apply_in(
         &self,
+        turn: &Turn,
+        kernel: &mut Kernel,
+        plan: &Plan,
+        report: Report,
+    ) -> Result<Report, Error> {
+        self.apply_native_in(turn, kernel, plan, Native::of(plan), report)
+    }
+
+    /// The same by the native form of the plan.
+    fn apply_native_in(
+        &self,
         _turn: &Turn,
         kernel: &mut Kernel,
         plan: &Plan,
+        mut native: Native,
         mut report: Report,
     ) -> Result<Report, Error> {
         let redirected = Legacy::look(kernel).refuse(self.legacy_leftovers_allowed, &mut report)?;
@@ -178,7 +190,6 @@ impl Netlink {
         let programs = super::ebpf::are_to_be_removed(kernel, &plan.config, &mut report)?;
         kernel.netfilter()?;
         let mut address = Address::recall(kernel, &mut report)?;
-        let mut native = Native::of(plan);
         // The rules send connections to ::6, so it has to be there before they are.
         let added = native.v6.is_some() && address.add(kernel, plan.config.ip_family_mode, &mut report)?;
         if address.has_to_be_noted() {

@@ -29,12 +29,13 @@ impl Netlink {
         let turn = Turn::take(&mut waited)?;
         let presumed = abilities::presumed(kernel, config)?;
         let find_out = || abilities::look(config);
-        let (plan, report) = first_presuming(presumed, find_out, |found| {
+        let (plan, wanted, report) = first_presuming(presumed, find_out, |found| {
             let plan = plan(facts::probe_by(kernel, needed, found)?)?;
-            let report = self.apply_in(&turn, kernel, &plan, waited.clone())?;
-            Ok((plan, report))
+            let native = Native::of(&plan);
+            let wanted = Wanted::of(&native);
+            let report = self.apply_native_in(&turn, kernel, &plan, native, waited.clone())?;
+            Ok((plan, wanted, report))
         })?;
-        let wanted = Wanted::of(&Native::of(&plan));
         let (found, _) = kernel.netfilter()?.dump(&|family| wanted.of_family(family))?;
         let status = status(&wanted, &found).and(missing_address(kernel, &found.families())?);
         Ok((plan, report, status))
