@@ -53,7 +53,7 @@ impl From<Error> for Failure {
 
 fn main() -> ExitCode {
     streams::prepare();
-    let done = match command().try_get_matches() {
+    let done = match command(Command::defer).try_get_matches() {
         Ok(matches) => run(&matches),
         Err(error) => usage(error),
     };
@@ -128,13 +128,21 @@ fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         Some(("translate", matches)) => commands::translate(matches),
         Some(("config", matches)) => commands::config(matches),
         Some(("reachable", matches)) => commands::reachable(matches),
-        Some(("completion", matches)) => commands::completion(matches, command()),
+        Some(("completion", matches)) => commands::completion(matches, command(now)),
         _ => Err(Failure::Usage("give a command; kumatp --help lists them".into())),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
 
-fn command() -> Command {
+/// How the arguments of a command are defined: now or, as [`Command::defer`] does, when the command is used.
+type Define = fn(Command, fn(Command) -> Command) -> Command;
+
+/// For a completion script, which has all of them.
+fn now(command: Command, arguments: fn(Command) -> Command) -> Command {
+    arguments(command)
+}
+
+fn command(how: Define) -> Command {
     Command::new("kumatp")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Installs and removes the rules that redirect a workload's traffic to its Kuma sidecar")
@@ -151,12 +159,12 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
         .max_term_width(100)
-        .subcommand(install())
-        .subcommand(uninstall())
-        .subcommand(status())
-        .subcommand(explain())
-        .subcommand(diff())
-        .subcommand(render())
+        .subcommand(install(how))
+        .subcommand(uninstall(how))
+        .subcommand(status(how))
+        .subcommand(explain(how))
+        .subcommand(diff(how))
+        .subcommand(render(how))
         .subcommand(
             Command::new("translate")
                 .about("Translate iptables-restore text on standard input into another syntax")
@@ -195,9 +203,9 @@ fn command() -> Command {
                      --transparent-proxy-config), kumactl, or kuma for both. `config print --for kuma` writes what they read",
                 )),
         )
-        .subcommand(mesh::config())
-        .subcommand(mesh::dataplane())
-        .subcommand(mesh::reachable())
+        .subcommand(mesh::config(how))
+        .subcommand(mesh::dataplane(how))
+        .subcommand(mesh::reachable(how))
         .subcommand(demo())
         .subcommand(
             Command::new("completion").about("Print a completion script for a shell").arg(
@@ -230,11 +238,11 @@ fn words() -> Arg {
     Arg::new("words").value_name("transparent-proxy").num_args(0..).hide(true)
 }
 
-fn install() -> Command {
-    pod::define(flags::define(
-        Command::new("install")
+fn install(how: Define) -> Command {
+    how(Command::new("install").about("Install the rules, replacing an older installation"), |command| {
+        pod::define(flags::define(
+        command
             .override_usage("kumatp install [transparent-proxy] [OPTIONS]")
-            .about("Install the rules, replacing an older installation")
             .long_about(
                 "Install the rules that redirect a workload's inbound and outbound TCP, and its DNS queries if asked \
                  to, to the sidecar. An older installation, kumactl's included, is replaced without a gap. \
@@ -255,6 +263,7 @@ fn install() -> Command {
          Example: set up the network of a pod, from its node:\n\
          \n  kumatp install --pod pod.yaml --netns /var/run/netns/pod",
     )
+    })
 }
 
 /// The flags that every command of kumactl takes, for the control plane that it talks to
@@ -266,22 +275,24 @@ fn of_kumactl() -> Vec<Arg> {
     flags
 }
 
-fn uninstall() -> Command {
-    let switch = |name: &'static str, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .help(help)
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true")
-            .value_parser(["true", "false"])
-            .action(ArgAction::Set)
-            .hide_possible_values(true)
-            .value_name("BOOL")
-    };
-    let command = Command::new("uninstall")
+fn uninstall(how: Define) -> Command {
+    how(
+        Command::new("uninstall").about("Remove the rules that kumatp or kumactl installed, and nothing else"),
+        |command| {
+            let switch = |name: &'static str, help: &'static str| {
+                Arg::new(name)
+                    .long(name)
+                    .help(help)
+                    .num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true")
+                    .value_parser(["true", "false"])
+                    .action(ArgAction::Set)
+                    .hide_possible_values(true)
+                    .value_name("BOOL")
+            };
+            let command = command
         .override_usage("kumatp uninstall [transparent-proxy] [OPTIONS]")
-        .about("Remove the rules that kumatp or kumactl installed, and nothing else")
         .long_about(
             "Remove the rules that kumatp or kumactl installed, for IPv4 and IPv6 and in every variant of iptables, kumatp's eBPF \
              programs, its entries in firewalld's direct.xml, and the address ::6 if kumatp added it to lo. A resolv.conf that an old \
@@ -294,14 +305,16 @@ fn uninstall() -> Command {
         .args(of_kumactl())
         .arg(switch("dry-run", "Print what would be removed and change nothing"))
         .arg(switch("verbose", "Print every step"));
-    flags::define_places(command)
+            flags::define_places(command)
+        },
+    )
 }
 
-fn render() -> Command {
-    pod::define(flags::define(
-        Command::new("render")
+fn render(how: Define) -> Command {
+    how(Command::new("render").about("Print the rules in one of several syntaxes"), |command| {
+        pod::define(flags::define(
+        command
             .override_usage("kumatp render [transparent-proxy] [OPTIONS]")
-            .about("Print the rules in one of several syntaxes")
             .long_about("Print the rules that `install` with the same flags would install. Changes nothing and needs no privilege.")
             .arg(
                 Arg::new("format")
@@ -326,13 +339,14 @@ fn render() -> Command {
         "Example: check that ip6tables-restore accepts the rules:\n\
          \n  kumatp render --family ipv6 | ip6tables-restore --noflush --test",
     )
+    })
 }
 
-fn status() -> Command {
-    pod::define(flags::define(
-        Command::new("status")
+fn status(how: Define) -> Command {
+    how(Command::new("status").about("Say what is installed, by which engine, and whether it has drifted"), |command| {
+        pod::define(flags::define(
+        command
             .override_usage("kumatp status [transparent-proxy] [OPTIONS]")
-            .about("Say what is installed, by which engine, and whether it has drifted")
             .long_about(
                 "Say what is installed, and by which engine; kumactl's rules are recognized. If a file, a pod, a flag or a variable \
                  configures something, the rules of every engine are compared with what `install` would install. Otherwise only \
@@ -343,12 +357,13 @@ fn status() -> Command {
             .arg(json())
             .arg(netns()),
     ))
+    })
 }
 
-fn explain() -> Command {
-    let command = Command::new("explain")
+fn explain(how: Define) -> Command {
+    how(Command::new("explain").about("Say whether a packet is redirected, and which rule decides"), |command| {
+        let command = command
         .override_usage("kumatp explain [DIRECTION] PROTOCOL ADDRESS:PORT [OPTIONS]")
-        .about("Say whether a packet is redirected, and which rule decides")
         .long_about(
             "Say what the rules do with a packet, which rule decides, which configuration key it comes from, and \
              whether the reply reaches the client. Nothing is sent and nothing is changed. The rules are those that \
@@ -356,7 +371,7 @@ fn explain() -> Command {
              of a file. If a rule that may decide uses a match that kumatp does not model, the verdict is undecided, and the \
              rule is named. Exit status 0 decided, 6 undecided, with --expect 1 for another verdict.",
         );
-    pod::define(flags::define(packet::define(command)))
+        pod::define(flags::define(packet::define(command)))
         .arg(json())
         .arg(
             Arg::new("trace")
@@ -392,12 +407,15 @@ fn explain() -> Command {
             "Example: does the workload reach its database without the sidecar, and by which key?\n\
              \n  kumatp explain tcp 10.1.2.3:5432 --uid 1000 --config /etc/kumatp/config.yaml --expect delivered",
         )
+    })
 }
 
-fn diff() -> Command {
-    let command = Command::new("diff")
+fn diff(how: Define) -> Command {
+    how(
+        Command::new("diff").about("Say which rules differ between two configurations, and whose traffic that changes"),
+        |command| {
+            let command = command
         .override_usage("kumatp diff A B [OPTIONS]")
-        .about("Say which rules differ between two configurations, and whose traffic that changes")
         .long_about(
             "Say which rules are added and removed from A to B, and whose traffic changes: each class of packets with \
              another outcome, by an example. A and B are configurations, files in YAML or JSON; for one of them, the \
@@ -410,12 +428,14 @@ fn diff() -> Command {
                 .num_args(0..)
                 .help("A file with a configuration, or the word live; - is standard input, ./live a file of that name"),
         );
-    pod::define(flags::define(command)).arg(json()).arg(engine_of_rules()).arg(netns()).arg(facts()).after_help(
-        "Example: what an edit would change:\n\
+            pod::define(flags::define(command)).arg(json()).arg(engine_of_rules()).arg(netns()).arg(facts()).after_help(
+                "Example: what an edit would change:\n\
          \n  kumatp diff /etc/kumatp/config.yaml edited.yaml\n\
          \n\
          Example: how the installed rules differ from a configuration:\n\
          \n  kumatp diff /etc/kumatp/config.yaml live",
+            )
+        },
     )
 }
 

@@ -3,17 +3,19 @@
 use clap::{Arg, ArgAction, Command};
 
 use crate::commands::switches;
-use crate::{flags, json, pod};
+use crate::{Define, flags, json, pod};
 
-pub(crate) fn config() -> Command {
-    Command::new("config")
-        .about("Print a configuration, make one from a pod or a Dataplane, and say where each setting comes from")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(printed())
-        .subcommand(from_pod())
-        .subcommand(from_dataplane())
-        .subcommand(to_dataplane())
+pub(crate) fn config(how: Define) -> Command {
+    let about = "Print a configuration, make one from a pod or a Dataplane, and say where each setting comes from";
+    how(Command::new("config").about(about), |command| {
+        command
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .subcommand(printed())
+            .subcommand(from_pod())
+            .subcommand(from_dataplane())
+            .subcommand(to_dataplane())
+    })
 }
 
 fn printed() -> Command {
@@ -105,8 +107,14 @@ fn to_dataplane() -> Command {
     .after_help("Example:\n\n  kumatp config to-dataplane --config /etc/kumatp/config.yaml")
 }
 
-pub(crate) fn dataplane() -> Command {
-    let validate = Command::new("validate")
+pub(crate) fn dataplane(how: Define) -> Command {
+    how(Command::new("dataplane").about("Check a Dataplane"), |command| {
+        command.subcommand_required(true).arg_required_else_help(true).subcommand(validate())
+    })
+}
+
+fn validate() -> Command {
+    Command::new("validate")
         .about("Check Dataplanes and report every problem in them")
         .long_about(
             "Check Dataplanes by the rules of Kuma's control plane, and report every problem at once, at the path that Kuma \
@@ -125,17 +133,13 @@ pub(crate) fn dataplane() -> Command {
         )
         .after_help(
             "Example:\n\n  kumatp dataplane validate dataplane.yaml --var address=192.0.2.7 --config /etc/kumatp/config.yaml",
-        );
-    Command::new("dataplane")
-        .about("Check a Dataplane")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(validate)
+        )
 }
 
-pub(crate) fn reachable() -> Command {
-    Command::new("reachable")
-        .about("Say what a workload reaches through its transparent proxy, and why")
+pub(crate) fn reachable(how: Define) -> Command {
+    let about = "Say what a workload reaches through its transparent proxy, and why";
+    how(Command::new("reachable").about(about), |command| {
+        command
         .long_about(
             "Say which of the mesh's resources a Dataplane reaches, and on which ports: MeshService, MeshExternalService \
              and MeshMultiZoneService by reachableBackends, values of kuma.io/service by reachableServices (Kuma 2.9). Where Kuma \
@@ -179,6 +183,7 @@ pub(crate) fn reachable() -> Command {
             "Example: why a service cannot be reached\n\
              \n  kumatp reachable --dataplane dataplane.yaml --var address=192.0.2.7 --resources mesh/ --explain redis",
         )
+    })
 }
 
 fn file(name: &'static str, help: &'static str) -> Arg {

@@ -20,7 +20,7 @@ fn root() -> &'static Path {
 
 /// Every man page.
 fn pages() -> Vec<Page> {
-    let mut pages = commands::pages(crate::command());
+    let mut pages = commands::pages(crate::command(crate::now));
     pages.extend([keys::page(), cni::page()]);
     pages
 }
@@ -55,7 +55,10 @@ fn man_pages() {
 
 #[test]
 fn the_page_of_commands() {
-    held(&root().join("docs/pages/reference/commands.md"), &markdown::commands(&commands::pages(crate::command())));
+    held(
+        &root().join("docs/pages/reference/commands.md"),
+        &markdown::commands(&commands::pages(crate::command(crate::now))),
+    );
 }
 
 #[test]
@@ -82,7 +85,7 @@ fn the_readme_has_every_exit_status() {
 
 #[test]
 fn every_flag_of_every_command_is_in_its_page() {
-    let pages = commands::pages(crate::command());
+    let pages = commands::pages(crate::command(crate::now));
     let install = pages.iter().find(|page| page.name == "kumatp-install").unwrap();
     let words = install.words().join("\n");
     for key in kumatp::config::Key::all() {
