@@ -1,7 +1,7 @@
 //! Opening files whose paths come from elsewhere: nothing is waited for, and only regular files are opened.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Seek as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -10,22 +10,35 @@ pub(crate) const LONGEST: u64 = 64 << 20;
 
 /// Opens a regular file for reading, with more flags of open(2).
 pub(crate) fn open(path: &Path, flags: libc::c_int) -> io::Result<File> {
+    Ok(open_regular(path, flags)?.0)
+}
+
+fn open_regular(path: &Path, flags: libc::c_int) -> io::Result<(File, Metadata)> {
     let regular = |meta: Metadata| match meta.is_file() {
-        true => Ok(()),
+        true => Ok(meta),
         false => Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")),
     };
     // Some devices do something when they are opened.
     regular(std::fs::metadata(path)?)?;
     // What is there by now is not waited for.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | flags).open(path)?;
-    regular(file.metadata()?)?;
-    Ok(file)
+    let meta = regular(file.metadata()?)?;
+    Ok((file, meta))
 }
 
 /// Reads a regular file that has no more than `limit` bytes.
 pub(crate) fn read(path: &Path, flags: libc::c_int, limit: u64) -> io::Result<Vec<u8>> {
+    let (mut file, meta) = open_regular(path, flags)?;
+    if (1..=limit).contains(&meta.len()) {
+        // What has a length ends there. Only if somebody has cut it off meanwhile, it is read anew.
+        let mut bytes = vec![0; usize::try_from(meta.len()).map_err(io::Error::other)?];
+        match file.read_exact(&mut bytes) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => file.rewind()?,
+            done => return done.map(|()| bytes),
+        }
+    }
     let mut bytes = Vec::new();
-    match open(path, flags)?.take(limit + 1).read_to_end(&mut bytes)? as u64 > limit {
+    match file.take(limit + 1).read_to_end(&mut bytes)? as u64 > limit {
         true => Err(io::Error::new(ErrorKind::FileTooLarge, format!("it has more than {limit} bytes"))),
         false => Ok(bytes),
     }

@@ -20,6 +20,7 @@ mod sys;
 #[rustfmt::skip]
 mod table;
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -232,6 +233,14 @@ enum Unpinned {
     Ours(u32),
     /// One whose name the caller may not see.
     Nameless(u32),
+}
+
+/// Whether no program is attached to a network namespace where ours would be.
+fn is_bare(netns: impl AsFd) -> Result<bool, Errno> {
+    match HOOKS.iter().find(|hook| hook.is_of_netns()) {
+        None => Ok(true),
+        Some(hook) => Ok(hook.attached(netns)?.is_empty()),
+    }
 }
 
 fn unpinned(place: &Place, netns: &Here) -> Result<Unpinned, Errno> {

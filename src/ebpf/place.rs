@@ -59,6 +59,11 @@ impl Place {
         self.dir.join(format!("gen-{number}"))
     }
 
+    /// Whether something is pinned for some network namespace, or nobody may look.
+    pub(super) fn has_any(bpffs: &Path) -> bool {
+        !std::fs::symlink_metadata(bpffs.join(NAME)).is_err_and(|error| is_nothing(&error))
+    }
+
     /// Whether something is pinned there.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ use super::netlink::{self, Address, Legacy};
 use super::record::Record;
 use super::turn::Turn;
 use super::words::{self, WOULD_REMOVE_ADDRESS, not_removed};
-use super::{Engine, EngineName, Installation, Report, Status, left_open, limits};
+use super::{Engine, EngineName, Installation, Report, Status, left_open, limits, loopback};
 use crate::config::Config;
 use crate::ebpf::{self, Change, Found, Options, Sight};
 use crate::error::Error;
@@ -254,6 +254,7 @@ impl Ebpf {
         let mut address = Address::recall(kernel, &mut report)?;
         // It is an address of this host, of which the programs are to know.
         let added = plan.v6.is_some() && address.add(kernel, plan.config.ip_family_mode, &mut report)?;
+        loopback::settle(kernel);
         let options = self.options(&plan.config);
         let done = match ebpf::install(&options, plan) {
             Ok(done) => done,

@@ -68,9 +68,13 @@ pub(super) struct Added {
 /// # Errors
 /// [`Error::Os`] if the kernel refuses.
 pub fn add() -> Result<bool, Error> {
-    add_by(&mut Kernel::default()).map(|added| added.new)
+    let kernel = &mut Kernel::default();
+    let added = add_by(kernel)?;
+    settle(kernel);
+    Ok(added.new)
 }
 
+/// The same without waiting: see [`settle`].
 fn add_by(kernel: &mut Kernel) -> Result<Added, Error> {
     let (name, index) = facts::loopback_by(kernel)?;
     let addr = V6::passthrough().addr();
@@ -96,14 +100,12 @@ fn add_by(kernel: &mut Kernel) -> Result<Added, Error> {
         Err(Trouble::Refused(errno)) => return Err(refused(errno)),
         Err(Trouble::Lost) => done_unheard(before, presence, false).ok_or_else(|| refused(Errno::ENOBUFS))?,
     };
-    if new && !added.reached {
-        wait_for_route(kernel);
-    }
+    kernel.unsettled |= new && !added.reached;
     Ok(Added { new, presence })
 }
 
 /// Adds the address, unless the host cannot have it: then the rules are needed all the same, so that is a warning. With
-/// `required` it is an error.
+/// `required` it is an error. Rules that send connections there have to wait for it: see [`settle`].
 pub(super) fn add_where_possible(kernel: &mut Kernel, mode: IpFamilyMode, report: &mut Report) -> Result<Added, Error> {
     let impossible = |errno| {
         matches!(Errno::from_raw(errno), Errno::EACCES | Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP)
@@ -149,10 +151,13 @@ fn done_unheard(before: Presence, after: Presence, removal: bool) -> Option<bool
     ((after == Presence::Absent) == removal).then_some(before != after)
 }
 
-/// Waits until the kernel has the local route to the address, a second at most. It makes that route in
+/// Waits until the kernel has the local route to an address that was added, a second at most. It makes that route in
 /// the background (`addrconf_dad_work` of net/ipv6/addrconf.c); until then the route of the prefix
 /// discards what is sent there, and a connection from there is a second late.
-fn wait_for_route(kernel: &mut Kernel) {
+pub(super) fn settle(kernel: &mut Kernel) {
+    if !std::mem::take(&mut kernel.unsettled) {
+        return;
+    }
     for _ in 0..1000 {
         match kernel.route().map(|route| route.reaches(V6::passthrough().addr())) {
             Ok(false) => sleep(Duration::from_millis(1)),

@@ -61,7 +61,7 @@ pub use install::presuming;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use installed::{Installed, installed};
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub use replace::{replace_all, replace_all_by};
+pub use replace::{install_all, replace_all, replace_all_by};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use state::{Installation, State, engine_there, state, state_with};
 #[cfg(all(feature = "host", target_os = "linux"))]

@@ -39,6 +39,7 @@ use crate::net::FamilyName;
 use crate::netlink::{Content, Dump, Integrity, Kernel, Namespace, Socket};
 use crate::nftables::{Marker, Native, SCHEMA};
 
+pub(super) use self::abilities::presumed;
 pub(super) use self::address::{Address, address_is_ours};
 pub(super) use self::change::{removal, remove_tables};
 pub(super) use self::older::{Legacy, unmarked};
@@ -198,6 +199,7 @@ impl Netlink {
         if let Err(error) = install(kernel, &native, &plan.listeners(), redirected, &mut report) {
             return Err(if added { address.take_back(kernel, error, &mut report) } else { error });
         }
+        loopback::settle(kernel);
         #[cfg(feature = "ebpf")]
         if programs {
             super::ebpf::remove_programs(kernel, &plan.config, &mut report).map_err(|error| not_removed(&error))?;

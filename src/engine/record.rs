@@ -80,9 +80,13 @@ impl Record {
     /// What is noted down about the network namespace of the calling thread. Where nothing is about any, it does not matter which
     /// one that is.
     pub(crate) fn recall(kernel: &mut Kernel) -> Result<Self, Error> {
-        match std::fs::symlink_metadata(DIR) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
-            _ => Place::of(kernel)?.load(),
+        let none = || std::fs::symlink_metadata(DIR).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        if !kernel.no_records {
+            kernel.no_records = none();
+        }
+        match kernel.no_records {
+            true => Ok(Self::default()),
+            false => Place::of(kernel)?.load(),
         }
     }
 

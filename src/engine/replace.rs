@@ -2,13 +2,17 @@
 
 #[cfg(feature = "ebpf")]
 use super::ebpf::Ebpf;
+use super::install::first_presuming;
 use super::iptables::Iptables;
-use super::netlink::Netlink;
+use super::netlink::{Netlink, presumed};
 use super::turn::Turn;
-use super::{EngineName, Report};
+use super::{Engine, EngineName, Report};
+use crate::config::Config;
 use crate::error::Error;
+use crate::facts::{self, Facts};
 use crate::model::Plan;
 use crate::netlink::{Kernel, Namespace};
+use crate::policy;
 
 /// [`replace_all_by`] netlink.
 ///
@@ -35,31 +39,109 @@ pub fn replace_all_by(engine: EngineName, plan: &Plan, namespace: Option<&Namesp
     }
 }
 
+/// Looks at the host, plans and installs: what [`presuming`](super::presuming), [`facts::probe`] and [`replace_all_by`] do one
+/// after the other, in one turn and with one look at each fact. Nobody installs in between, and nothing is read twice.
+///
+/// `plan` makes the plan from the facts. It is called once, and once more where the host refuses what it was presumed to have.
+///
+/// ```no_run
+/// use kumatp::engine::{EngineName, install_all};
+/// use kumatp::{Config, policy};
+///
+/// let config = Config::default();
+/// let (plan, reports) = install_all(EngineName::Netlink, &config, None, |facts| policy::plan(&config, facts))?;
+/// println!("{:?}: {}", plan.notes, reports.iter().any(|report| report.changed));
+/// # Ok::<(), kumatp::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of `plan`, of [`facts::probe`] and of [`replace_all_by`].
+pub fn install_all(
+    engine: EngineName,
+    config: &Config,
+    namespace: Option<&Namespace>,
+    plan: impl FnMut(&Facts) -> Result<Plan, Error> + Send,
+) -> Result<(Plan, Vec<Report>), Error> {
+    match namespace {
+        None => install_here(engine, config, plan),
+        Some(namespace) => namespace.run(|| install_here(engine, config, plan))?,
+    }
+}
+
+fn install_here(
+    name: EngineName,
+    config: &Config,
+    mut plan: impl FnMut(&Facts) -> Result<Plan, Error>,
+) -> Result<(Plan, Vec<Report>), Error> {
+    let mut report = Report::new(name);
+    let turn = Turn::take(&mut report)?;
+    let (engine, kernel) = (engine(name)?, &mut Kernel::default());
+    let presumed = match name {
+        EngineName::Netlink => presumed(kernel, config)?,
+        _ => engine.presumed(config)?,
+    };
+    first_presuming(
+        presumed,
+        || engine.abilities(config),
+        |abilities| {
+            let plan = plan(&facts::probe_by(kernel, &policy::facts_needed(config), abilities)?)?;
+            Ok((replace_in(&turn, kernel, name, &plan, report.clone())?, plan))
+        },
+    )
+    .map(|(reports, plan)| (plan, reports))
+}
+
+fn engine(name: EngineName) -> Result<Box<dyn Engine>, Error> {
+    match name {
+        EngineName::Iptables => Ok(Box::new(Iptables::default())),
+        EngineName::Netlink => Ok(Box::new(Netlink::default())),
+        #[cfg(feature = "ebpf")]
+        EngineName::Ebpf => Ok(Box::new(Ebpf::default())),
+        #[cfg(not(feature = "ebpf"))]
+        EngineName::Ebpf => Err(without_ebpf()),
+    }
+}
+
+#[cfg(not(feature = "ebpf"))]
+fn without_ebpf() -> Error {
+    Error::Unsupported {
+        what: "the engine ebpf in this build".to_owned(),
+        remedy: "use one with the feature ebpf".to_owned(),
+    }
+}
+
 fn replace_here(engine: EngineName, plan: &Plan) -> Result<Vec<Report>, Error> {
     let mut report = Report::new(engine);
     // Until the old rules are gone: whoever comes in between would lose what it has installed.
     let turn = Turn::take(&mut report)?;
-    let (netlink, kernel) = (Netlink::default(), &mut Kernel::default());
+    replace_in(&turn, &mut Kernel::default(), engine, plan, report)
+}
+
+fn replace_in(
+    turn: &Turn,
+    kernel: &mut Kernel,
+    engine: EngineName,
+    plan: &Plan,
+    report: Report,
+) -> Result<Vec<Report>, Error> {
+    let netlink = Netlink::default();
     let left = Netlink::left_to_iptables_by(kernel);
     let report = match engine {
-        EngineName::Iptables => return Ok(vec![Iptables::default().apply_in(&turn, plan, report)?]),
-        EngineName::Netlink if left.is_empty() => netlink.apply_in(&turn, kernel, plan, report),
-        EngineName::Netlink => netlink.allow_legacy_leftovers().apply_in(&turn, kernel, plan, report),
+        EngineName::Iptables => return Ok(vec![Iptables::default().apply_in(turn, plan, report)?]),
+        EngineName::Netlink if left.is_empty() => netlink.apply_in(turn, kernel, plan, report),
+        EngineName::Netlink => netlink.allow_legacy_leftovers().apply_in(turn, kernel, plan, report),
         #[cfg(feature = "ebpf")]
-        EngineName::Ebpf if left.is_empty() => Ebpf::default().apply_in(&turn, kernel, plan, report),
+        EngineName::Ebpf if left.is_empty() => Ebpf::default().apply_in(turn, kernel, plan, report),
         #[cfg(feature = "ebpf")]
-        EngineName::Ebpf => Ebpf::default().allow_legacy_leftovers().apply_in(&turn, kernel, plan, report),
+        EngineName::Ebpf => Ebpf::default().allow_legacy_leftovers().apply_in(turn, kernel, plan, report),
         #[cfg(not(feature = "ebpf"))]
-        EngineName::Ebpf => Err(Error::Unsupported {
-            what: "the engine ebpf in this build".to_owned(),
-            remedy: "use one with the feature ebpf".to_owned(),
-        }),
+        EngineName::Ebpf => Err(without_ebpf()),
     }?;
     if left.is_empty() {
         return Ok(vec![report]);
     }
     let cleared = Report::new(EngineName::Iptables);
-    let removed = Iptables::default().remove_leftovers_in(&turn, &plan.config, cleared).map_err(|error| {
+    let removed = Iptables::default().remove_leftovers_in(turn, &plan.config, cleared).map_err(|error| {
         let conflict = Error::Conflict {
             problem: format!("the new rules are active, and so is an older installation ({})", left.join(", ")),
             remedy: "uninstall it with the iptables engine".into(),

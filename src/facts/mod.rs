@@ -23,11 +23,9 @@ pub(crate) use ipv6::look as look_for_ipv6;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use probe::ipv6_is_off;
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub(crate) use probe::loopback_by;
-#[cfg(all(feature = "cni", target_os = "linux"))]
-pub(crate) use probe::probe_by;
-#[cfg(all(feature = "host", target_os = "linux"))]
 pub use probe::{loopback, probe, probe_in};
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use probe::{loopback_by, probe_by};
 pub use resolv_conf::{NameServer, Resolvers};
 
 use crate::net::{Family, FamilyName, InterfaceName, InterfacePattern, Uid};

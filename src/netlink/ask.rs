@@ -18,45 +18,38 @@ impl Socket {
             FamilyName::ALL.into_iter().flat_map(|family| names().map(move |name| (family, name))).collect();
         let mut requests = vec![Request::generation()];
         requests.extend(asked.iter().map(|(family, name)| Request::table(*family, name)));
+        requests.extend(FamilyName::ALL.map(|family| Request::chain(family, TableName::Nat.as_str(), DOCKER_OUTPUT)));
         requests.push(Request::generation());
         let mut answers = self.ask_all(&requests)?;
         let after = generation(answers.pop().unwrap_or(Err(Errno::EPROTO)))?;
         let mut answers = answers.into_iter();
         let before = generation(answers.next().unwrap_or(Err(Errno::EPROTO)))?;
         let mut tables = Vec::new();
-        for ((family, name), answer) in asked.into_iter().zip(answers) {
-            match answer {
-                Ok(table) => tables.push((family, name, table)),
-                // A family that the kernel does not have has no table.
-                Err(Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT) => {}
-                Err(errno) => return Err(Stop::System(READ, errno)),
-            }
+        for ((family, name), answer) in asked.into_iter().zip(answers.by_ref()) {
+            tables.extend(if_there(answer)?.map(|table| (family, name, table)));
         }
-        Ok(Present { before, tables, after })
+        let mut docker = Vec::new();
+        for (family, answer) in FamilyName::ALL.into_iter().zip(answers) {
+            docker.extend(if_there(answer)?.map(|_| family));
+        }
+        Ok(Present { before, tables, docker, after })
+    }
+
+    /// The families in which Docker translates queries to its DNS server.
+    pub(crate) fn docker(&mut self) -> Result<Vec<FamilyName>, Stop> {
+        Ok(self.present()?.docker)
+    }
+
+    /// The same where a look follows, which begins with what is known by now.
+    pub(crate) fn docker_ahead(&mut self) -> Result<Vec<FamilyName>, Stop> {
+        let present = self.present()?;
+        Ok(self.ahead.insert(present).docker.clone())
     }
 
     /// Whether a table of anybody has a chain of this name.
     pub(crate) fn chain_exists(&mut self, family: FamilyName, table: &str, chain: &str) -> Result<bool, Stop> {
-        Ok(self.chains_exist(&[family], table, chain)?.contains(&family))
-    }
-
-    /// The same of the tables of several families: those that have it.
-    pub(crate) fn chains_exist(
-        &mut self,
-        families: &[FamilyName],
-        table: &str,
-        chain: &str,
-    ) -> Result<Vec<FamilyName>, Stop> {
-        let requests: Vec<_> = families.iter().map(|family| Request::chain(*family, table, chain)).collect();
-        let mut found = Vec::new();
-        for (family, answer) in families.iter().zip(self.ask_all(&requests)?) {
-            match answer {
-                Ok(_) => found.push(*family),
-                Err(Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT) => {}
-                Err(errno) => return Err(Stop::System(READ, errno)),
-            }
-        }
-        Ok(found)
+        let answer = self.ask_all(&[Request::chain(family, table, chain)])?.pop();
+        Ok(if_there(answer.unwrap_or(Err(Errno::EPROTO)))?.is_some())
     }
 
     /// The generation of the rules, which each change counts up.
@@ -99,6 +92,9 @@ impl Socket {
     }
 }
 
+/// The chain in which Docker translates queries to its DNS server.
+pub(crate) const DOCKER_OUTPUT: &str = "DOCKER_OUTPUT";
+
 /// What is done when something is read.
 pub(super) const READ: &str = "read nf_tables rules";
 
@@ -138,6 +134,8 @@ pub(super) struct Present {
     pub(super) before: u32,
     /// With what the kernel says of each.
     tables: Vec<(FamilyName, &'static str, Vec<u8>)>,
+    /// The families in which Docker translates queries to its DNS server.
+    pub(super) docker: Vec<FamilyName>,
     pub(super) after: u32,
 }
 
@@ -145,6 +143,15 @@ impl Present {
     pub(super) fn table(&self, family: FamilyName, name: &str) -> Option<&[u8]> {
         let found = self.tables.iter().find(|table| (table.0, table.1) == (family, name))?;
         Some(&found.2)
+    }
+}
+
+/// What there is, if it is there. A family that the kernel does not have has nothing.
+fn if_there(answer: Result<Vec<u8>, Errno>) -> Result<Option<Vec<u8>>, Stop> {
+    match answer {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT) => Ok(None),
+        Err(errno) => Err(Stop::System(READ, errno)),
     }
 }
 

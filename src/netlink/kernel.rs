@@ -1,11 +1,17 @@
 //! What one operation knows of the network namespace that it works in.
 
+#[cfg(feature = "ebpf")]
+use std::fs::File;
+
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
 use super::route::{Interfaces, Route};
 use super::{Here, LegacyView, Socket, Stop};
 use crate::error::Error;
+
+/// The room for what sock_diag says at once. The kernel cuts lists to what is read of them.
+const SOCKETS: usize = 2 * 8 * 1024;
 
 /// The ways to the kernel of one operation, in the network namespace of the calling thread. Each is opened when it is first
 /// needed, and what an operation does not change itself is read once.
@@ -18,6 +24,12 @@ pub(crate) struct Kernel {
     route: Option<Route>,
     interfaces: Option<Interfaces>,
     here: Option<Here>,
+    #[cfg(feature = "ebpf")]
+    namespace: Option<File>,
+    /// Whether it was seen that no installation has noted anything down on this host.
+    pub(crate) no_records: bool,
+    /// Whether the kernel may not have the route yet to an address that this operation has added.
+    pub(crate) unsettled: bool,
     /// What there is of iptables-legacy.
     pub(crate) legacy: LegacyView,
 }
@@ -30,7 +42,7 @@ impl Kernel {
 
     /// The socket to what lists sockets.
     pub(crate) fn sock_diag(&mut self) -> Result<&mut Socket, Stop> {
-        opened(&mut self.sock_diag, || Socket::open_for(SockProtocol::NetlinkSockDiag))
+        opened(&mut self.sock_diag, || Socket::open_for(SockProtocol::NetlinkSockDiag, SOCKETS))
     }
 
     /// The socket for interfaces and addresses.
@@ -51,7 +63,16 @@ impl Kernel {
         self.interfaces = None;
     }
 
-    /// The namespace itself.
+    /// The namespace itself, where it does not matter which one it is.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn namespace(&mut self) -> std::io::Result<&File> {
+        match &self.here {
+            Some(here) => Ok(&here.file),
+            None => opened(&mut self.namespace, Here::file).map(|file| &*file),
+        }
+    }
+
+    /// The namespace, and which one it is.
     pub(crate) fn here(&mut self) -> Result<&Here, Error> {
         opened(&mut self.here, || Here::find_by(self.netfilter.as_ref())).map(|here| &*here)
     }

@@ -66,6 +66,8 @@ mod xtables;
 
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use around::{Around, CalledChain};
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use ask::DOCKER_OUTPUT;
 pub use batch::{Batch, Finished, Object};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use conntrack::Tuple;

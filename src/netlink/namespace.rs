@@ -15,6 +15,9 @@ use crate::error::Error;
 use crate::files;
 use crate::room::on_thread;
 
+/// That of the calling thread.
+const PATH: &str = "/proc/thread-self/ns/net";
+
 /// The network namespace of the calling thread, while this lives.
 #[derive(Debug)]
 pub(crate) struct Here {
@@ -42,10 +45,14 @@ impl Here {
         }
     }
 
+    /// What stands for it, opened without asking what it is.
+    pub(super) fn file() -> std::io::Result<File> {
+        File::open(PATH)
+    }
+
     fn of(socket: BorrowedFd<'_>) -> Result<Self, Error> {
-        let path = "/proc/thread-self/ns/net";
-        let cannot = |error: std::io::Error| Error::io(format!("open {path}"), &error);
-        let file = match File::open(path) {
+        let cannot = |error: std::io::Error| Error::io(format!("open {PATH}"), &error);
+        let file = match Self::file() {
             // Without /proc. This needs a privilege.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 options::namespace_of(socket).map(File::from).map_err(|_| cannot(error))?

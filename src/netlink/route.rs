@@ -19,8 +19,8 @@ use crate::net::InterfacePattern;
 /// How many times something is asked again because an answer was lost, or it changed meanwhile.
 const ATTEMPTS: usize = 64;
 
-/// How many datagrams are read at once, each into its part of the buffer.
-const AT_ONCE: usize = 4;
+/// How many datagrams are read at once, each into its part of the buffer. The kernel cuts lists to what is read of them.
+const AT_ONCE: usize = 3;
 
 /// The index of the loopback interface, which is the first one of each network namespace
 /// (`LOOPBACK_IFINDEX` of include/net/flow.h).
@@ -85,7 +85,7 @@ struct Request(u16, u16, Vec<u8>);
 impl Route {
     pub(crate) fn open() -> Result<Self, Errno> {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
-        Ok(Self { fd, sequence: 0, buffer: vec![0; 64 * 1024] })
+        Ok(Self { fd, sequence: 0, buffer: vec![0; AT_ONCE * 8 * 1024] })
     }
 
     /// The loopback interface and the IPv6 addresses.

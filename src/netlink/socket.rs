@@ -45,6 +45,8 @@ pub(crate) struct Socket {
     buffer: Vec<u8>,
     /// Whether the kernel knows how long it may take.
     patient: bool,
+    /// What the next look begins with.
+    pub(super) ahead: Option<Present>,
 }
 
 impl AsFd for Socket {
@@ -90,7 +92,7 @@ pub(crate) enum Stop {
 
 impl Socket {
     pub(crate) fn open() -> Result<Self, Stop> {
-        let socket = Self::open_for(SockProtocol::NetlinkNetFilter)?;
+        let socket = Self::open_for(SockProtocol::NetlinkNetFilter, BUFFER)?;
         // Kernels from before 4.12 know neither; errors are then without details.
         for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
             let _ = options::set(socket.fd.as_fd(), libc::SOL_NETLINK, option, 1);
@@ -99,12 +101,12 @@ impl Socket {
     }
 
     /// The same to another part of the kernel, which gives it a name with the first message.
-    pub(super) fn open_for(protocol: SockProtocol) -> Result<Self, Stop> {
+    pub(super) fn open_for(protocol: SockProtocol, room: usize) -> Result<Self, Stop> {
         let fd = match socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol) {
             Err(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT) => return Err(Stop::Missing),
             other => other.map_err(|errno| Stop::System("open a netlink socket", errno))?,
         };
-        Ok(Self { fd, sequence: 0x8000_0000, buffer: vec![0; BUFFER], patient: false })
+        Ok(Self { fd, sequence: 0x8000_0000, buffer: vec![0; room], patient: false, ahead: None })
     }
 
     /// Sends a batch and reads what the kernel says to it. It has been carried out if the outcome is
@@ -198,7 +200,10 @@ impl Socket {
         mut read: impl FnMut(&mut Self, &Present) -> Result<Option<T>, Stop>,
     ) -> Result<(T, u32), Stop> {
         for _ in 0..ATTEMPTS {
-            let present = self.present()?;
+            let present = match self.ahead.take() {
+                Some(present) => present,
+                None => self.present()?,
+            };
             let asked = self.sequence;
             let found = read(self, &present);
             let (before, after) = match self.sequence == asked {

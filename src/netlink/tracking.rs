@@ -44,7 +44,7 @@ pub(crate) fn sockets(socket: &mut Socket) -> Result<Sockets, Stop> {
 /// Those of them that listen.
 #[cfg(feature = "ebpf")]
 pub(crate) fn listeners() -> Result<Vec<Listener>, Stop> {
-    let mut socket = Socket::open_for(SockProtocol::NetlinkSockDiag)?;
+    let mut socket = Socket::open_for(SockProtocol::NetlinkSockDiag, 64 * 1024)?;
     let mut sockets = Sockets::default();
     for family in FamilyName::ALL {
         let request = |sequence| sock_diag::request_listeners(family, sequence);

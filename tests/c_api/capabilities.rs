@@ -159,6 +159,8 @@ const TABLE: &[(&str, Reached)] = &[
     ("engine::engine_there", In("kumatp_state_engines")),
     ("engine::state_with", In("kumatp_state_read")),
     ("engine::state", By("kumatp_state_read")),
+    // Its steps are kumatp_facts_probe(), kumatp_plan_build() and this.
+    ("engine::install_all", In("kumatp_plan_apply")),
     ("engine::replace_all", In("kumatp_plan_apply")),
     ("engine::replace_all_by", In("kumatp_plan_apply")),
     ("engine::uninstall_all", By("kumatp_uninstall")),

@@ -294,7 +294,9 @@ impl Memory {
 
     /// Adds `::6` to the loopback interface, where that is possible.
     fn add_address(&mut self, mode: IpFamilyMode, report: &mut Report) -> Result<bool, Error> {
-        let added = loopback::add_where_possible(&mut Kernel::default(), mode, report)?.new;
+        let kernel = &mut Kernel::default();
+        let added = loopback::add_where_possible(kernel, mode, report)?.new;
+        loopback::settle(kernel);
         if added {
             report.step(words::ADDED_ADDRESS);
             self.record.loopback_address = true;

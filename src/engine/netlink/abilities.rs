@@ -8,14 +8,11 @@ use crate::error::Error;
 use crate::facts::{HostAbilities, Remark};
 use crate::model::{BuiltinChain, Chain, CtState, Match, Rule, Ruleset, Table, TableName, Target, Transport};
 use crate::net::{Family, FamilyName, InterfacePattern, Port, Uid, V4, V6};
-use crate::netlink::{Batch, Content, Dump, Failure, Kernel, Object, Socket};
+use crate::netlink::{Batch, Content, DOCKER_OUTPUT, Dump, Failure, Kernel, Object, Socket};
 use crate::nftables;
 
 /// The table that is rehearsed with. It never comes into being.
 const TABLE: &str = "kuma-mesh-rehearsal";
-
-/// The chain in which Docker translates queries to its DNS server.
-const DOCKER: &str = "DOCKER_OUTPUT";
 
 /// What the kernel can do, found out by a rehearsal unless the rules in force show it.
 pub(super) fn look(config: &Config) -> Result<HostAbilities, Error> {
@@ -24,14 +21,18 @@ pub(super) fn look(config: &Config) -> Result<HostAbilities, Error> {
         if !is_proven(&socket.rules()?, config) {
             rehearse(socket, found)?;
         }
-        look_for_docker(kernel, found)
+        let native = kernel.netfilter()?.docker()?;
+        look_for_docker(kernel, &native, found)
     })
 }
 
 /// The same without a rehearsal, for a plan that is carried out at once.
-pub(super) fn presumed(kernel: &mut Kernel, config: &Config) -> Result<HostAbilities, Error> {
+pub(in crate::engine) fn presumed(kernel: &mut Kernel, config: &Config) -> Result<HostAbilities, Error> {
     match config.redirect.dns.enabled {
-        true => look_by(kernel, config, look_for_docker),
+        true => look_by(kernel, config, |kernel, found| {
+            let native = kernel.netfilter()?.docker_ahead()?;
+            look_for_docker(kernel, &native, found)
+        }),
         // Docker's chain matters to the rules of DNS only.
         false => Ok(HostAbilities::default()),
     }
@@ -63,11 +64,10 @@ fn look_by(
     }
 }
 
-fn look_for_docker(kernel: &mut Kernel, found: &mut HostAbilities) -> Result<(), Error> {
-    let native = kernel.netfilter()?.chains_exist(&FamilyName::ALL, "nat", DOCKER)?;
+fn look_for_docker(kernel: &mut Kernel, native: &[FamilyName], found: &mut HostAbilities) -> Result<(), Error> {
     for (family, abilities) in [(FamilyName::V4, &mut found.v4), (FamilyName::V6, &mut found.v6)] {
         abilities.docker_output = native.contains(&family)
-            || kernel.legacy.chain_exists(family, "nat", DOCKER).unwrap_or_else(|error| {
+            || kernel.legacy.chain_exists(family, "nat", DOCKER_OUTPUT).unwrap_or_else(|error| {
                 found.remarks.push(Remark::info(
                     "docker",
                     format!("whether Docker has its DNS chain in the {family} tables of iptables-legacy is not known: {error}"),

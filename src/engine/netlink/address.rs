@@ -108,6 +108,7 @@ impl Address {
 
     /// Not being able to write is no reason to leave traffic unredirected.
     fn store(&self, kernel: &mut Kernel, report: &mut Report) {
+        kernel.no_records = false;
         if let Err(error) = Place::of(kernel).and_then(|place| place.store(&self.record)) {
             let text = format!("cannot save the installation record, which a later uninstall needs: {error}");
             report.notes.push(Note::warning("record", text));

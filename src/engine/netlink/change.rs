@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use super::problem::{self, Attempt};
 use crate::engine::Report;
 use crate::engine::compare::Wanted;
+use crate::engine::loopback;
 use crate::engine::open_connections::OpenConnections;
 use crate::engine::words::{not_ours, tables};
 use crate::error::Error;
@@ -68,6 +69,8 @@ pub(super) fn install(
             let families: Vec<_> = FamilyName::ALL.into_iter().filter(begins).collect();
             open = (!families.is_empty()).then(|| OpenConnections::keep(kernel, families, listeners.clone()));
         }
+        // The rules send connections to an address that may just have been added.
+        loopback::settle(kernel);
         match problem::send(kernel.netfilter()?, &batch.commit(), Some(native))? {
             Attempt::Done => {}
             Attempt::Changed => {

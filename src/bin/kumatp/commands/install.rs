@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::ArgMatches;
 use kumatp::config::Config;
 use kumatp::engine::{
-    EngineName, Report, Status, ebpf, presuming, replace_all_by, resolv_backup, state, uninstall_all,
+    EngineName, Report, Status, ebpf, install_all, replace_all_by, resolv_backup, state, uninstall_all,
 };
 use kumatp::model::{Note, Plan, Severity};
 use kumatp::{Error, Facts, firewalld, policy, render};
@@ -69,18 +69,20 @@ fn replace_all(target: &Target, config: &Config) -> Result<(Plan, Vec<Report>), 
     let namespace = target.namespace()?;
     // What there is to say about the plan is said, too, where it cannot be carried out.
     let mut said = Vec::new();
-    let mut replace = |facts: &Facts| {
+    let mut make = |facts: &Facts| {
         let plan = policy::plan(config, facts)?;
         said.clone_from(&plan.notes);
-        Ok((replace_all_by(target.engine, &plan, namespace.as_ref())?, plan))
+        Ok(plan)
     };
     let done = match target.given_facts()? {
-        Some(facts) => replace(&facts),
-        None => presuming(target.engine()?.as_ref(), config, |abilities| replace(&target.look(config, abilities)?)),
+        Some(facts) => make(&facts).and_then(|plan| {
+            let reports = replace_all_by(target.engine, &plan, namespace.as_ref())?;
+            Ok((plan, reports))
+        }),
+        None => install_all(target.engine, config, namespace.as_ref(), make),
     };
     warn(&said, config.verbose);
-    let (reports, plan) = done?;
-    Ok((plan, reports))
+    Ok(done?)
 }
 
 /// Looks whether exactly these rules are in force, before anybody lets a pod start that relies on them.
