@@ -56,8 +56,15 @@ fn inline(text: &str) -> String {
     text.split('`').enumerate().map(part).collect()
 }
 
+/// Words that are longer may be broken behind some signs.
+const LONG: usize = 30;
+
 /// Text in which no letter means anything to roff.
 fn escaped(text: &str) -> String {
+    text.split_inclusive(' ').map(word).collect()
+}
+
+fn word(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
         match c {
@@ -73,6 +80,9 @@ fn escaped(text: &str) -> String {
             c => {
                 let _ = write!(escaped, "\\[u{:04X}]", u32::from(c));
             }
+        }
+        if text.len() > LONG && matches!(c, '_' | '.' | ',' | '/') {
+            escaped.push_str("\\:");
         }
     }
     escaped
