@@ -184,6 +184,9 @@ impl Comment {
     /// The nearest comment to any text: characters that a comment cannot hold become `?`, and what
     /// does not fit is cut at a character boundary.
     pub fn lossy(text: &str) -> Self {
+        if let Ok(same) = text.parse() {
+            return same;
+        }
         let mut kept = String::with_capacity(text.len().min(Self::MAX));
         for c in text.chars() {
             let c = if Self::allowed(c) { c } else { '?' };
@@ -226,7 +229,9 @@ impl FromStr for Comment {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        match text.len() <= Self::MAX && text.chars().all(Self::allowed) {
+        // By bytes where that is enough: every rule has a comment.
+        let plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+        match text.len() <= Self::MAX && (text.bytes().all(plain) || text.chars().all(Self::allowed)) {
             true => Ok(Self(text.into())),
             false => Err(InvalidValue::new(
                 text,
