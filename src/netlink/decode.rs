@@ -62,6 +62,7 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// What was read so far, without the elements of sets.
+    #[cfg(all(feature = "host", target_os = "linux"))]
     pub(super) fn so_far(&self) -> &Dump {
         &self.dump
     }

@@ -35,6 +35,7 @@ impl Default for Elements {
 
 impl Elements {
     /// How many intervals begin.
+    #[cfg(all(feature = "host", target_os = "linux"))]
     pub(super) fn intervals(&self) -> usize {
         match self {
             Self::Intervals(spans) => spans.len(),

@@ -14,33 +14,39 @@ use crate::naive;
 #[test]
 fn reachability_is_what_trying_everything_finds() {
     let (mut certain, mut perhaps, mut exclusive) = (0_usize, 0_usize, 0_usize);
-    arbtest(|u| {
-        let (dataplane, destinations) = (any_dataplane(u)?, any_destinations(u)?);
-        let config = any_config(u)?;
-        for (profile, flag) in
-            Profile::ALL.into_iter().flat_map(|profile| [(profile, None), (profile, config.as_ref())])
-        {
-            let reachability = match flag {
-                Some(config) => Reachability::by_flag(&dataplane, &destinations, profile, config),
-                None => Reachability::of(&dataplane, &destinations, profile),
-            };
-            let expected = naive::backends(&dataplane, &destinations, profile, flag);
-            let context = || format!("{profile} {flag:?} {dataplane:?} {destinations:?}");
-            assert_eq!(positions(&destinations, reachability.backends()), expected.certain, "{}", context());
-            assert_eq!(positions(&destinations, reachability.by_chance()), expected.perhaps, "{}", context());
-            certain += expected.certain.len();
-            perhaps += expected.perhaps.len();
-            for choice in reachability.choices() {
-                exclusive += usize::from(choice.one_of.len() > 1);
-                an_order_makes_one_choice(u, &choice, &dataplane, &destinations)?;
-            }
-            let found: BTreeSet<_> = reachability.services().collect();
-            assert_eq!(found, services(&dataplane, &destinations, profile, flag));
-            explanations_agree(&reachability, &destinations);
+    // How many cases a round is enough for, the machine decides.
+    for _ in 0..20 {
+        if certain > 100 && perhaps > 20 && exclusive > 5 {
+            break;
         }
-        Ok(())
-    })
-    .budget_ms(6_000);
+        arbtest(|u| {
+            let (dataplane, destinations) = (any_dataplane(u)?, any_destinations(u)?);
+            let config = any_config(u)?;
+            for (profile, flag) in
+                Profile::ALL.into_iter().flat_map(|profile| [(profile, None), (profile, config.as_ref())])
+            {
+                let reachability = match flag {
+                    Some(config) => Reachability::by_flag(&dataplane, &destinations, profile, config),
+                    None => Reachability::of(&dataplane, &destinations, profile),
+                };
+                let expected = naive::backends(&dataplane, &destinations, profile, flag);
+                let context = || format!("{profile} {flag:?} {dataplane:?} {destinations:?}");
+                assert_eq!(positions(&destinations, reachability.backends()), expected.certain, "{}", context());
+                assert_eq!(positions(&destinations, reachability.by_chance()), expected.perhaps, "{}", context());
+                certain += expected.certain.len();
+                perhaps += expected.perhaps.len();
+                for choice in reachability.choices() {
+                    exclusive += usize::from(choice.one_of.len() > 1);
+                    an_order_makes_one_choice(u, &choice, &dataplane, &destinations)?;
+                }
+                let found: BTreeSet<_> = reachability.services().collect();
+                assert_eq!(found, services(&dataplane, &destinations, profile, flag));
+                explanations_agree(&reachability, &destinations);
+            }
+            Ok(())
+        })
+        .budget_ms(6_000);
+    }
     let counts = (certain, perhaps, exclusive);
     assert!(certain > 100 && perhaps > 20 && exclusive > 5, "the generator makes too little that matches: {counts:?}");
 }
