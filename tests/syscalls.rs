@@ -98,6 +98,9 @@ fn nothing_twice(calls: &[String]) {
 fn fresh(args: &[&str]) {
     let calls = calls(&[&["install", "--redirect-dns"], args].concat());
     nothing_twice(&calls);
+    // The kernel would go through the connections of the whole machine.
+    let listed = calls.iter().find(|call| call.contains("IPCTNL_MSG_CT_GET,"));
+    assert_eq!(listed, None, "connections are listed where there are none");
     assert!(calls.len() <= MOST, "{} system calls instead of {MOST}:\n{}", calls.len(), calls.join("\n"));
     // It did what it is for.
     assert!(run("nft", &["list", "tables"], "").contains("table ip6 kuma-mesh"));

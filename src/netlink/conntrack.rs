@@ -12,6 +12,7 @@ const SUBSYSTEM: u16 = 1;
 const CT_NEW: u16 = SUBSYSTEM << 8;
 const CT_GET: u16 = SUBSYSTEM << 8 | 1;
 const CT_DELETE: u16 = SUBSYSTEM << 8 | 2;
+const CT_GET_STATS: u16 = SUBSYSTEM << 8 | 5;
 
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
@@ -20,6 +21,8 @@ const CTA_PROTOINFO: u16 = 4;
 const CTA_TIMEOUT: u16 = 7;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
+
+const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
 
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
@@ -115,6 +118,19 @@ pub(super) fn list(family: Option<FamilyName>, sequence: u32) -> Vec<u8> {
     let mut writer = Writer::default();
     writer.message(head, |_| {});
     writer.finish()
+}
+
+/// Asks how many entries there are.
+pub(super) fn how_many(sequence: u32) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.message(Head { kind: CT_GET_STATS, flags: NLM_F_REQUEST, sequence, family: 0, resource: 0 }, |_| {});
+    writer.finish()
+}
+
+/// What is answered to that.
+pub(super) fn number_of_entries(datagram: &[u8]) -> Option<u32> {
+    let answer = Messages(datagram).find(|message| message.kind == CT_GET_STATS)?;
+    answer.generic()?.1.number(CTA_STATS_GLOBAL_ENTRIES)
 }
 
 /// Makes an entry, unless there is one.
