@@ -9,10 +9,9 @@ use super::turn::Turn;
 use super::{Engine, EngineName, Report};
 use crate::config::Config;
 use crate::error::Error;
-use crate::facts::{self, Facts};
+use crate::facts::{self, Facts, Request};
 use crate::model::Plan;
 use crate::netlink::{Kernel, Namespace};
-use crate::policy;
 
 /// [`replace_all_by`] netlink.
 ///
@@ -42,14 +41,15 @@ pub fn replace_all_by(engine: EngineName, plan: &Plan, namespace: Option<&Namesp
 /// Looks at the host, plans and installs: what [`presuming`](super::presuming), [`facts::probe`] and [`replace_all_by`] do one
 /// after the other, in one turn and with one look at each fact. Nobody installs in between, and nothing is read twice.
 ///
-/// `plan` makes the plan from the facts. It is called once, and once more where the host refuses what it was presumed to have.
+/// `needed` is which facts the plan needs, and `plan` makes it from them. It is called once, and once more where the host refuses what it was presumed to have.
 ///
 /// ```no_run
 /// use kumatp::engine::{EngineName, install_all};
 /// use kumatp::{Config, policy};
 ///
 /// let config = Config::default();
-/// let (plan, reports) = install_all(EngineName::Netlink, &config, None, |facts| policy::plan(&config, facts))?;
+/// let needed = policy::facts_needed(&config);
+/// let (plan, reports) = install_all(EngineName::Netlink, &config, &needed, None, |facts| policy::plan(&config, facts))?;
 /// println!("{:?}: {}", plan.notes, reports.iter().any(|report| report.changed));
 /// # Ok::<(), kumatp::Error>(())
 /// ```
@@ -59,18 +59,20 @@ pub fn replace_all_by(engine: EngineName, plan: &Plan, namespace: Option<&Namesp
 pub fn install_all(
     engine: EngineName,
     config: &Config,
+    needed: &Request,
     namespace: Option<&Namespace>,
     plan: impl FnMut(&Facts) -> Result<Plan, Error> + Send,
 ) -> Result<(Plan, Vec<Report>), Error> {
     match namespace {
-        None => install_here(engine, config, plan),
-        Some(namespace) => namespace.run(|| install_here(engine, config, plan))?,
+        None => install_here(engine, config, needed, plan),
+        Some(namespace) => namespace.run(|| install_here(engine, config, needed, plan))?,
     }
 }
 
 fn install_here(
     name: EngineName,
     config: &Config,
+    needed: &Request,
     mut plan: impl FnMut(&Facts) -> Result<Plan, Error>,
 ) -> Result<(Plan, Vec<Report>), Error> {
     let mut report = Report::new(name);
@@ -84,7 +86,7 @@ fn install_here(
         presumed,
         || engine.abilities(config),
         |abilities| {
-            let plan = plan(&facts::probe_by(kernel, &policy::facts_needed(config), abilities)?)?;
+            let plan = plan(&facts::probe_by(kernel, needed, abilities)?)?;
             Ok((replace_in(&turn, kernel, name, &plan, report.clone())?, plan))
         },
     )

@@ -79,7 +79,7 @@ fn replace_all(target: &Target, config: &Config) -> Result<(Plan, Vec<Report>), 
             let reports = replace_all_by(target.engine, &plan, namespace.as_ref())?;
             Ok((plan, reports))
         }),
-        None => install_all(target.engine, config, namespace.as_ref(), make),
+        None => install_all(target.engine, config, &policy::facts_needed(config), namespace.as_ref(), make),
     };
     warn(&said, config.verbose);
     Ok(done?)
