@@ -4,18 +4,65 @@ use clap::{Arg, Command};
 
 use super::page::{Block, Item, Page, Section, items};
 
-/// Every exit status, and what it says.
-pub(super) const EXIT: &[(&str, &str)] = &[
-    ("0", "success; of `status`: current"),
-    (
+/// What an exit status says of every command, and what it says of some.
+pub(super) struct Exit {
+    pub(super) status: &'static str,
+    always: &'static str,
+    /// The command, with a flag if only then, and what it says there.
+    only: &'static [(&'static str, &'static str)],
+}
+
+const fn exit(status: &'static str, always: &'static str, only: &'static [(&'static str, &'static str)]) -> Exit {
+    Exit { status, always, only }
+}
+
+pub(super) const EXIT: &[Exit] = &[
+    exit("0", "success", &[("status", ": current")]),
+    exit(
         "1",
-        "the operation failed, or its result could not be written; of `validate --strict` also a warning, of `explain --expect` another verdict",
+        "the operation failed, or its result could not be written",
+        &[("validate --strict", " also a warning"), ("explain --expect", " another verdict")],
     ),
-    ("2", "wrong usage or configuration; nothing was changed"),
-    ("3", "of `status`: drifted; of `diff`: different"),
-    ("4", "of `status`: absent"),
-    ("5", "of `status`: not compared, or not known"),
-    ("6", "of `explain`: undecided"),
+    exit("2", "wrong usage or configuration; nothing was changed", &[]),
+    exit("3", "", &[("status", ": drifted"), ("diff", ": different")]),
+    exit("4", "", &[("status", ": absent")]),
+    exit("5", "", &[("status", ": not compared, or not known")]),
+    exit("6", "", &[("explain", ": undecided")]),
+];
+
+impl Exit {
+    /// What it says of the commands whose names are wanted.
+    fn of(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let only = self.only.iter().filter(|(command, _)| wanted(command.split(' ').next().unwrap_or_default()));
+        let only = only.map(|(command, meaning)| format!("of `{command}`{meaning}"));
+        let always = Some(self.always.to_owned()).filter(|text| !text.is_empty());
+        always.into_iter().chain(only).collect::<Vec<_>>().join("; ")
+    }
+
+    /// What it says of all commands.
+    pub(super) fn meaning(&self) -> String {
+        self.of(|_| true)
+    }
+}
+
+/// The exit statuses that a command may have, by its own name.
+fn exits(wanted: impl Fn(&str) -> bool) -> Block {
+    let item = |exit: &Exit| Item { term: exit.status.into(), value: String::new(), text: exit.of(&wanted) };
+    Block::Items(EXIT.iter().map(item).filter(|item| !item.text.is_empty()).collect())
+}
+
+/// What the commands need that not every user has.
+const PRIVILEGES: &[(&str, &str)] = &[
+    (
+        "install",
+        "Run it as root. The engine netlink makes do with CAP_NET_ADMIN, the engine ebpf with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, where no \
+         older rules of iptables are to be replaced. --dry-run needs no privilege.",
+    ),
+    ("uninstall", "Run it as root. What may not be looked at or removed is named, and is a failure."),
+    ("status", "CAP_NET_ADMIN, and root where there are rules of iptables. What may not be looked at is named."),
+    ("explain", "None; with --live CAP_NET_ADMIN, and root where there are rules of iptables."),
+    ("diff", "None; with the word live CAP_NET_ADMIN, and root where there are rules of iptables."),
+    ("demo", "None, where the kernel lets users make user namespaces."),
 ];
 
 const FILES: &[(&str, &str)] = &[
@@ -30,8 +77,14 @@ pub(super) fn pages(mut root: Command) -> Vec<Page> {
     root.build();
     let mut pages = Vec::new();
     collect(&root, "kumatp", &mut pages);
-    let names: Vec<String> = pages.iter().skip(1).map(|page| format!("`{}`(1)", page.name)).collect();
-    pages[0].sections = program(&root, &names.join(", "));
+    pages[0].sections = program(&root);
+    let names: Vec<String> = pages.iter().map(|page| page.name.clone()).collect();
+    for page in &mut pages {
+        let others = names.iter().filter(|name| **name != page.name).map(|name| format!("`{name}`(1)"));
+        let others: Vec<String> = others.collect();
+        page.sections
+            .push(Section::text("SEE ALSO", format!("{}, `kumatp.yaml`(5), `kumatp-cni`(8)", others.join(", "))));
+    }
     pages
 }
 
@@ -53,7 +106,7 @@ fn subcommands(command: &Command) -> Block {
 }
 
 /// The page kumatp(1).
-fn program(root: &Command, others: &str) -> Vec<Section> {
+fn program(root: &Command) -> Vec<Section> {
     vec![
         Section::new("SYNOPSIS", vec![Block::Code("kumatp COMMAND [OPTIONS]\nkumatp --help | --version".into())]),
         Section::new(
@@ -78,7 +131,7 @@ fn program(root: &Command, others: &str) -> Vec<Section> {
             ],
         ),
         Section::new("COMMANDS", vec![subcommands(root)]),
-        Section::new("EXIT STATUS", vec![items(EXIT)]),
+        Section::new("EXIT STATUS", vec![exits(|_| true)]),
         Section::new(
             "ENVIRONMENT",
             vec![items(&[
@@ -90,7 +143,6 @@ fn program(root: &Command, others: &str) -> Vec<Section> {
             ])],
         ),
         Section::new("FILES", vec![items(FILES)]),
-        Section::text("SEE ALSO", format!("{others}, `kumatp.yaml`(5), `kumatp-cni`(8)")),
     ]
 }
 
@@ -104,10 +156,13 @@ fn sections(command: &Command, title: &str) -> Vec<Section> {
     if command.has_subcommands() {
         sections.push(Section::new("COMMANDS", vec![subcommands(command)]));
     }
+    if let Some((_, text)) = PRIVILEGES.iter().find(|(name, _)| title == format!("kumatp {name}")) {
+        sections.push(Section::text("PRIVILEGES", *text));
+    }
+    sections.push(Section::new("EXIT STATUS", vec![exits(|name| name == command.get_name())]));
     if let Some(examples) = command.get_after_help().map(ToString::to_string) {
         sections.push(Section::new("EXAMPLES", example(&examples)));
     }
-    sections.push(Section::text("SEE ALSO", "`kumatp`(1), `kumatp.yaml`(5)"));
     sections
 }
 
@@ -178,7 +233,8 @@ fn help(arg: &Arg) -> String {
     if arg.get_action().takes_values() && !possible.is_empty() {
         help.push_str(&format!(" [possible values: {}]", possible.join(", ")));
     }
-    if let Some(default) = arg.get_default_values().first() {
+    // That a switch is off is nothing to say.
+    if let Some(default) = arg.get_default_values().first().filter(|_| arg.get_action().takes_values()) {
         help.push_str(&format!(" [default: {}]", default.to_string_lossy()));
     }
     help

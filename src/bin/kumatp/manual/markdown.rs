@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::page::{Block, Item, Page};
+use super::page::{Block, Item, Page, Section};
 
 /// All commands on one page.
 pub(super) fn commands(pages: &[Page]) -> String {
@@ -12,7 +12,7 @@ pub(super) fn commands(pages: &[Page]) -> String {
     );
     for page in pages {
         let _ = write!(text, "\n## {}\n\n{}.\n", page.title, page.about.trim_end_matches('.'));
-        for section in page.sections.iter().filter(|section| section.title != "SEE ALSO") {
+        for section in page.sections.iter().filter(|section| is_shown(page, section)) {
             // Usage needs no heading.
             if section.title != "SYNOPSIS" && section.title != "DESCRIPTION" {
                 let _ = write!(text, "\n### {}\n", sentence(section.title));
@@ -21,6 +21,11 @@ pub(super) fn commands(pages: &[Page]) -> String {
         }
     }
     text
+}
+
+/// The page of the program has all exit statuses, and links are the book's.
+fn is_shown(page: &Page, section: &Section) -> bool {
+    section.title != "SEE ALSO" && (section.title != "EXIT STATUS" || page.name == "kumatp")
 }
 
 fn sentence(capitals: &str) -> String {

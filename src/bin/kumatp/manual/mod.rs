@@ -78,8 +78,8 @@ fn the_json_schema() {
 #[test]
 fn the_readme_has_every_exit_status() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    for (status, meaning) in commands::EXIT {
-        assert!(readme.contains(&format!("| {status} | {meaning} |")), "{status}");
+    for exit in commands::EXIT {
+        assert!(readme.contains(&format!("| {} | {} |", exit.status, exit.meaning())), "{}", exit.status);
     }
 }
 
