@@ -8,13 +8,6 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "pages"
 
-# The page of each module of the guide, as src/guide/mod.rs includes them.
-GUIDE = {
-    module: path
-    for module, path in re.findall(
-        r"pub mod (\w+) \{.*?docs/pages/([\w/-]+\.md)", (ROOT / "src/guide/mod.rs").read_text(), re.DOTALL
-    )
-}
 C_API = "reference/c-api.md"
 
 
@@ -24,33 +17,8 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Links to the crate's guide lead to its pages; other items of the crate are shown without a link. Code without a language is
-    Rust, whose hidden lines are left out."""
-    here = Path(page.file.src_path).parent
-    out = []
-    fence = None
-    for line in markdown.split("\n"):
-        if line.startswith("```"):
-            if fence is None:
-                fence = line[3:].split(",")[0] or "rust"
-                line = "```" + fence
-            else:
-                fence = None
-        elif fence == "rust" and (line == "#" or line.startswith("# ")):
-            continue
-        elif fence is None:
-            line = re.sub(r"\[([^\]]+)\]\(crate::([\w:]+)\)", lambda link: crate_link(link, here), line)
-        out.append(line)
-    return "\n".join(out)
-
-
-def crate_link(link, here):
-    text, item = link.groups()
-    module = item.removeprefix("guide::")
-    if module == item:
-        return text
-    up = "../" * len(here.parts)
-    return f"[{text}]({up}{GUIDE[module]})"
+    """The fence of a block of code may tell rustdoc more than the language."""
+    return re.sub(r"^```(\w+),.*$", r"```\1", markdown, flags=re.MULTILINE)
 
 
 def c_api(header):

@@ -1,7 +1,8 @@
 //! Guides: what the rules are for, ways past the sidecar that were closed, redirection by eBPF, what is read on Kubernetes, what is
 //! checked of a Dataplane, how names of the mesh are resolved, every configuration key, and how rules are tested.
 //!
-//! They are pages of the book in `docs/`, which has tutorials and how-to guides as well.
+//! They are pages of the book in `docs/`, which has tutorials and how-to guides as well. Of two definitions of a link the first counts: those
+//! here are for rustdoc, those at a page's end for whoever reads the page as a file.
 
 /// Ways past the sidecar that were found and closed.
 pub mod advisories {
@@ -25,6 +26,9 @@ pub mod ebpf {
 
 /// Annotations, ConfigMaps and variables of the control plane.
 pub mod kubernetes {
+    //!
+    //! [configuration]: crate::guide::configuration
+    //!
     #![doc = include_str!("../../docs/pages/reference/kubernetes.md")]
 }
 
@@ -35,6 +39,9 @@ pub mod names {
 
 /// The rules, and why each is there.
 pub mod rules {
+    //!
+    //! [advisories]: crate::guide::advisories
+    //!
     #![doc = include_str!("../../docs/pages/explanation/rules.md")]
 }
 

@@ -108,12 +108,19 @@ fn headings(page: &Path) -> Vec<String> {
     lines.map(|line| line.trim_start_matches(['#', ' ']).replace('`', "").to_lowercase()).collect()
 }
 
+/// Who reads pages as files sees all of an example, and links that lead to files.
 #[test]
-fn links_of_the_readme_lead_somewhere() {
-    let links = links(&root().join("README.md"));
-    assert!(links.len() >= 15, "{links:?}");
-    for link in links {
-        assert!(link.exists(), "{}", link.display());
+fn pages_are_readable_without_being_built() {
+    for page in pages().into_iter().chain([root().join("README.md")]) {
+        let text = std::fs::read_to_string(&page).unwrap();
+        assert!(!text.contains("](crate::"), "{}: a link that only rustdoc follows", page.display());
+        for (_, block) in ["rust", "rust,no_run"].into_iter().flat_map(|language| blocks(&text, language)) {
+            let hidden = block.lines().find(|line| *line == "#" || line.starts_with("# "));
+            assert_eq!(hidden, None, "{}: a line that only rustdoc hides", page.display());
+        }
+        for link in links(&page) {
+            assert!(link.exists(), "{}: {}", page.display(), link.display());
+        }
     }
 }
 
