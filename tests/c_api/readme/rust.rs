@@ -1,10 +1,10 @@
 //! The integration in Rust, as the book shows it.
 
 use kumatp::config::{Config, Format};
-use kumatp::engine::{Engine, Report, netlink::Netlink};
+use kumatp::engine::{Engine, netlink::Netlink};
 use kumatp::{Error, facts, policy};
 
-pub(super) fn install() -> Result<Report, Error> {
+pub(super) fn main() -> Result<(), Error> {
     let text = "{ kumaDPUser: '5678', redirect: { inbound: { excludePorts: [22] } } }";
     let config = Config::parse(text, Format::Yaml)?;
     let engine = Netlink::default();
@@ -12,5 +12,5 @@ pub(super) fn install() -> Result<Report, Error> {
     let plan = policy::plan(&config, &facts)?;
     let report = engine.apply(&plan)?;
     println!("{}", report.steps.join("\n"));
-    Ok(report)
+    Ok(())
 }
