@@ -25,10 +25,9 @@ pub mod ebpf {
 }
 
 /// Annotations, ConfigMaps and variables of the control plane.
+///
+/// [configuration]: crate::guide::configuration
 pub mod kubernetes {
-    //!
-    //! [configuration]: crate::guide::configuration
-    //!
     #![doc = include_str!("../../docs/pages/reference/kubernetes.md")]
 }
 
@@ -38,10 +37,9 @@ pub mod names {
 }
 
 /// The rules, and why each is there.
+///
+/// [advisories]: crate::guide::advisories
 pub mod rules {
-    //!
-    //! [advisories]: crate::guide::advisories
-    //!
     #![doc = include_str!("../../docs/pages/explanation/rules.md")]
 }
 
