@@ -214,7 +214,15 @@ fn engines_take_each_others_place() {
             assert_eq!(ground.engines(), [engine]);
             assert!(address(), "{engine}");
         }
+        // One that has nothing there takes nothing from the other.
+        for uninstall in ["uninstall --ebpf-enabled", "uninstall --engine ebpf", "uninstall --engine iptables"] {
+            assert_eq!(ground.done(uninstall), "found nothing to remove\n");
+            assert!(address(), "{uninstall}");
+        }
+        assert_eq!(ground.kumatp("status", "").0, Some(0));
         ground.done("install --ebpf-enabled");
+        assert_eq!(ground.done("uninstall --engine netlink"), "found nothing to remove\n");
+        assert!(address());
         // Without an engine, everything goes.
         assert!(ground.done("uninstall").contains("transparent proxy removed"));
         assert!(ground.engines().is_empty() && !address());

@@ -121,7 +121,7 @@ impl Pair {
 
     fn address(&self) {
         let there = run("ip", &["-6", "addr", "show", "dev", "lo"], "").contains("inet6 ::6/128");
-        assert_eq!(self.fake.has_loopback_address(), there, "after {:?}", self.done);
+        assert!(self.fake.has_loopback_address() == there || legacy_is_hidden(), "after {:?}", self.done);
     }
 
     /// Loads what an older installation would have.
@@ -192,8 +192,19 @@ fn comparable(mut report: Report) -> Report {
     // What a user namespace does not tell: of tables of iptables-legacy, and of eBPF programs.
     let hidden = ["cannot look ", "no eBPF programs are pinned here"];
     report.notes.retain(|note| !hidden.iter().any(|beginning| note.text.starts_with(beginning)));
+    if legacy_is_hidden() {
+        report.notes.retain(|note| note.about != "loopback");
+        report.steps.retain(|step| !step.contains("::6/128"));
+    }
     report
 }
+
+/// Whether nobody but root may see the tables of iptables-legacy: the address then stays, which the fake knows nothing of.
+fn legacy_is_hidden() -> bool {
+    std::fs::read(LEGACY_TABLES).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+}
+
+const LEGACY_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
 
 /// Whether the programs of iptables of one kind work here; says so if they do not.
 fn usable(mode: &str) -> bool {
@@ -209,10 +220,9 @@ fn usable(mode: &str) -> bool {
 
 /// Whether the iptables engine can see all rules, those of the programs of both kinds; says so if it cannot.
 fn all_in_view() -> bool {
-    let path = "/proc/thread-self/net/ip_tables_names";
-    let hidden = std::fs::read(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    let hidden = legacy_is_hidden();
     if hidden {
-        skipped(&format!("only root outside of user namespaces may read {path}"));
+        skipped(&format!("only root outside of user namespaces may read {LEGACY_TABLES}"));
     }
     !hidden && usable("nft")
 }
@@ -294,18 +304,14 @@ fn engines_take_each_others_place() {
 
         netlink.leave_behind(Tables::IptablesNft, &everything);
         assert_eq!(netlink.uninstall(&dry()), Ok(false));
-        // One does not remove the other's tables, but what both need.
+        // One removes neither the other's tables nor what both need.
+        assert_eq!(iptables.uninstall(&dry()), Ok(false));
         assert_eq!(iptables.uninstall(&Config::default()), Ok(true));
-        lacks_only_the_address(&netlink.status(&everything));
+        assert_eq!(netlink.status(&everything), Status::Current);
         netlink.leave_behind(Tables::IptablesNft, &plain);
         assert_eq!(netlink.uninstall(&Config::default()), Ok(true));
         assert_eq!(iptables.status(&plain), Status::Absent);
     });
-}
-
-fn lacks_only_the_address(status: &Status) {
-    let Status::Drifted { differences } = status else { panic!("{status:?}") };
-    assert!(matches!(&differences[..], [only] if only.starts_with("::6/128 is missing")), "{differences:?}");
 }
 
 #[test]

@@ -567,13 +567,83 @@ fn rules_that_stay_are_a_failure_that_names_them() {
             first.contains("IPv4 and IPv6 rules in tables of iptables-legacy, and they are still active"),
             "{first}"
         );
-        assert!(!ours_in_nft() && !loopback_address());
+        // The rules that stay need the address.
+        assert!(!ours_in_nft() && loopback_address());
         for path in names.iter().collect::<std::collections::BTreeSet<_>>() {
             run("umount", &[path.to_str().unwrap()]);
         }
         assert!(ours_in_iptables(Mode::Legacy));
         uninstall_all(&Config::default(), None).unwrap();
-        assert!(!ours_in_iptables(Mode::Legacy));
+        assert!(!ours_in_iptables(Mode::Legacy) && !loopback_address());
+    });
+}
+
+/// An engine that removes what it has installed leaves `::6` to what others have in force.
+#[test]
+fn the_address_stays_where_rules_of_another_engine_need_it() {
+    #[cfg(feature = "ebpf")]
+    let programs = || -> Option<Box<dyn Engine>> { Some(Box::new(kumatp::engine::ebpf::Ebpf::default())) };
+    #[cfg(not(feature = "ebpf"))]
+    let programs = || -> Option<Box<dyn Engine>> { None };
+    let stays = |engine: &dyn Engine, holder: &str| {
+        let mut dry = Config::default();
+        dry.dry_run = true;
+        for config in [dry, Config::default()] {
+            let report = engine.uninstall(&config).unwrap();
+            assert_eq!((report.steps.as_slice(), report.changed), (&[][..], false), "{holder}");
+            let said =
+                format!("::6/128 stays on the loopback interface: what the engine {holder} has installed needs it");
+            assert!(report.notes.iter().any(|note| note.text == said), "{report:?}");
+            assert!(loopback_address());
+        }
+    };
+    isolated(|| {
+        network();
+        netlink(&config(Mode::Nft)).unwrap();
+        stays(&Iptables::default(), "netlink");
+        programs().iter().for_each(|engine| stays(&**engine, "netlink"));
+        assert_eq!(now().status, Status::Current);
+        uninstall_all(&Config::default(), None).unwrap();
+        assert!(!loopback_address());
+
+        for mode in Mode::ALL {
+            install(&Iptables::default(), &config(mode)).unwrap();
+            programs().iter().for_each(|engine| stays(&**engine, "iptables"));
+            if mode == Mode::Legacy {
+                stays(&Netlink::default(), "iptables");
+            }
+            assert!(ours_in_iptables(mode));
+            uninstall_all(&Config::default(), None).unwrap();
+            assert!(!ours_in_iptables(mode) && !loopback_address());
+        }
+
+        // Rules for IPv4 do not need it.
+        netlink(&config(Mode::Nft)).unwrap();
+        run("nft", &["delete", "table", "ip6", "kuma-mesh"]);
+        let report = Iptables::default().uninstall(&Config::default()).unwrap();
+        assert_eq!(report.steps, ["removed ::6/128 from the loopback interface"]);
+        assert!(ours_in_nft() && !loopback_address());
+    });
+}
+
+/// What cannot be looked into may need the address.
+#[test]
+fn the_address_stays_where_nobody_can_tell_whether_rules_need_it() {
+    isolated(|| {
+        network();
+        netlink(&config(Mode::Nft)).unwrap();
+        let lists = std::fs::canonicalize("/proc/thread-self/net").unwrap();
+        run("mount", &["-t", "tmpfs", "none", lists.to_str().unwrap()]);
+        let report = Netlink::default().uninstall(&Config::default()).unwrap();
+        assert_eq!(report.steps, ["removed the tables ip kuma-mesh and ip6 kuma-mesh"]);
+        let said = "::6/128 stays on the loopback interface, as what may be installed besides may need it: cannot look into the \
+                    IPv6 tables of iptables-legacy: ";
+        assert!(warnings(&report).iter().any(|text| text.starts_with(said)), "{report:?}");
+        assert!(!ours_in_nft() && loopback_address());
+
+        run("umount", &[lists.to_str().unwrap()]);
+        let report = Netlink::default().uninstall(&Config::default()).unwrap();
+        assert_eq!(report.steps, ["removed ::6/128 from the loopback interface"]);
     });
 }
 

@@ -28,10 +28,11 @@ mod preview;
 use std::path::PathBuf;
 
 use super::failures::Failures;
+use super::holders::Holder;
 use super::netlink::{self, Address, Legacy};
 use super::record::Record;
 use super::turn::Turn;
-use super::words::{self, WOULD_REMOVE_ADDRESS, not_removed};
+use super::words::{self, not_removed};
 use super::{Engine, EngineName, Installation, Report, Status, left_open, limits, loopback};
 use crate::config::Config;
 use crate::ebpf::{self, Change, Found, Options, Sight};
@@ -182,9 +183,11 @@ impl Ebpf {
         }
     }
 
-    fn remove(&self, kernel: &mut Kernel, config: &Config, dry_run: bool, report: &mut Report) -> Result<(), Error> {
+    /// Whether there were some to remove.
+    fn remove(&self, kernel: &mut Kernel, config: &Config, dry_run: bool, report: &mut Report) -> Result<bool, Error> {
         let options = self.options_of_installed(kernel, config);
-        match (ebpf::uninstall(&options, dry_run)?, dry_run) {
+        let found = ebpf::uninstall(&options, dry_run)?;
+        match (found, dry_run) {
             (true, true) => report.steps.push(format!("would remove {}", words::PROGRAMS)),
             (true, false) => report.step(format!("removed {}", words::PROGRAMS)),
             (false, _) => match ebpf::sight(kernel, &options)? {
@@ -194,7 +197,7 @@ impl Ebpf {
                 Sight::Unasked(error) => report.notes.push(unasked(&error)),
             },
         }
-        Ok(())
+        Ok(found)
     }
 }
 
@@ -235,7 +238,7 @@ impl Engine for Ebpf {
         self.run(|| {
             let mut report = Report::new(EngineName::Ebpf);
             let turn = Turn::take_unless(config.dry_run, &mut report)?;
-            self.uninstall_in(&turn, &mut Kernel::default(), config, report)
+            self.uninstall_in(&turn, &mut Kernel::default(), config, &[], report)
         })
     }
 }
@@ -277,23 +280,22 @@ impl Ebpf {
         Ok(report)
     }
 
+    /// Of what others have installed, what is `going` in the same errand.
     pub(super) fn uninstall_in(
         &self,
         _turn: &Turn,
         kernel: &mut Kernel,
         config: &Config,
+        going: &[Holder],
         mut report: Report,
     ) -> Result<Report, Error> {
         let mut failures = Failures::default();
         let mut address = Address::recall(kernel, &mut report)?;
-        let removed = failures.take(self.remove(kernel, config, config.dry_run, &mut report)).is_some();
-        if !config.dry_run {
-            failures.take(address.remove(kernel, &mut report));
-            if removed {
-                address.note(kernel, None, &mut report);
-            }
-        } else if address.is_ours() {
-            report.steps.push(WOULD_REMOVE_ADDRESS.to_owned());
+        let removed = failures.take(self.remove(kernel, config, config.dry_run, &mut report));
+        let own = if removed == Some(true) { Holder::removed_by(EngineName::Ebpf) } else { &[] };
+        failures.take(address.release(kernel, config, &[own, going].concat(), &mut report));
+        if removed.is_some() && !config.dry_run {
+            address.note(kernel, None, &mut report);
         }
         failures.or(report)
     }
@@ -323,7 +325,7 @@ fn remove_rules(kernel: &mut Kernel, report: &mut Report) -> Result<(), Error> {
 
 /// Removes the programs from the network namespace of the calling thread: for an engine whose rules have taken their place.
 pub(super) fn remove_programs(kernel: &mut Kernel, config: &Config, report: &mut Report) -> Result<(), Error> {
-    Ebpf::default().remove(kernel, config, false, report)
+    Ebpf::default().remove(kernel, config, false, report).map(drop)
 }
 
 /// Whether an engine whose rules will take the place of programs has to remove some. What cannot be seen is noted.

@@ -13,6 +13,11 @@ pub mod ebpf;
 )]
 mod failures;
 pub mod fake;
+#[cfg_attr(
+    not(all(feature = "host", target_os = "linux")),
+    expect(dead_code, reason = "not everything is looked for where there is no host")
+)]
+mod holders;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod install;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -100,7 +105,8 @@ pub trait Engine {
 
     /// Removes what any version of ours, or kumactl, has installed, and nothing else. Of the
     /// configuration only what concerns the engine itself matters: programs, waiting, retries, and
-    /// `dry_run`, with which the report has what would be removed and nothing is changed.
+    /// `dry_run`, with which the report has what would be removed and nothing is changed. `::6` on the loopback interface stays
+    /// where an installation of another engine needs it, or nobody can tell; a note says so.
     ///
     /// # Errors
     /// If something could not be removed.

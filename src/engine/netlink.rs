@@ -24,12 +24,13 @@ mod verified;
 use self::change::install;
 use super::compare::{Wanted, differences};
 use super::failures::Failures;
+use super::holders::Holder;
 use super::loopback::{self, Presence};
 use super::record::Record;
 use super::turn::Turn;
 #[cfg(feature = "ebpf")]
 use super::words::not_removed;
-use super::words::{MISSING_ADDRESS, WOULD_REMOVE_ADDRESS, legacy, stays};
+use super::words::{MISSING_ADDRESS, legacy, stays};
 use super::{Engine, EngineName, Report, Status, left_open};
 use crate::config::Config;
 use crate::error::Error;
@@ -145,13 +146,13 @@ impl Engine for Netlink {
     }
 
     /// Removes our tables and what iptables-nft installations left. What is in tables of
-    /// iptables-legacy stays, and a note says so. Where a part cannot be removed, the others are, and
+    /// iptables-legacy stays, and a note says so; `::6` stays where an installation of another engine needs it. Where a part cannot be removed, the others are, and
     /// the error has all that stays.
     fn uninstall(&self, config: &Config) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
             let turn = Turn::take_unless(config.dry_run, &mut report)?;
-            Self::uninstall_in(&turn, &mut Kernel::default(), config, report)
+            Self::uninstall_in(&turn, &mut Kernel::default(), config, &[], report)
         })
     }
 }
@@ -215,15 +216,18 @@ impl Netlink {
         Ok(report)
     }
 
+    /// Of what others have installed, what is `going` in the same errand.
     pub(super) fn uninstall_in(
         _turn: &Turn,
         kernel: &mut Kernel,
         config: &Config,
+        going: &[Holder],
         mut report: Report,
     ) -> Result<Report, Error> {
         let mut failures = Failures::default();
         kernel.netfilter()?;
         let mut address = Address::recall(kernel, &mut report)?;
+        let mut gone = [Holder::removed_by(EngineName::Netlink), going].concat();
         let removed = match removal(kernel.netfilter()?, config.dry_run, &mut report) {
             Ok(removed) => removed,
             Err(error @ Error::Permission { .. }) => return Err(error),
@@ -231,6 +235,8 @@ impl Netlink {
             Err(error) => {
                 let (removed, failed) = apart::remove(kernel.netfilter()?, error, &mut report);
                 failures.add(failed);
+                // Some may have stayed.
+                gone = going.to_vec();
                 removed
             }
         };
@@ -240,11 +246,7 @@ impl Netlink {
                 false => report.step(format!("removed {what}")),
             }
         }
-        if !config.dry_run {
-            failures.take(address.remove(kernel, &mut report));
-        } else if address.is_ours() {
-            report.steps.push(WOULD_REMOVE_ADDRESS.to_owned());
-        }
+        failures.take(address.release(kernel, config, &gone, &mut report));
         let older = Legacy::look(kernel);
         older.note(&mut report.notes);
         let rules = (!address.record.rules.is_empty()).then(|| unmarked(&address.record));

@@ -1,6 +1,7 @@
 //! Removing whatever is installed, by whichever engine.
 
 use super::failures::Failures;
+use super::holders::{self, Holder};
 use super::iptables::Iptables;
 use super::netlink::{Legacy, Netlink};
 use super::turn::Turn;
@@ -35,8 +36,10 @@ fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
     // For all parts: whoever installs in between would lose some of what it has installed, and not all.
     let turn = Turn::take_unless(config.dry_run, &mut waited)?;
     let kernel = &mut Kernel::default();
-    let (programs, unseen) = failures.take(programs(kernel, config, &turn)).unwrap_or_default();
-    let (mut netlink, unusable) = match Netlink::uninstall_in(&turn, kernel, config, waited.clone()) {
+    // In a dry run, nothing is gone when the next part looks.
+    let going = if config.dry_run { Holder::ALL } else { &[] };
+    let (mut programs, unseen) = failures.take(programs(kernel, config, going, &turn)).unwrap_or_default();
+    let (mut netlink, unusable) = match Netlink::uninstall_in(&turn, kernel, config, going, waited.clone()) {
         Err(error @ Error::Unsupported { .. }) => (unused(EngineName::Netlink, &error), true),
         other => (failures.take(other).unwrap_or(waited), false),
     };
@@ -47,9 +50,15 @@ fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
     let seen = [Some(&netlink), programs.as_ref()].into_iter().flatten().flat_map(|report| report.steps.clone());
     let seen: Vec<_> = seen.collect();
     let removed_programs = programs.as_ref().is_some_and(|report| !report.steps.is_empty());
-    let iptables = match Iptables::default().uninstall_in(&turn, config, Report::new(EngineName::Iptables)) {
+    // Whether the address stays, the last part says that has looked.
+    if let Some(programs) = programs.as_mut().filter(|_| !unusable) {
+        programs.notes.retain(|note| note.about != holders::ABOUT);
+    }
+    let iptables = match Iptables::default().uninstall_in(&turn, config, going, Report::new(EngineName::Iptables)) {
         Ok(mut report) => {
             report.steps.retain(|step| !seen.contains(step));
+            let earlier = [Some(&mut netlink), programs.as_mut()].into_iter().flatten();
+            earlier.for_each(|report| report.notes.retain(|note| note.about != holders::ABOUT));
             // What only the iptables engine can remove, it has.
             netlink.notes.retain(|note| note.about != "iptables");
             report
@@ -78,7 +87,12 @@ fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
 
 /// Removes the programs of the engine ebpf. Most hosts have none, and nothing is to be said of them then. Where there may be some
 /// that cannot be seen, why not.
-fn programs(kernel: &mut Kernel, config: &Config, turn: &Turn) -> Result<(Option<Report>, Option<Error>), Error> {
+fn programs(
+    kernel: &mut Kernel,
+    config: &Config,
+    going: &[Holder],
+    turn: &Turn,
+) -> Result<(Option<Report>, Option<Error>), Error> {
     #[cfg(feature = "ebpf")]
     {
         use super::ebpf::{self, Ebpf};
@@ -88,7 +102,7 @@ fn programs(kernel: &mut Kernel, config: &Config, turn: &Turn) -> Result<(Option
             Sight::Absent => return Ok((None, None)),
             Sight::Pinned => {
                 let report = Report::new(EngineName::Ebpf);
-                return Ok((Some(Ebpf::default().uninstall_in(turn, kernel, config, report)?), None));
+                return Ok((Some(Ebpf::default().uninstall_in(turn, kernel, config, going, report)?), None));
             }
             Sight::OutOfReach(error) => return Err(error),
             Sight::Suspected(error) | Sight::Unknown(error) => (ebpf::unseen(&error), Some(error)),
@@ -100,7 +114,7 @@ fn programs(kernel: &mut Kernel, config: &Config, turn: &Turn) -> Result<(Option
     }
     #[cfg(not(feature = "ebpf"))]
     {
-        let _ = (kernel, config, turn);
+        let _ = (kernel, config, going, turn);
         Ok((None, None))
     }
 }

@@ -57,13 +57,10 @@ impl Host {
             if self.programs.is_some() {
                 report.steps.push(format!("would remove {}", words::PROGRAMS));
             }
-            if self.address {
-                report.steps.push(words::WOULD_REMOVE_ADDRESS.to_owned());
-            }
-            return Ok(report);
+        } else {
+            self.remove_programs(&mut report);
         }
-        self.remove_programs(&mut report);
-        self.remove_address(&mut report);
+        self.release_address(EngineName::Ebpf, config.dry_run, &mut report);
         Ok(report)
     }
 

@@ -137,7 +137,7 @@ impl Host {
         let all: Vec<_> = everywhere().collect();
         if !config.dry_run {
             let removed = self.remove(&all, config, &mut report);
-            self.remove_address(&mut report);
+            self.release_address(EngineName::Iptables, false, &mut report);
             return removed.map(|()| report);
         }
         let mut failures = Failures::default();
@@ -147,9 +147,7 @@ impl Host {
         failures.or(())?;
         let what = all.into_iter().flat_map(|place| self.describe(place));
         report.steps.extend(what.map(|what| format!("would remove {what}")));
-        if self.address {
-            report.steps.push(words::WOULD_REMOVE_ADDRESS.to_owned());
-        }
+        self.release_address(EngineName::Iptables, true, &mut report);
         Ok(report)
     }
 

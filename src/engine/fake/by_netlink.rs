@@ -85,16 +85,14 @@ impl Host {
         if config.dry_run {
             let all = own.into_iter().chain(self.describe_nft());
             report.steps.extend(all.map(|what| format!("would remove {what}")));
-            if self.address {
-                report.steps.push(words::WOULD_REMOVE_ADDRESS.to_owned());
-            }
+            self.release_address(EngineName::Netlink, true, &mut report);
         } else {
             // What can be removed is, whatever else cannot.
             let others = self.others_use_nft();
             families.into_iter().for_each(|family| self.own.remove(family));
             let nft = if others.is_ok() { self.remove_nft() } else { Vec::new() };
             own.into_iter().chain(nft).for_each(|what| report.step(format!("removed {what}")));
-            self.remove_address(&mut report);
+            self.release_address(EngineName::Netlink, false, &mut report);
             others?;
         }
         let stays = self.legacy.families().into_iter().map(|family| words::stays(&words::legacy(family)));

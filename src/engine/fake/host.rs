@@ -1,6 +1,7 @@
 //! The host in memory: which rules are in which tables.
 
 use super::{Call, Operation};
+use crate::engine::holders::Holder;
 use crate::engine::{EngineName, Report, words};
 use crate::error::{Error, InvalidValue};
 use crate::facts::HostAbilities;
@@ -54,6 +55,25 @@ impl Host {
             let items = self.nft.describe(family).into_iter();
             items.for_each(|item| report.step(format!("removed {item} ({family}, nft)")));
             self.nft.remove(family);
+        }
+    }
+
+    /// The same for an uninstallation by an engine: it stays where another one's installation needs it.
+    pub(super) fn release_address(&mut self, engine: EngineName, dry_run: bool, report: &mut Report) {
+        let v6 = |families: Vec<FamilyName>| families.contains(&FamilyName::V6);
+        let holders = [
+            (Holder::Tables, v6(self.own.families())),
+            (Holder::IptablesNft, v6(self.nft.families())),
+            (Holder::IptablesLegacy, v6(self.legacy.families())),
+            (Holder::Programs, self.programs.as_ref().is_some_and(|plan| plan.v6.is_some())),
+        ];
+        let goes = |holder: Holder| dry_run && Holder::removed_by(engine).contains(&holder);
+        let kept = holders.into_iter().find(|(holder, there)| *there && !goes(*holder));
+        match kept {
+            _ if !self.address => {}
+            Some((holder, _)) => report.notes.push(holder.keeps()),
+            None if dry_run => report.steps.push(words::WOULD_REMOVE_ADDRESS.to_owned()),
+            None => self.remove_address(report),
         }
     }
 

@@ -21,10 +21,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::host::Host;
-use self::locate::Search;
-use self::removal::{Removal, nothing_redirects};
+use self::locate::{Search, Toolset};
+use self::removal::{Removal, Where, nothing_redirects};
 use self::transaction::Transaction;
 use super::failures::Failures;
+use super::holders::{self, Holder};
 use super::open_connections::OpenConnections;
 use super::record::{Place, Record, Recorded};
 use super::turn::Turn;
@@ -33,6 +34,7 @@ use crate::config::{Config, IpFamilyMode};
 use crate::error::Error;
 use crate::facts::HostAbilities;
 use crate::model::{Note, Plan};
+use crate::net::FamilyName;
 use crate::netlink::{Kernel, Namespace};
 
 pub use self::listing::{Listing, Unread};
@@ -96,11 +98,11 @@ impl Iptables {
 
 /// What is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
+enum Scope<'a> {
     /// Rules and chains.
     Rules,
-    /// Our `::6` on the loopback interface as well.
-    Everything,
+    /// Our `::6` on the loopback interface as well, unless an installation needs it that is not going, too.
+    Everything(&'a [Holder]),
 }
 
 impl Engine for Iptables {
@@ -128,12 +130,13 @@ impl Engine for Iptables {
         })
     }
 
-    /// Looks in both families and both modes, as far as there are programs for them.
+    /// Looks in both families and both modes, as far as there are programs for them. `::6` stays where an installation of another
+    /// engine needs it.
     fn uninstall(&self, config: &Config) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Iptables);
             let turn = Turn::take_unless(config.dry_run, &mut report)?;
-            self.uninstall_in(&turn, config, report)
+            self.uninstall_in(&turn, config, &[], report)
         })
     }
 }
@@ -210,15 +213,22 @@ impl Iptables {
         Ok(report)
     }
 
-    pub(super) fn uninstall_in(&self, turn: &Turn, config: &Config, report: Report) -> Result<Report, Error> {
-        self.remove(turn, config, Scope::Everything, report)
+    /// Of what others have installed, what is `going` in the same errand.
+    pub(super) fn uninstall_in(
+        &self,
+        turn: &Turn,
+        config: &Config,
+        going: &[Holder],
+        report: Report,
+    ) -> Result<Report, Error> {
+        self.remove(turn, config, Scope::Everything(going), report)
     }
 
     pub(super) fn remove_leftovers_in(&self, turn: &Turn, config: &Config, report: Report) -> Result<Report, Error> {
         self.remove(turn, config, Scope::Rules, report)
     }
 
-    fn remove(&self, turn: &Turn, config: &Config, scope: Scope, mut report: Report) -> Result<Report, Error> {
+    fn remove(&self, turn: &Turn, config: &Config, scope: Scope<'_>, mut report: Report) -> Result<Report, Error> {
         let host = Host::new(&self.search, config, LIMIT).in_turn(turn);
         let all = host.all();
         if all.is_empty() {
@@ -236,22 +246,33 @@ impl Iptables {
         removal.must_be_allowed()?;
         if config.dry_run {
             removal.describe(&mut report)?;
-            if memory.record.loopback_address && scope == Scope::Everything {
-                report.steps.push(words::WOULD_REMOVE_ADDRESS.into());
+            if let Scope::Everything(going) = scope {
+                memory.release_address(config, &[&looked_into(&all, &[])[..], going].concat(), &mut report)?;
             }
             return Ok(report);
         }
         let mut failures = Failures::default();
         let (left, removed) = removal.run(&mut report);
         failures.take(removed);
-        if scope == Scope::Everything {
-            failures.take(memory.remove_address(&mut report));
+        if let Scope::Everything(going) = scope {
+            let gone = [&looked_into(&all, &left)[..], going].concat();
+            failures.take(memory.release_address(config, &gone, &mut report));
         }
         // Those that stay have to be known later on.
         memory.record.rules.retain(|rule| left.contains(&(rule.family, rule.mode)));
         memory.write(&mut report);
         failures.or(report)
     }
+}
+
+/// Where there is nothing of ours for IPv6 any longer, by the programs' word: not where something is `left`, or there are none.
+fn looked_into(all: &[Toolset], left: &[Where]) -> Vec<Holder> {
+    let holders = [(Mode::Nft, Holder::IptablesNft), (Mode::Legacy, Holder::IptablesLegacy)];
+    let looked = |mode: Mode| {
+        let place = (FamilyName::V6, mode);
+        all.iter().any(|tools| (tools.family, tools.mode) == place) && !left.contains(&place)
+    };
+    holders.into_iter().filter(|(mode, _)| looked(*mode)).map(|(_, holder)| holder).collect()
 }
 
 /// The record of this network namespace.
@@ -303,6 +324,19 @@ impl Memory {
             self.write(report);
         }
         Ok(added)
+    }
+
+    /// The same for an uninstallation: see [`Address::release`](netlink::Address::release).
+    fn release_address(&mut self, config: &Config, gone: &[Holder], report: &mut Report) -> Result<(), Error> {
+        if !self.record.loopback_address {
+            return Ok(());
+        }
+        match holders::look(&mut Kernel::default(), config, gone) {
+            Some(note) => report.notes.push(note),
+            None if config.dry_run => report.steps.push(words::WOULD_REMOVE_ADDRESS.to_owned()),
+            None => self.remove_address(report)?,
+        }
+        Ok(())
     }
 
     /// Removes `::6` from the loopback interface, if it was added by us.

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use nix::libc;
 
 use super::problem;
-use crate::config::IpFamilyMode;
+use crate::config::{Config, IpFamilyMode};
 use crate::engine::Report;
 use crate::engine::failures::Failures;
+use crate::engine::holders::{self, Holder};
 use crate::engine::loopback::{self, Presence};
 use crate::engine::record::{Place, Record};
-use crate::engine::words::{ADDED_ADDRESS, REMOVED_ADDRESS};
+use crate::engine::words::{ADDED_ADDRESS, REMOVED_ADDRESS, WOULD_REMOVE_ADDRESS};
 use crate::error::Error;
 use crate::model::Note;
 use crate::netlink::{Content, Dump, Kernel, Socket, Stop};
@@ -78,6 +79,31 @@ impl Address {
             self.noted = false;
         }
         self.forget(kernel, report);
+        Ok(())
+    }
+
+    /// The same for an uninstallation: it stays where an installation needs it that is not `gone`.
+    pub(in crate::engine) fn release(
+        &mut self,
+        kernel: &mut Kernel,
+        config: &Config,
+        gone: &[Holder],
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let kept = if self.is_ours() { holders::look(kernel, config, gone) } else { None };
+        match kept {
+            Some(note) => {
+                report.notes.push(note);
+                // What said so may be gone.
+                if !config.dry_run && self.noted && !self.record.loopback_address {
+                    self.record.loopback_address = true;
+                    self.store(kernel, report);
+                }
+            }
+            None if !config.dry_run => self.remove(kernel, report)?,
+            None if self.is_ours() => report.steps.push(WOULD_REMOVE_ADDRESS.to_owned()),
+            None => {}
+        }
         Ok(())
     }
 
