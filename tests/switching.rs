@@ -203,6 +203,7 @@ fn rules_without_comments_are_removed_as_far_as_they_are_known() {
         let engine = Netlink::default();
         let report = install(&engine, &config(Mode::Nft)).unwrap();
         assert!(warnings(&report).iter().any(|text| text.contains("rules without comments in built-in")), "{report:?}");
+        assert!(!warnings(&report).iter().any(|text| text.contains("had no comments")), "{report:?}");
         assert_eq!(engine.left_to_iptables().unwrap().len(), 1);
         Iptables::default().remove_leftovers(&old).unwrap();
         assert!(engine.left_to_iptables().unwrap().is_empty());
@@ -210,6 +211,13 @@ fn rules_without_comments_are_removed_as_far_as_they_are_known() {
         assert!(!left.contains("-A "), "{left}");
         assert!(ours_in_nft() && loopback_address());
         assert_eq!(now().status, Status::Current);
+
+        // Nor is there anything to look into where they go with the rest.
+        Iptables::default().apply(&plan).unwrap();
+        let reports = uninstall_all(&Config::default(), None).unwrap();
+        assert!(reports.iter().all(|report| warnings(report).is_empty()), "{reports:?}");
+        let left = run(program("iptables", Mode::Nft, "-save").to_str().unwrap(), &[]);
+        assert!(!left.contains("-A "), "{left}");
     });
 }
 

@@ -303,9 +303,11 @@ impl Ebpf {
 
 /// Removes the rules of the other engines, whose place the programs have taken.
 fn remove_rules(kernel: &mut Kernel, report: &mut Report) -> Result<(), Error> {
+    // One that cannot be read has been noted.
+    let record = Record::recall(kernel).unwrap_or_default();
     match kernel.netfilter() {
         Ok(socket) => {
-            for what in netlink::removal(socket, false, report)? {
+            for what in netlink::removal(socket, false, &record, report)? {
                 report.step(format!("removed {what}"));
             }
         }
@@ -315,11 +317,8 @@ fn remove_rules(kernel: &mut Kernel, report: &mut Report) -> Result<(), Error> {
             error => return Err(error),
         },
     }
-    // A record that cannot be read has been noted.
-    if let Ok(record) = Record::recall(kernel) {
-        let left = (!record.rules.is_empty()).then(|| netlink::unmarked(&record));
-        report.notes.extend(left.map(|text| Note::warning("comments.disabled", text)));
-    }
+    let left = (!record.rules.is_empty()).then(|| netlink::unmarked(&record));
+    report.notes.extend(left.map(|text| Note::warning("comments.disabled", text)));
     Ok(())
 }
 

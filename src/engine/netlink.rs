@@ -197,7 +197,7 @@ impl Netlink {
         if address.has_to_be_noted() {
             native = native.with_address();
         }
-        if let Err(error) = install(kernel, &native, &plan.listeners(), redirected, &mut report) {
+        if let Err(error) = install(kernel, &native, &plan.listeners(), redirected, &address.record, &mut report) {
             return Err(if added { address.take_back(kernel, error, &mut report) } else { error });
         }
         loopback::settle(kernel);
@@ -228,12 +228,12 @@ impl Netlink {
         kernel.netfilter()?;
         let mut address = Address::recall(kernel, &mut report)?;
         let mut gone = [Holder::removed_by(EngineName::Netlink), going].concat();
-        let removed = match removal(kernel.netfilter()?, config.dry_run, &mut report) {
+        let removed = match removal(kernel.netfilter()?, config.dry_run, &address.record, &mut report) {
             Ok(removed) => removed,
             Err(error @ Error::Permission { .. }) => return Err(error),
             Err(error) if config.dry_run => return Err(error),
             Err(error) => {
-                let (removed, failed) = apart::remove(kernel.netfilter()?, error, &mut report);
+                let (removed, failed) = apart::remove(kernel.netfilter()?, &address.record, error, &mut report);
                 failures.add(failed);
                 // Some may have stayed.
                 gone = going.to_vec();

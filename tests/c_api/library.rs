@@ -68,7 +68,8 @@ impl Library {
         command.args(options).args(sources).arg("-o").arg(&program).arg("-L").arg(&self.dir);
         match options.contains(&STATIC) {
             true => command.arg("-l:libkumatp.a").args(SYSTEM_LIBRARIES),
-            false => command.arg("-lkumatp").arg(format!("-Wl,-rpath,{}", self.dir.display())),
+            // Cargo's LD_LIBRARY_PATH names the directory of an older build, and must not come first.
+            false => command.arg("-lkumatp").arg(format!("-Wl,--disable-new-dtags,-rpath,{}", self.dir.display())),
         };
         succeed(command.arg("-pthread"));
         program

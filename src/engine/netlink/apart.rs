@@ -4,6 +4,7 @@ use super::change::note_uncommented;
 use super::problem::{self, Attempt};
 use crate::engine::Report;
 use crate::engine::failures::Failures;
+use crate::engine::record::Record;
 use crate::engine::words::{not_ours, tables};
 use crate::error::Error;
 use crate::netlink::{Batch, Socket};
@@ -13,7 +14,12 @@ const ATTEMPTS: usize = 8;
 
 /// Removes each part for itself: each table of ours, and what iptables-nft installations left. Says what was
 /// removed, and what failed: `together`, if no part fails for itself.
-pub(super) fn remove(socket: &mut Socket, together: Error, report: &mut Report) -> (Vec<String>, Error) {
+pub(super) fn remove(
+    socket: &mut Socket,
+    record: &Record,
+    together: Error,
+    report: &mut Report,
+) -> (Vec<String>, Error) {
     let mut failures = Failures::default();
     let mut removed = Vec::new();
     let (ours, taken) = match failures.take(socket.tables().map_err(Error::from)) {
@@ -32,11 +38,11 @@ pub(super) fn remove(socket: &mut Socket, together: Error, report: &mut Report) 
     if !taken.is_empty() {
         failures.add(not_ours(&taken));
     }
-    removed.extend(failures.take(leftovers(socket, report)).unwrap_or_default());
+    removed.extend(failures.take(leftovers(socket, record, report)).unwrap_or_default());
     (removed, failures.or(()).err().unwrap_or(together))
 }
 
-fn leftovers(socket: &mut Socket, report: &mut Report) -> Result<Vec<String>, Error> {
+fn leftovers(socket: &mut Socket, record: &Record, report: &mut Report) -> Result<Vec<String>, Error> {
     for _ in 0..ATTEMPTS {
         let (_, leftovers, generation) = socket.look_for_removal()?;
         if leftovers.is_empty() {
@@ -45,7 +51,7 @@ fn leftovers(socket: &mut Socket, report: &mut Report) -> Result<Vec<String>, Er
         let mut batch = Batch::new(Some(generation));
         batch.remove_leftovers(&leftovers);
         if problem::send(socket, &batch.commit(), None)? == Attempt::Done {
-            note_uncommented(&leftovers, report);
+            note_uncommented(&leftovers, record, report);
             return Ok(leftovers.describe());
         }
     }

@@ -7,8 +7,10 @@ use nix::errno::Errno;
 use super::problem::{self, Attempt};
 use crate::engine::Report;
 use crate::engine::compare::Wanted;
+use crate::engine::iptables::Mode;
 use crate::engine::loopback;
 use crate::engine::open_connections::OpenConnections;
+use crate::engine::record::Record;
 use crate::engine::words::{not_ours, tables};
 use crate::error::Error;
 use crate::model::Note;
@@ -20,12 +22,13 @@ use crate::nftables::Native;
 const ATTEMPTS: usize = 8;
 
 /// Puts the rules in force, in the place of all that any older installation has in nf_tables.
-/// `listeners` are the ports that they redirect to; `redirected` says whether rules that netlink does not see redirect already.
+/// `listeners` are the ports that they redirect to; `record` is what older ones noted down; `redirected` says whether rules that netlink does not see redirect already.
 pub(super) fn install(
     kernel: &mut Kernel,
     native: &Native,
     listeners: &BTreeSet<Port>,
     redirected: bool,
+    record: &Record,
     report: &mut Report,
 ) -> Result<(), Error> {
     let wanted = Wanted::of(native);
@@ -98,7 +101,7 @@ pub(super) fn install(
             report.step(format!("removed {}", tables(&removed)));
         }
         leftovers.describe().into_iter().for_each(|what| report.step(format!("removed {what}")));
-        note_uncommented(&leftovers, report);
+        note_uncommented(&leftovers, record, report);
         return Ok(());
     }
     Err(stop)
@@ -109,6 +112,7 @@ pub(super) fn install(
 pub(in crate::engine) fn removal(
     socket: &mut Socket,
     dry_run: bool,
+    record: &Record,
     report: &mut Report,
 ) -> Result<Vec<String>, Error> {
     let mut stop = problem::restless();
@@ -139,7 +143,7 @@ pub(in crate::engine) fn removal(
                 }
             }
         }
-        note_uncommented(&leftovers, report);
+        note_uncommented(&leftovers, record, report);
         return finished(found);
     }
     Err(stop)
@@ -170,9 +174,10 @@ pub(crate) fn remove_tables(report: &mut Report) -> Result<(), Error> {
     Err(problem::restless())
 }
 
-/// Says that rules may be left that nothing tells from those of others.
-pub(super) fn note_uncommented(leftovers: &Leftovers, report: &mut Report) {
-    if leftovers.uncommented {
+/// Says that rules may be left that nothing tells from those of others: not where they were noted down, of which more is said.
+pub(super) fn note_uncommented(leftovers: &Leftovers, record: &Record, report: &mut Report) {
+    let noted = |family: &FamilyName| !record.of(*family, Mode::Nft).is_empty();
+    if leftovers.uncommented && !leftovers.families().iter().all(noted) {
         let text = "the rules of an older iptables-nft installation had no comments, so of those outside of its own chains only the ones that lead there are known; look into PREROUTING and OUTPUT with iptables-nft-save";
         report.notes.push(Note::warning("comments.disabled", text));
     }
