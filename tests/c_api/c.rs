@@ -55,6 +55,22 @@ fn programs(library: &Library) -> &Path {
     &library.dir
 }
 
+/// Cargo names the directory of `cargo build` in `LD_LIBRARY_PATH`, where the library of another day may be.
+#[test]
+fn programs_load_the_library_that_they_are_linked_with() {
+    let Some(compiler) = tool("cc", "--version") else { return };
+    let library = Library::new("loaded");
+    let source = library.dir.join("version.c");
+    let text = "#include <kumatp.h>\n#include <stdio.h>\nint main(void) { puts(kumatp_version()); return 0; }\n";
+    std::fs::write(&source, text).unwrap();
+    let program = library.compile(compiler, "version", &[&source], &[]);
+    let stale = library.dir.join("stale");
+    std::fs::create_dir(&stale).unwrap();
+    std::fs::write(stale.join(format!("libkumatp.so.{}", kumatp::ffi::KUMATP_ABI_VERSION)), "of another day").unwrap();
+    let said = succeed(Command::new(&program).env("LD_LIBRARY_PATH", &stale));
+    assert_eq!(said.trim(), env!("CARGO_PKG_VERSION"));
+}
+
 #[test]
 fn the_header_is_clean_in_every_standard() {
     let Some(_) = tool("cc", "--version") else { return };
