@@ -170,6 +170,11 @@ pub(crate) fn visible(text: &str) -> String {
     })
 }
 
+/// How many there are of something, for people: `1 rule`, `2 rules`.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A value as messages quote it: very long values cut.
 pub(crate) fn quoted(value: &str) -> impl fmt::Display + '_ {
     Quoted(value)
@@ -205,6 +210,11 @@ impl<T: fmt::Display> fmt::Display for Joined<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_several() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "rule")), ["0 rules", "1 rule", "2 rules"]);
+    }
 
     #[test]
     fn a_problem_names_field_value_and_remedy() {

@@ -487,6 +487,22 @@ fn help_says_what_everything_is_for() {
     for flag in kumatp::config::Key::all().filter_map(kumatp::config::Key::flag) {
         assert_eq!(help.contains(flag), !unneeded.contains(&flag), "{flag}");
     }
+    // Where nothing is put in force, nothing is said of how; it is taken all the same.
+    for command in ["status", "explain", "diff", "uninstall"] {
+        let help = text(&kumatp(&[command, "--help"], "").stdout);
+        for flag in
+            ["--wait", "--wait-interval", "--max-retries", "--sleep-between-retries", "--store-firewalld", "--dry-run"]
+        {
+            let shown = command == "uninstall" && flag == "--dry-run";
+            assert_eq!(help.contains(flag), shown, "{command} {flag}");
+        }
+        assert!(help.contains("--ebpf-enabled") && !help.contains("Redirect sockets by eBPF programs"), "{help}");
+    }
+    let asked =
+        ["explain", "tcp", "10.1.2.3:443", "--dry-run", "--wait=5", "--max-retries=1", "--sleep-between-retries=1s"];
+    assert_eq!(kumatp(&asked, "").status.code(), Some(0));
+    // The rules of iptables-nft are in nf_tables, too.
+    assert!(text(&kumatp(&["uninstall", "--help"], "").stdout).contains("netlink (and what iptables-nft installed"));
 }
 
 #[test]

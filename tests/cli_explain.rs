@@ -45,9 +45,12 @@ fn saved(name: &str) -> String {
 fn a_paragraph_and_the_rule_that_decides() {
     let said = explained(&["outbound", "tcp", "10.1.2.3:443", "--uid", "1000"]);
     let (paragraph, rule) = said.split_once("\n\n").unwrap();
-    for words in
-        ["uid 1000", "is redirected to port 15001", "(redirect.outbound.enabled)", "The answer is translated back"]
-    {
+    for words in [
+        "uid 1000",
+        "is redirected to port 15001",
+        "(redirect.outbound.enabled)",
+        "Replies are translated back: the client sees 10.1.2.3:443 as their source.",
+    ] {
         assert!(paragraph.contains(words), "{said}");
     }
     assert_eq!(rule, "> nat KUMA_MESH_OUTBOUND 6: -j KUMA_MESH_OUTBOUND_REDIRECT\n");
@@ -229,10 +232,7 @@ fn what_is_not_known_is_undecided_and_named() {
     // Of the answer, too.
     let text = "*nat\n-A OUTPUT -p tcp -j REDIRECT --to-ports 1\nCOMMIT\n*mangle\n-A OUTPUT -o lo -m set --match-set x src -j DROP\nCOMMIT\n";
     let said = asked(6, &["explain", "--rules=-", "tcp 10.1.2.3:443"], text);
-    assert!(
-        said.contains("redirected to port 1.") && said.contains("Whether the answer arrives is not known"),
-        "{said}"
-    );
+    assert!(said.contains("redirected to port 1.") && said.contains("Whether replies arrive is not known"), "{said}");
 }
 
 #[test]

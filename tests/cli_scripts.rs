@@ -105,3 +105,28 @@ fn going_back_to_kumactl_is_a_note_of_status() {
     assert!(both.starts_with("warning: kumactl: ") && both.contains("'kumatp uninstall' and then kumactl"), "{both}");
     assert_eq!(of_iptables, "none\n", "kumactl removes these itself");
 }
+
+/// One line says what to do; no other says it again in other words.
+#[test]
+fn who_may_not_is_told_how_to() {
+    let script =
+        "for what in uninstall status; do unshare --user $KUMATP $what 2>&1 && exit 3 || echo \"status $?\"; done";
+    let Some(output) = in_a_namespace(script) else { return };
+    let said = "error: cannot read or change the network namespace's nf_tables rules: permission denied; run it as root, or with \
+                CAP_NET_ADMIN in the user namespace that owns the network namespace\nstatus 1\n";
+    assert_eq!(text(&output.stdout), said.repeat(2));
+}
+
+/// Without a configuration, nothing says what the rules of iptables should be.
+#[test]
+fn status_asks_for_what_it_would_compare_with() {
+    let script = "command -v iptables-nft-restore >/dev/null || { echo 'skipped: the program iptables-nft-restore is needed'; exit; }\n\
+                  $KUMATP install --engine iptables --kuma-dp-user=0 --ip-family-mode=ipv4 2>/dev/null >&2\n\
+                  $KUMATP status 2>/dev/null || echo \"status $?\"";
+    let Some(output) = in_a_namespace(script) else { return };
+    let said = text(&output.stdout);
+    assert_eq!(
+        said,
+        "installed: installed by iptables (nft) for IPv4; not compared: give the configuration (--config)\nstatus 5\n"
+    );
+}

@@ -141,8 +141,8 @@ fn drift_is_seen_and_repaired() {
         assert_eq!(engine_there(&plan.config, None).unwrap(), None);
         for (change, said) in [
             ("delete table ip6 kuma-mesh", "the table ip6 kuma-mesh is missing"),
-            ("flush chain ip kuma-mesh KUMA_MESH_OUTBOUND", "the chain KUMA_MESH_OUTBOUND has 0 rules instead of 6"),
-            ("insert rule ip kuma-mesh nat_output_last accept", "the chain nat_output_last has 5 rules instead of 4"),
+            ("flush chain ip kuma-mesh KUMA_MESH_OUTBOUND", "the chain KUMA_MESH_OUTBOUND has 0 rules, expected 6"),
+            ("insert rule ip kuma-mesh nat_output_last accept", "the chain nat_output_last has 5 rules, expected 4"),
             ("add chain ip kuma-mesh foreign", "the chain foreign was added"),
             ("add set ip kuma-mesh foreign { type mark; }", "the set foreign was added"),
             ("add table ip kuma-mesh { flags dormant; }", "the table is switched off (flags dormant)"),
@@ -391,7 +391,7 @@ fn one_changed_interval_of_many_is_drift() {
         assert_eq!(state(None, None).unwrap().status, Status::Current);
         let set = "ip kuma-mesh outbound_exclude_ports_for_ips";
         let of_a_set = "the set outbound_exclude_ports_for_ips has been changed";
-        let counted = |there| format!("its sets have {there} intervals instead of 20002");
+        let counted = |there| format!("its sets have {there} intervals, expected 20002");
         let unlike = "set outbound_exclude_ports_for_ips is not one that kumatp makes".to_owned();
         let replaced = "a rule or an interval of a set differs in ip kuma-mesh".to_owned();
         for (change, as_installed) in [

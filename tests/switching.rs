@@ -412,7 +412,7 @@ fn the_state_follows_what_happens_to_the_tables() {
             ),
             (
                 &["add", "element", "ip6", "kuma-mesh", "outbound_exclude_ports", "{ 9000 }"],
-                "ip6 kuma-mesh: its sets have 9 intervals instead of 8",
+                "ip6 kuma-mesh: its sets have 9 intervals, expected 8",
                 "the set outbound_exclude_ports has been changed",
             ),
             (
@@ -423,7 +423,7 @@ fn the_state_follows_what_happens_to_the_tables() {
             (
                 &["add", "rule", "ip", "kuma-mesh", "nat_output_last", "counter"],
                 "of chain nat_output_last is not one that kumatp makes",
-                "the chain nat_output_last has 4 rules instead of 3",
+                "the chain nat_output_last has 4 rules, expected 3",
             ),
             (
                 &["add", "table", "ip", "kuma-mesh", "{ flags dormant; }"],

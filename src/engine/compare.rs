@@ -2,6 +2,7 @@
 //! real engines do.
 
 use super::words::tables;
+use crate::error::counted;
 use crate::model::{Chain, Ruleset, Table};
 use crate::net::{Family, FamilyName};
 use crate::netlink::{Content, Dump};
@@ -87,7 +88,7 @@ fn difference<F: Family>(place: &str, wanted: &Chain<F>, found: &Chain<F>) -> Op
     let (many, there) = (wanted.rules.len(), found.rules.len());
     if many != there {
         let of_ours = if wanted.is_builtin() { " of ours" } else { "" };
-        return Some(format!("{place} has {there} rules{of_ours} instead of {many}"));
+        return Some(format!("{place} has {}{of_ours}, expected {many}", counted(there, "rule")));
     }
     let index = wanted.rules.iter().zip(&found.rules).position(|(a, b)| a != b)?;
     Some(format!("rule {} of {place} differs", index + 1))

@@ -145,7 +145,7 @@ impl Engine for Netlink {
         })
     }
 
-    /// Removes our tables and what iptables-nft installations left. What is in tables of
+    /// Removes our tables and what installations by iptables-nft have, ours or kumactl's: both are in nf_tables. What is in tables of
     /// iptables-legacy stays, and a note says so; `::6` stays where an installation of another engine needs it. Where a part cannot be removed, the others are, and
     /// the error has all that stays.
     fn uninstall(&self, config: &Config) -> Result<Report, Error> {

@@ -21,10 +21,10 @@ use crate::nftables::Native;
 ///
 /// ```json
 /// {
-///   "status": { "state": "drifted", "differences": ["ip kuma-mesh: it has 37 rules instead of 38"] },
+///   "status": { "state": "drifted", "differences": ["ip kuma-mesh: it has 37 rules, expected 38"] },
 ///   "installations": [
 ///     { "engine": "netlink", "families": ["ipv4", "ipv6"],
-///       "status": { "state": "drifted", "differences": ["ip kuma-mesh: it has 37 rules instead of 38"] } }
+///       "status": { "state": "drifted", "differences": ["ip kuma-mesh: it has 37 rules, expected 38"] } }
 ///   ]
 /// }
 /// ```
@@ -223,7 +223,7 @@ fn by_iptables(plan: Option<&Plan>, mode: Mode, families: Vec<FamilyName>) -> Op
     }
     let status = match plan.map(|plan| Iptables::default().differences(plan, mode)) {
         None => {
-            Status::Uncompared { reason: "what the rules of iptables should be, only a configuration can tell".into() }
+            Status::Uncompared { reason: "no configuration to compare the rules of iptables with was given".into() }
         }
         Some(Ok(differences)) => Status::of(differences),
         Some(Err(error)) => Status::Uncompared { reason: error.to_string() },

@@ -41,6 +41,11 @@ fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
     let (mut programs, unseen) = failures.take(programs(kernel, config, going, &turn)).unwrap_or_default();
     let (mut netlink, unusable) = match Netlink::uninstall_in(&turn, kernel, config, going, waited.clone()) {
         Err(error @ Error::Unsupported { .. }) => (unused(EngineName::Netlink, &error), true),
+        // Programs need the same privilege, and would say so once for each thing that they cannot look at.
+        Err(error @ Error::Permission { .. }) => {
+            failures.add(error);
+            return failures.or(Vec::new());
+        }
         other => (failures.take(other).unwrap_or(waited), false),
     };
     if let Some(programs) = &programs {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::Error;
+use crate::error::{Error, counted};
 use crate::model::Comment;
 use crate::net::FamilyName;
 use crate::nftables::{Marker, table_name};
@@ -54,21 +54,21 @@ pub(crate) fn not_installed_by_us(families: &[FamilyName]) -> String {
 
 /// Our rules in a table of iptables, for people.
 pub(crate) fn in_table(rules: usize, chains: usize, table: &str) -> String {
-    format!("{rules} rules and {chains} chains of the table {table}")
+    format!("{} and {} of the table {table}", counted(rules, "rule"), counted(chains, "chain"))
 }
 
 /// That nf_tables may not be looked at or changed.
 pub(crate) fn not_permitted() -> Error {
     Error::Permission {
         action: "read or change the network namespace's nf_tables rules".to_owned(),
-        needed: "CAP_NET_ADMIN in the user namespace that owns it".to_owned(),
+        needed: "CAP_NET_ADMIN in the user namespace that owns the network namespace".to_owned(),
     }
 }
 
 /// That iptables programs may not look at rules or change them, in their words.
-pub(crate) fn denied(what: &str, restore: &Path, message: &str) -> Error {
+pub(crate) fn denied(what: &str, program: &Path, message: &str) -> Error {
     Error::Permission {
-        action: format!("{what} with {}: {message}", restore.display()),
+        action: format!("{what} with {}: {message}", program.display()),
         needed: "root with the capabilities CAP_NET_ADMIN and CAP_NET_RAW".into(),
     }
 }

@@ -1,6 +1,7 @@
 use super::constants::{NFT_SET_INTERVAL, NFT_TABLE_F_DORMANT, key_type, userdata};
 use super::elements::Elements;
 use super::expression::Expression;
+use crate::error::counted;
 use crate::model::{BuiltinChain, Comment};
 use crate::net::FamilyName;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -178,7 +179,7 @@ impl ChainContent {
         }
         match (self.rules.len(), found.rules.len()) {
             (wanted, there) if wanted != there => {
-                list.push(format!("the chain {} has {there} rules instead of {wanted}", self.name));
+                list.push(format!("the chain {} has {}, expected {wanted}", self.name, counted(there, "rule")));
             }
             _ => {
                 // What a marker says is compared by those who know what it means.

@@ -1,6 +1,7 @@
 //! Whether what is there is what was installed, by what the tables say of themselves.
 
 use super::{Content, Dump};
+use crate::error::counted;
 use crate::net::FamilyName;
 use crate::nftables::{Marker, SCHEMA, Table, table_name};
 
@@ -64,13 +65,13 @@ fn examine(family: FamilyName, content: &Content, marker: Option<&Marker>) -> Re
     let others = content.chains.iter().filter(|chain| chain.name != Marker::CHAIN);
     let rules = others.map(|chain| chain.rules.len()).sum::<usize>();
     if rules != marker.rules {
-        changes.push(format!("it has {rules} rules instead of {}", marker.rules));
+        changes.push(format!("it has {}, expected {}", counted(rules, "rule"), marker.rules));
         let empty = content.chains.iter().filter(|chain| chain.rules.is_empty());
         changes.extend(empty.map(|chain| format!("the chain {} is empty", chain.name)));
     }
     let intervals = content.sets.iter().map(|set| set.elements.intervals()).sum::<usize>();
     if intervals != marker.intervals {
-        changes.push(format!("its sets have {intervals} intervals instead of {}", marker.intervals));
+        changes.push(format!("its sets have {}, expected {}", counted(intervals, "interval"), marker.intervals));
     }
     match content.lift(family) {
         Ok(table) => {
@@ -129,7 +130,7 @@ mod tests {
             let at = at(content, "KUMA_MESH_OUTBOUND");
             content.chains[at].rules.pop();
         });
-        assert!(rule.starts_with("ip kuma-mesh: it has ") && rule.contains(" rules instead of "), "{rule}");
+        assert!(rule.starts_with("ip kuma-mesh: it has ") && rule.contains(" rules, expected "), "{rule}");
         let flushed = changed(|content| {
             let at = at(content, "KUMA_MESH_INBOUND");
             content.chains[at].rules.clear();
@@ -141,7 +142,7 @@ mod tests {
             let more = spans.iter().copied().chain([Span { first: 9000, last: 9000 }]);
             ports.elements = Elements::Intervals(more.collect());
         });
-        assert_eq!(element, "ip kuma-mesh: its sets have 5 intervals instead of 4");
+        assert_eq!(element, "ip kuma-mesh: its sets have 5 intervals, expected 4");
         let order = changed(|content| {
             let at = at(content, "KUMA_MESH_OUTBOUND");
             content.chains[at].rules.swap(0, 1);
@@ -158,7 +159,7 @@ mod tests {
             let rule = content.chains[at].rules[0].clone();
             content.chains[at].rules.push(rule);
         });
-        assert!(twice.contains("kuma_mesh_marker has 2 rules instead of 1"), "{twice}");
+        assert!(twice.contains("kuma_mesh_marker has 2 rules, expected 1"), "{twice}");
         let mut half = installed();
         half.v6 = None;
         assert!(matches!(half.integrity(), Integrity::Changed(list) if list[0].contains("other family was removed")));

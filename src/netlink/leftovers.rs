@@ -10,6 +10,7 @@ use super::constants::*;
 use super::expression::Expression;
 use super::wire::{Attributes, Head, Messages, text};
 use crate::config::ChainPair;
+use crate::error::counted;
 use crate::model::{BuiltinChain, Comment, TableName};
 use crate::net::FamilyName;
 
@@ -66,7 +67,8 @@ impl Leftovers {
         let item = |table: &InTable| {
             let rules = table.inside + table.outside.len();
             let InTable { family, table, chains, .. } = table;
-            format!("{rules} rules and {} chains of the table {table} ({family}, nft)", chains.len())
+            let (rules, chains) = (counted(rules, "rule"), counted(chains.len(), "chain"));
+            format!("{rules} and {chains} of the table {table} ({family}, nft)")
         };
         self.found().map(item).collect()
     }
@@ -254,7 +256,7 @@ mod tests {
     #[test]
     fn ours_are_told_from_those_of_others() {
         let found = read(&messages());
-        assert_eq!(found.describe(), ["3 rules and 1 chains of the table nat (IPv4, nft)"]);
+        assert_eq!(found.describe(), ["3 rules and 1 chain of the table nat (IPv4, nft)"]);
         assert_eq!(found.tables[0].outside, [(BuiltinChain::Output, 7), (BuiltinChain::Prerouting, 9)]);
         assert!(!found.uncommented && !found.is_empty());
         let mut without = messages();

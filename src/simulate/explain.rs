@@ -78,7 +78,7 @@ impl<'r> Simulator<'r> {
     ///     explanation.to_string(),
     ///     "A TCP connection that uid 1000 opens to 10.1.2.3:443 is redirected to port 15001, the outbound listener of the \
     ///      sidecar. Rule 6 of KUMA_MESH_OUTBOUND in nat decides: redirect all other outbound connections \
-    ///      (redirect.outbound.enabled). The answer is translated back, so to who asked it comes from 10.1.2.3:443."
+    ///      (redirect.outbound.enabled). Replies are translated back: the client sees 10.1.2.3:443 as their source."
     /// );
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -246,17 +246,20 @@ impl Explanation<'_> {
         }
         match self.reply.as_ref().map(|reply| &reply.arrival) {
             None => Ok(()),
-            Some(Arrival::AsSent) => f.write_str(" The answer comes back as it is."),
+            Some(Arrival::AsSent) => f.write_str(" Replies are not translated."),
             Some(Arrival::TranslatedBack) => {
                 f.write_str(match self.sockets {
-                    false => " The answer is translated back, so to who asked it comes from ",
-                    true => " Nothing is translated, and to who asked the answer comes from ",
+                    false => " Replies are translated back: the client sees ",
+                    true => " Nothing is translated: the client sees ",
                 })?;
                 write_end::<F>(packet.protocol, packet.destination, packet.destination_port, f)?;
-                f.write_char('.')
+                f.write_str(match self.sockets {
+                    false => " as their source.",
+                    true => " as the source of replies.",
+                })
             }
-            Some(Arrival::Lost { reason }) => write!(f, " The answer does not arrive: {reason}."),
-            Some(Arrival::Undecided { reason }) => write!(f, " Whether the answer arrives is not known: {reason}."),
+            Some(Arrival::Lost { reason }) => write!(f, " Replies do not arrive: {reason}."),
+            Some(Arrival::Undecided { reason }) => write!(f, " Whether replies arrive is not known: {reason}."),
         }
     }
 }

@@ -498,7 +498,7 @@ fn nothing_is_translated_where_sockets_are_steered() {
     let plan = plan(|_, _| {});
     let simulator = Simulator::of(&plan, EngineName::Ebpf);
     let said = simulator.explain(&"tcp 10.1.2.3:443".parse().unwrap()).to_string();
-    assert!(said.ends_with("Nothing is translated, and to who asked the answer comes from 10.1.2.3:443."), "{said}");
+    assert!(said.ends_with("Nothing is translated: the client sees 10.1.2.3:443 as the source of replies."), "{said}");
     let said = simulator.explain(&"forwarded tcp 10.1.2.3:443 from 172.17.0.2:40000 in docker0".parse().unwrap());
     assert!(said.to_string().contains("sk_lookup in ebpf decides: what is forwarded"), "{said}");
     // The same rules, as others would have them, and other traffic.

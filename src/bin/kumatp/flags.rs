@@ -213,6 +213,10 @@ const OLD_USER: &str = "kuma-dp-uid";
 /// Flags of the eBPF mode of kumactl 2.9 that this one does not need.
 const UNNEEDED: &[&str] = &["ebpf-programs-source-path", "ebpf-instance-ip", "ebpf-tc-attach-iface"];
 
+/// Flags that say how rules are put in force.
+const OF_CHANGES: &[&str] =
+    &["wait", "wait-interval", "max-retries", "sleep-between-retries", "store-firewalld", "dry-run"];
+
 const EBPF_ENABLED: &str = "ebpf-enabled";
 /// Where the programs are, which removing them needs to know as well.
 const EBPF_PLACES: &[&str] = &["ebpf-bpffs-path", "ebpf-cgroup-path"];
@@ -254,10 +258,24 @@ pub(crate) fn define(command: Command) -> Command {
         }))
 }
 
-/// Adds the flags that say where the programs of the engine ebpf are.
+/// The same for a command that changes nothing: flags about changes are taken, and not shown. `ebpf` is what the switch of the eBPF
+/// mode does there.
+pub(crate) fn define_for_question(command: Command, ebpf: &'static str) -> Command {
+    let hidden = |command: Command, name: &&'static str| command.mut_arg(*name, |arg| arg.hide(true));
+    let command = OF_CHANGES.iter().fold(define(command), hidden);
+    command.mut_arg(EBPF_ENABLED, |arg| arg.help(ebpf)).mut_arg("verbose", |arg| arg.help("Print more notes"))
+}
+
+/// Adds the flags that say where the programs of the engine ebpf are, in the words of their removal.
 pub(crate) fn define_places(command: Command) -> Command {
     let rows = FLAGS.iter().filter(|flag| flag.name == EBPF_ENABLED || EBPF_PLACES.contains(&flag.name));
-    command.args(rows.map(arg))
+    command
+        .args(rows.map(arg))
+        .mut_arg(EBPF_ENABLED, |arg| arg.help("Remove the eBPF programs only; the same as --engine ebpf"))
+        .mut_arg("ebpf-bpffs-path", |arg| {
+            arg.help("The bpffs that the programs are pinned in [default: that of the installation]")
+        })
+        .mut_arg("ebpf-cgroup-path", |arg| arg.hide(true))
 }
 
 /// Carries the flags of [`define_places`] over to the layers.

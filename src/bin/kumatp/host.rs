@@ -85,7 +85,7 @@ impl Target {
                 let mut config = config.clone();
                 config.kuma_dp_user = Some(Uid::SIDECAR.to_string());
                 output::say_once(format!(
-                    "note: kumaDPUser: {problem}; assuming uid {}, which `install` does not",
+                    "note: kumaDPUser: {problem}; assuming uid {}; `install` would fail",
                     Uid::SIDECAR
                 ));
                 self.facts(&config)

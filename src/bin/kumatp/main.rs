@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         let (message, status) = match failure {
             Failure::Usage(message) => (message, USAGE),
             Failure::Library(error @ (Error::Config(_) | Error::Facts { .. })) => (error.to_string(), USAGE),
-            Failure::Library(error) => (error.to_string(), FAILURE),
+            Failure::Library(error) => (output::told(&error), FAILURE),
             Failure::Other(message) => (message, FAILURE),
             Failure::Untold(message) => (message.unwrap_or_default(), FAILURE),
         };
@@ -300,7 +300,10 @@ fn uninstall(how: Define) -> Command {
         )
         .args_override_self(true)
         .arg(words())
-        .arg(engine("whatever has rules"))
+        .arg(engine("").help(
+            "Remove only what this engine installed: netlink (and what iptables-nft installed, which is in nf_tables, too), iptables \
+             (iptables-nft and iptables-legacy) or ebpf [default: whatever is installed]",
+        ))
         .arg(netns())
         .args(of_kumactl())
         .arg(switch("dry-run", "Print what would be removed and change nothing"))
@@ -344,7 +347,7 @@ fn render(how: Define) -> Command {
 
 fn status(how: Define) -> Command {
     how(Command::new("status").about("Say what is installed, by which engine, and whether it has drifted"), |command| {
-        pod::define(flags::define(
+        pod::define(flags::define_for_question(
         command
             .override_usage("kumatp status [transparent-proxy] [OPTIONS]")
             .long_about(
@@ -356,6 +359,7 @@ fn status(how: Define) -> Command {
             .arg(words())
             .arg(json())
             .arg(netns()),
+        "Compare with eBPF programs; rules of another engine have drifted then",
     ))
     })
 }
@@ -371,7 +375,7 @@ fn explain(how: Define) -> Command {
              of a file. If a rule that may decide uses a match that kumatp does not model, the verdict is undecided, and the \
              rule is named. Exit status 0 decided, 6 undecided, with --expect 1 for another verdict.",
         );
-        pod::define(flags::define(packet::define(command)))
+        pod::define(flags::define_for_question(packet::define(command), ASKED_OF_EBPF))
         .arg(json())
         .arg(
             Arg::new("trace")
@@ -428,13 +432,18 @@ fn diff(how: Define) -> Command {
                 .num_args(0..)
                 .help("A file with a configuration, or the word live; - is standard input, ./live a file of that name"),
         );
-            pod::define(flags::define(command)).arg(json()).arg(engine_of_rules()).arg(netns()).arg(facts()).after_help(
-                "Example: what an edit would change:\n\
+            pod::define(flags::define_for_question(command, ASKED_OF_EBPF))
+                .arg(json())
+                .arg(engine_of_rules())
+                .arg(netns())
+                .arg(facts())
+                .after_help(
+                    "Example: what an edit would change:\n\
          \n  kumatp diff /etc/kumatp/config.yaml edited.yaml\n\
          \n\
          Example: how the installed rules differ from a configuration:\n\
          \n  kumatp diff /etc/kumatp/config.yaml live",
-            )
+                )
         },
     )
 }
@@ -442,6 +451,9 @@ fn diff(how: Define) -> Command {
 fn json() -> Arg {
     Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON")
 }
+
+/// What the switch of the eBPF mode does where none is run.
+const ASKED_OF_EBPF: &str = "Ask about eBPF programs instead of rules; the same as --engine ebpf";
 
 /// The engine whose rules are looked at, where none is run.
 fn engine_of_rules() -> Arg {

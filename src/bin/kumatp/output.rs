@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::io::ErrorKind;
 use std::sync::{Mutex, PoisonError};
 
+use kumatp::Error;
 use kumatp::model::{Note, Severity};
 
 use crate::{Failure, streams};
@@ -35,6 +36,19 @@ pub(crate) fn warn(notes: &[Note], verbose: bool) {
             Severity::Info if verbose => say(format_args!("note: {note}")),
             Severity::Info => {}
         }
+    }
+}
+
+/// An error in the words of a command, which can be run by somebody else.
+pub(crate) fn told(error: &Error) -> String {
+    match error {
+        Error::Permission { action, needed } => {
+            let needed = needed.trim_end_matches(',');
+            let root = if needed.starts_with("root") { "" } else { "root, or with " };
+            format!("cannot {action}: permission denied; run it as {root}{needed}")
+        }
+        Error::Several(errors) => errors.iter().map(told).collect::<Vec<_>>().join("\n"),
+        error => error.to_string(),
     }
 }
 

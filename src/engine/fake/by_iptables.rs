@@ -201,7 +201,7 @@ impl Host {
 
     fn may(&self, what: &str, config: &Config) -> Result<(), Error> {
         match self.unprivileged {
-            true => Err(words::denied(what, &Mode::Nft.program(FamilyName::V4, config, "-restore"), DENIED)),
+            true => Err(words::denied(what, &Mode::Nft.program(FamilyName::V4, config, "-save"), DENIED)),
             false => Ok(()),
         }
     }

@@ -231,7 +231,7 @@ impl<'a> Host<'a> {
 /// What a program printed.
 fn read<F: Family>(tools: &Toolset, output: &Output) -> Result<Saved<F>, Error> {
     if output.denied() {
-        return Err(denied("read the rules", tools, output));
+        return Err(denied("read the rules", &tools.save, output));
     }
     if !output.success() {
         return Err(output.error());
@@ -258,8 +258,8 @@ impl Toolset {
     }
 }
 
-pub(super) fn denied(what: &str, tools: &Toolset, output: &Output) -> Error {
-    words::denied(what, &tools.restore, &output.message())
+pub(super) fn denied(what: &str, program: &Path, output: &Output) -> Error {
+    words::denied(what, program, &output.message())
 }
 
 /// The legacy tables that are in use in the network namespace of the calling thread.

@@ -80,7 +80,7 @@ impl Host<'_> {
         if self.may_look_at(tools, TableName::Nat) && !self.kernel_has_table(tools, TableName::Nat) {
             let output = self.call(tools, Which::Save, &["-t", "nat"])?;
             if output.denied() {
-                return Err(denied("read the rules", tools, &output));
+                return Err(denied("read the rules", &tools.save, &output));
             }
             if !output.success() {
                 return Ok(Err(format!("{} has no nat table: {}", tools.save.display(), output.message())));

@@ -241,7 +241,7 @@ fn load(host: &Host<'_>, config: &Config, tools: &Toolset, text: &str) -> Result
             return Err(words::no_lock_file(&tools.restore, &output.message()).into());
         }
         if output.denied() {
-            return Err(denied("change the rules", tools, &output).into());
+            return Err(denied("change the rules", &tools.restore, &output).into());
         }
         let outdated = output.outdated();
         let error = match output.owner_refused(text) {

@@ -5,7 +5,7 @@ use std::io;
 use crate::engine::Report;
 use crate::engine::record::Record;
 use crate::engine::words::{legacy_conflict, legacy_problem};
-use crate::error::Error;
+use crate::error::{Error, counted};
 use crate::model::Note;
 use crate::net::FamilyName;
 use crate::netlink::Kernel;
@@ -62,7 +62,7 @@ impl Legacy {
 
 pub(in crate::engine) fn unmarked(record: &Record) -> String {
     format!(
-        "an older iptables installation has {} rules without comments in built-in chains of iptables",
-        record.rules.len()
+        "an older iptables installation has {} without comments in built-in chains of iptables",
+        counted(record.rules.len(), "rule")
     )
 }

@@ -184,12 +184,15 @@ pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
         failures.push(error);
         Vec::new()
     });
+    let refused = failures.iter().any(|error| matches!(error, Error::Permission { .. }));
     // The files of this host have nothing to do with the rules of another namespace.
     if !config.dry_run && !target.elsewhere() {
         let mut files = Report::new(target.engine);
         match firewalld::unstore(direct_xml()) {
             Ok(true) => files.step(format!("removed our entries from {DIRECT_XML}")),
             Ok(false) => {}
+            // Whoever may not change rules is told that.
+            Err(Error::Os { errno: Some(nix::libc::EACCES | nix::libc::EPERM), .. }) if refused => {}
             Err(Error::Os { errno: Some(nix::libc::EACCES | nix::libc::EPERM), message, .. }) => {
                 let text = format!("cannot look for rules that firewalld would load again: {message}");
                 files.notes.push(Note::warning(DIRECT_XML, text));

@@ -45,7 +45,7 @@ pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
                 found.notes.iter().cloned().partition(|note| note.about == "kumactl");
             warn(&others, true);
             warn(&back, config.verbose);
-            print(&describe(&found))?;
+            print(&describe(&found, flags::configure(matches)))?;
         }
     }
     Ok(match found.status {
@@ -96,7 +96,7 @@ fn must_be_by_ebpf(state: &mut State) {
     }
 }
 
-fn describe(state: &State) -> String {
+fn describe(state: &State, configured: bool) -> String {
     match &state.status {
         Status::Uncompared { reason } if state.installations.is_empty() => return format!("unknown: {reason}\n"),
         _ if state.installations.is_empty() => return "absent: no transparent proxy is installed\n".into(),
@@ -111,6 +111,9 @@ fn describe(state: &State) -> String {
         let _ = match &installation.status {
             Status::Drifted { differences } => writeln!(text, "drifted: {what}")
                 .and_then(|()| differences.iter().try_for_each(|one| writeln!(text, "  {one}"))),
+            Status::Uncompared { .. } if installation.engine == EngineName::Iptables && !configured => {
+                writeln!(text, "installed: {what}; not compared: give the configuration (--config)")
+            }
             Status::Uncompared { reason } => writeln!(text, "installed: {what}; not compared: {reason}"),
             _ => writeln!(text, "current: {what}"),
         };
