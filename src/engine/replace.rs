@@ -144,6 +144,8 @@ fn replace_in(
     }
     let cleared = Report::new(EngineName::Iptables);
     let removed = Iptables::default().remove_leftovers_in(turn, &plan.config, cleared).map_err(|error| {
+        // Of one family, it may have been removed.
+        let left = Netlink::left_to_iptables_by(&mut Kernel::default());
         let conflict = Error::Conflict {
             problem: format!("the new rules are active, and so is an older installation ({})", left.join(", ")),
             remedy: "uninstall it with the iptables engine".into(),

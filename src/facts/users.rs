@@ -6,7 +6,7 @@
 //! is an answer.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io::{self, BufRead, BufReader, Read as _};
 
 use nix::unistd::User;
 
@@ -59,14 +59,21 @@ pub(super) struct Found {
 
 impl Found {
     fn open(path: &str, uid: Option<Uid>, name: &str) -> io::Result<Self> {
-        Self::read(BufReader::with_capacity(4096, File::open(path)?.take(LIMIT)), uid, name)
+        Self::read(BufReader::with_capacity(4096, File::open(path)?), uid, name)
     }
 
     /// Reads no further than to the user with the uid or, if none is asked for, to the one with the name.
-    fn read(mut file: impl io::BufRead, uid: Option<Uid>, name: &str) -> io::Result<Self> {
+    fn read(mut file: impl BufRead, uid: Option<Uid>, name: &str) -> io::Result<Self> {
         let mut found = Self::default();
         let mut line = Vec::new();
-        while file.read_until(b'\n', &mut line)? > 0 {
+        let mut left = LIMIT;
+        loop {
+            let read = file.by_ref().take(left).read_until(b'\n', &mut line)? as u64;
+            left -= read;
+            // A line may be cut there.
+            if read == 0 || left == 0 {
+                break;
+            }
             if let Some((its_name, its_uid)) = entry(&line) {
                 found.has_uid = uid == Some(its_uid);
                 if found.named.is_none() && its_name == name.as_bytes() {
@@ -82,12 +89,14 @@ impl Found {
     }
 }
 
-/// The name and the uid of a line. Others than users of this host have a sign before their names (passwd(5), "compat").
+/// The name and the uid of a line. Others than users of this host have a sign before their names (passwd(5), "compat"), and a line
+/// without the number of a group is no user to the name service either.
 fn entry(line: &[u8]) -> Option<(&[u8], Uid)> {
     let mut fields = line.split(|byte| *byte == b':');
     let name = fields.next().filter(|name| !matches!(name, [] | [b'+' | b'-' | b'#', ..]))?;
-    let uid = std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()?;
-    Some((name, uid))
+    let mut number = |skipped| std::str::from_utf8(fields.nth(skipped)?).ok();
+    let (uid, group) = (number(1)?.parse().ok()?, number(0)?);
+    group.parse::<u32>().is_ok().then_some((name, uid))
 }
 
 #[cfg(test)]
@@ -95,6 +104,7 @@ mod tests {
     use super::*;
 
     const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n\n#kuma-dp:x:1:1::/:\n+kuma-dp:x:2:2::/:\nbroken:x:\nbad:x:-3:3::/:\n\
+                         kuma-dp:x:98\nkuma-dp:x:99:a::/:\n\
                          kuma-dp:x:101:101::/:\nkuma-dp:x:102:102::/:\n1234:x:99:99::/:\nother:x:5678:1::/:/bin/false";
 
     fn read(uid: Option<u32>, name: &str) -> (bool, Option<u32>) {
@@ -113,6 +123,19 @@ mod tests {
         assert_eq!(read(Some(5679), "kuma-dp"), (false, Some(101)));
         assert_eq!(read(Some(1234), "1234"), (false, Some(99)));
         assert_eq!(read(Some(4), "4"), (false, None));
+    }
+
+    #[test]
+    fn a_line_that_the_limit_may_have_cut_does_not_count() {
+        let last = "kuma-dp:x:10123:10123::/:\n";
+        for behind in 0..=last.len() {
+            // The limit falls before, into and behind the last line.
+            let mut users = "#".repeat(usize::try_from(LIMIT).unwrap() - behind - 1) + "\n";
+            users.push_str(last);
+            let found = Found::read(users.as_bytes(), None, "kuma-dp").unwrap();
+            assert!(matches!(found.named.map(Uid::number), None | Some(10_123)), "{behind}: {found:?}");
+        }
+        assert_eq!(Found::read(last.as_bytes(), None, "kuma-dp").unwrap().named.map(Uid::number), Some(10_123));
     }
 
     #[test]

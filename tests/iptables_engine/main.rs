@@ -6,6 +6,7 @@
 mod asked;
 mod at_once;
 mod killed;
+mod mixed;
 #[path = "../common/netns.rs"]
 mod netns;
 #[path = "../common/outside.rs"]

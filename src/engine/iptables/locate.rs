@@ -146,7 +146,7 @@ impl Search {
     }
 }
 
-/// The programs that were given for a family, if all three were. Their mode is what they say.
+/// The programs that were given for a family, if all three were. Their mode is what the first says, and no name may say another.
 pub(super) fn given(
     runner: &Runner,
     modes: &Modes,
@@ -161,6 +161,17 @@ pub(super) fn given(
     Some(match missing {
         Some(path) => Err(format!("{} was given and is not a program", path.display())),
         None => match modes.of(runner, &tables) {
+            // The rules of one would be looked for in the tables of the other.
+            Some(mode)
+                if [&save, &restore].into_iter().any(|path| mode_by_name(path).is_some_and(|other| other != mode)) =>
+            {
+                Err(format!(
+                    "{}, {} and {} were given and are not all of iptables-{mode}",
+                    tables.display(),
+                    save.display(),
+                    restore.display()
+                ))
+            }
             Some(mode) => Ok(Toolset::of(family, mode, [tables, save, restore])),
             None => Err(format!("{} was given and cannot be run", tables.display())),
         },

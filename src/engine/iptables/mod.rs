@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::host::Host;
+use self::kernel::Seen;
 use self::locate::{Search, Toolset};
 use self::removal::{Removal, Where, nothing_redirects};
 use self::transaction::Transaction;
@@ -186,6 +187,10 @@ impl Iptables {
         if let Some(open) = open {
             open.look_again(&mut Kernel::default(), &mut report);
         }
+        // Programs may be of another mode than they say. What they loaded would be taken for a leftover.
+        if let Some(tools) = used.iter().find(|tools| matches!(host.kernel.seen(tools), Some(Seen::Nothing))) {
+            return Err(elsewhere(tools));
+        }
 
         let mut leftovers = Removal::new(&host, &plan.config, &before, false);
         for tools in host.all() {
@@ -273,6 +278,18 @@ fn looked_into(all: &[Toolset], left: &[Where]) -> Vec<Holder> {
         all.iter().any(|tools| (tools.family, tools.mode) == place) && !left.contains(&place)
     };
     holders.into_iter().filter(|(mode, _)| looked(*mode)).map(|(_, holder)| holder).collect()
+}
+
+/// That the rules are not where programs of this mode have theirs.
+fn elsewhere(tools: &Toolset) -> Error {
+    let (restore, mode) = (tools.restore.display(), tools.mode);
+    Error::Conflict {
+        problem: format!(
+            "{restore} has loaded the rules of {}, and no table of iptables-{mode} has them",
+            tools.family
+        ),
+        remedy: format!("name programs that are of iptables-{mode}, as their names say, and install again"),
+    }
 }
 
 /// The record of this network namespace.
