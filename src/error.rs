@@ -38,7 +38,7 @@ impl InvalidValue {
 
 /// One thing that is wrong with a document: where, which value, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize)]
-#[error("{path}: {} is not valid: expected {expected}", Quoted(.value))]
+#[error("{path}: {}", Complaint(.value, .expected))]
 #[non_exhaustive]
 pub struct Problem {
     /// The field, for example `redirect.vnet.networks[1]`, `--redirect-dns-port` or the name of an
@@ -168,6 +168,19 @@ pub(crate) fn visible(text: &str) -> String {
         }
         visible
     })
+}
+
+/// What is wrong with a value. A text that is no document has none to show.
+struct Complaint<'a>(&'a str, &'a str);
+
+impl fmt::Display for Complaint<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(value, expected) = self;
+        match value.is_empty() && ["valid YAML: ", "valid JSON: "].iter().any(|syntax| expected.starts_with(syntax)) {
+            true => write!(f, "not {expected}"),
+            false => write!(f, "{} is not valid: expected {expected}", Quoted(value)),
+        }
+    }
 }
 
 /// How many there are of something, for people: `1 rule`, `2 rules`.

@@ -177,3 +177,24 @@ fn attachments_that_are_still_valid() {
         refused(&gc(list), 7, &["cni.dev/valid-attachments"]);
     }
 }
+
+/// Only a runtime is answered in JSON.
+#[test]
+fn who_runs_it_by_hand_is_told_what_it_is() {
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(crate::runtime::plugin());
+        let output = command.args(arguments).env_remove("CNI_COMMAND").output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (status, stdout, stderr) = run(&["--help"]);
+    assert_eq!((status, stderr.as_str()), (Some(0), ""));
+    for part in ["a container runtime calls it", "CNI_COMMAND", "CNI_NETNS", "Exit status"] {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
+    assert_eq!(run(&["--version"]), (Some(0), format!("kumatp-cni {}\n", env!("CARGO_PKG_VERSION")), String::new()));
+    let (status, nothing, usage) = run(&["install"]);
+    assert_eq!((status, nothing.as_str(), usage), (Some(2), "", stdout));
+    let (status, error, _) = run(&[]);
+    assert!(status == Some(1) && error.contains("CNI_COMMAND"), "{error}");
+}

@@ -72,6 +72,9 @@ fn what_is_no_configuration() {
     let problem = refused("redirect:\n  inbound:\n    excludePorts: [80, 99999\nwait: 1\n");
     assert!(problem.path.starts_with("document: line "), "{problem}");
     assert!(problem.expected.starts_with("valid YAML: "), "{problem}");
+    // At the end there is no value to show.
+    let text = refused("redirect:\n  inbound:\n    excludePorts: [80\n").to_string();
+    assert!(text.contains(" column ") && text.contains(": not valid YAML: ") && !text.contains("''"), "{text}");
     for text in [
         "a: 1\n---\nb: 2\n",
         "wait: !!binary x\n",
