@@ -30,6 +30,7 @@ pub(crate) struct Here {
 }
 
 impl Here {
+    #[cfg(feature = "ebpf")]
     pub(crate) fn find() -> Result<Self, Error> {
         Self::find_by(None)
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use nix::errno::Errno;
+#[cfg(feature = "ebpf")]
 use nix::sys::socket::SockProtocol;
 
 use super::ask::READ;
