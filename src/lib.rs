@@ -70,6 +70,7 @@ mod files;
 #[cfg(feature = "firewalld")]
 pub mod firewalld;
 pub mod guide;
+pub mod iptables_save;
 pub mod model;
 pub mod net;
 pub mod netlink;
@@ -77,7 +78,6 @@ pub mod nftables;
 pub mod policy;
 pub mod render;
 mod room;
-pub mod save;
 pub mod simulate;
 mod sorted;
 

@@ -12,12 +12,12 @@ use kumatp::config::Config;
 use kumatp::engine::iptables::Mode;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine as _, EngineName, Installed, installed};
+use kumatp::iptables_save::{PartialMatch, PartialTarget};
 use kumatp::model::{BuiltinChain, End, Match, Plan};
 use kumatp::net::FamilyName;
 use kumatp::netlink::Namespace;
 use kumatp::nftables::{Action, ChainType, LiveTable, Marker, Native, OtherHook, Rule, Table};
 use kumatp::render::iptables::{self, Style};
-use kumatp::save::{PartialMatch, PartialTarget};
 use kumatp::simulate::{Simulator, Verdict};
 
 use self::isolated::{isolated, run, skipped};

@@ -10,11 +10,11 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use arbitrary::Unstructured;
+use kumatp::iptables_save;
 use kumatp::model::{Plan, Ruleset};
 use kumatp::net::Family;
 use kumatp::policy::plan;
 use kumatp::render::iptables::{self, Style};
-use kumatp::save;
 
 /// How many plans each program gets.
 const PLANS: u64 = 16;
@@ -68,7 +68,8 @@ fn load<F: Family>(program: &str, rules: &Ruleset<F>) {
     let output = in_namespace(&format!("{program}-restore --noflush; {program}-save"), &text).unwrap();
     assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
     let listed = String::from_utf8(output.stdout).unwrap();
-    let read = save::parse::<F>(&listed).unwrap().ruleset().unwrap_or_else(|error| panic!("{error}\n{listed}"));
+    let read =
+        iptables_save::parse::<F>(&listed).unwrap().ruleset().unwrap_or_else(|error| panic!("{error}\n{listed}"));
     assert_eq!(read.canonical(), rules.canonical(), "{text}\n{listed}");
 }
 

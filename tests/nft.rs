@@ -85,7 +85,7 @@ fn removal_leaves_others_alone_and_may_find_nothing() {
 #[test]
 fn rules_from_elsewhere_can_be_translated() {
     fn translated<F: Family>(text: &str) -> String {
-        nft::ruleset(&kumatp::save::parse::<F>(text).unwrap().ruleset().unwrap())
+        nft::ruleset(&kumatp::iptables_save::parse::<F>(text).unwrap().ruleset().unwrap())
     }
     let saved = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/save");
     for file in std::fs::read_dir(saved).unwrap() {

@@ -10,6 +10,7 @@ use arbitrary::Unstructured;
 use arbtest::arbtest;
 use kumatp::config::{Config, GidExclusion, UidExclusion, VirtualNetwork};
 use kumatp::facts::Facts;
+use kumatp::iptables_save;
 use kumatp::model::{
     BuiltinChain, Chain, ChainName, Comment, LogLevel, LogPrefix, Placement, Plan, Rule, Ruleset, Table, TableName,
     Target,
@@ -19,7 +20,6 @@ use kumatp::net::{
 };
 use kumatp::policy::plan;
 use kumatp::render::iptables::{self, Style};
-use kumatp::save;
 
 /// How long each law is tried.
 const BUDGET_MS: u64 = 400;
@@ -106,20 +106,20 @@ fn read_back<F: Family>(ruleset: &Ruleset<F>) {
     let canonical = ruleset.canonical();
     for style in [Style::Short, Style::Long] {
         let text = iptables::ruleset(ruleset, style);
-        let saved = save::parse::<F>(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let saved = iptables_save::parse::<F>(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let read = saved.ruleset().unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(read.canonical(), canonical, "{text}");
         comments_are_kept(ruleset, &saved);
     }
-    for written in [save::write(ruleset), save::write(&canonical)] {
-        let read = save::parse::<F>(&written).unwrap().ruleset().unwrap();
+    for written in [iptables_save::write(ruleset), iptables_save::write(&canonical)] {
+        let read = iptables_save::parse::<F>(&written).unwrap().ruleset().unwrap();
         assert_eq!(read.canonical(), canonical, "{written}");
         assert!(read.rules().all(|(_, _, rule)| rule.placement == Placement::Append));
     }
 }
 
 /// Comments do not count when rules are compared, so they are looked at here.
-fn comments_are_kept<F: Family>(ruleset: &Ruleset<F>, saved: &save::Saved<F>) {
+fn comments_are_kept<F: Family>(ruleset: &Ruleset<F>, saved: &iptables_save::Saved<F>) {
     let expected = ruleset.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| {
         chain.rules.iter().cloned().flat_map(Rule::split_multiport).map(|rule| rule.comment.map(|c| c.to_string()))
     });
@@ -135,10 +135,10 @@ fn what_is_rendered_is_read_back() {
         if let Some(v6) = &plan.v6 {
             read_back(v6);
         }
-        let texts = save::families(&iptables::plan(&plan));
-        let v4 = save::parse::<V4>(&texts.v4.unwrap()).unwrap().ruleset().unwrap();
+        let texts = iptables_save::families(&iptables::plan(&plan));
+        let v4 = iptables_save::parse::<V4>(&texts.v4.unwrap()).unwrap().ruleset().unwrap();
         assert_eq!(v4.canonical(), plan.v4.canonical());
-        let v6 = texts.v6.map(|text| save::parse::<V6>(&text).unwrap().ruleset().unwrap().canonical());
+        let v6 = texts.v6.map(|text| iptables_save::parse::<V6>(&text).unwrap().ruleset().unwrap().canonical());
         assert_eq!(v6, plan.v6.as_ref().map(Ruleset::canonical));
         Ok(())
     })
@@ -435,13 +435,13 @@ fn no_text_makes_the_parsers_panic() {
         if u.ratio(1, 4)? {
             text.push_str(u.arbitrary()?);
         }
-        if let Ok(saved) = save::parse::<V4>(&text) {
+        if let Ok(saved) = iptables_save::parse::<V4>(&text) {
             let _ = saved.ruleset();
             for rule in saved.tables.iter().flat_map(|table| &table.rules) {
                 let _ = (rule.comment(), rule.target().map(str::to_owned));
             }
         }
-        let _ = save::to_json(&text);
+        let _ = iptables_save::to_json(&text);
         Ok(())
     })
     .budget_ms(BUDGET_MS);

@@ -16,7 +16,7 @@ use kumatp::model::{Plan, Rule, Ruleset, Target};
 use kumatp::net::{Family, Uid, V4, V6};
 use kumatp::nftables::Native;
 use kumatp::simulate::{Arrival, Explanation, Outcome, Simulator, Verdict};
-use kumatp::{policy, render, save};
+use kumatp::{iptables_save, policy, render};
 
 /// What has to be the same of two outcomes.
 fn fate(outcome: &Outcome<'_>) -> (Verdict, u16, Vec<String>) {
@@ -62,9 +62,9 @@ fn saved_text_does_what_the_plan_says() {
     often(24, 2_000..20_000, |u| {
         let (config, facts) = (generate::config(u)?, generate::facts(u)?);
         let Ok(plan) = policy::plan(&config, &facts) else { return Ok(()) };
-        let texts = save::families(&render::iptables::plan(&plan));
-        let v4 = texts.v4.as_deref().map(|text| save::parse::<V4>(text).unwrap());
-        let v6 = texts.v6.as_deref().map(|text| save::parse::<V6>(text).unwrap());
+        let texts = iptables_save::families(&render::iptables::plan(&plan));
+        let v4 = texts.v4.as_deref().map(|text| iptables_save::parse::<V4>(text).unwrap());
+        let v6 = texts.v6.as_deref().map(|text| iptables_save::parse::<V6>(text).unwrap());
         let by_plan = Simulator::of(&plan, EngineName::Iptables);
         let by_text = Simulator::of_saved(v4.as_ref(), v6.as_ref()).unwrap();
         let by_text = by_text.with_loopback(facts.loopback.as_str().parse().unwrap_or_else(|_| "lo".parse().unwrap()));
@@ -144,7 +144,7 @@ fn any_rules_and_any_packet_give_an_answer() {
             text += &format!("-A {chain} {words} -j {target}\n");
         }
         text += "COMMIT\n";
-        let Ok(saved) = save::parse::<V4>(&text) else { return Ok(()) };
+        let Ok(saved) = iptables_save::parse::<V4>(&text) else { return Ok(()) };
         let Ok(simulator) = Simulator::of_saved(Some(&saved), None) else { return Ok(()) };
         read += 1;
         for packet in simulator.edges().iter().take(60) {
@@ -320,7 +320,7 @@ fn texts_of_others() {
         for file in std::fs::read_dir(directory).unwrap() {
             let path = file.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
-            let saved = save::SavedFamilies::parse(&text).unwrap();
+            let saved = iptables_save::SavedFamilies::parse(&text).unwrap();
             let simulator = Simulator::of_saved(saved.v4.as_ref(), saved.v6.as_ref()).unwrap();
             for line in text.lines().filter_map(|line| line.strip_prefix("# > ")) {
                 let (packet, expected) = line.rsplit_once(": ").unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kumatp::config::Config;
 use kumatp::net::Uid;
-use kumatp::netlink::{Batch, Content};
+use kumatp::netlink::{Batch, KernelTable};
 use kumatp::nftables::Native;
 use kumatp::{Facts, Plan, policy};
 use nix::libc;
@@ -136,7 +136,7 @@ pub(crate) fn batches(plans: &[Plan; 2], replace: bool) -> [Vec<u8>; 2] {
             if replace {
                 batch.remove(table.family);
             }
-            batch.add(table.family, &Content::of(table));
+            batch.add(table.family, &KernelTable::of(table));
         }
         batch.commit().bytes().to_vec()
     })

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::libc::O_DIRECTORY;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
-use super::place::is_nothing;
+use super::pin_directory::is_nothing;
 use crate::error::{Error, InvalidValue};
 
 /// The mounts of the mount namespace of the calling thread.

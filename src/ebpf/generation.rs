@@ -6,10 +6,10 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::cgroup::Cgroup;
-use super::content::{Content, Elements};
 use super::hooks::{self, HOOKS, Hook};
+use super::map_contents::{Elements, MapContents};
 use super::object::{Map, Refused};
-use super::place::Place;
+use super::pin_directory::PinDirectory;
 use super::sys;
 use super::table::{MAPS, Map as Name, SETTING_V4, SETTING_V6, Settings};
 use crate::error::Error;
@@ -91,7 +91,7 @@ pub(super) struct Generation {
 impl Generation {
     /// Makes its maps and loads its programs. On kernels where some of them cannot tell network namespaces, none does.
     pub(super) fn load(
-        content: &Content,
+        content: &MapContents,
         number: u64,
         state: &State,
         netns: &Here,
@@ -125,7 +125,7 @@ impl Generation {
         Self::try_load(&content, state)?.map_err(explain)
     }
 
-    fn try_load(content: &Content, state: &State) -> Result<Result<Self, (&'static Hook, Refused)>, Error> {
+    fn try_load(content: &MapContents, state: &State) -> Result<Result<Self, (&'static Hook, Refused)>, Error> {
         let mut maps = Vec::new();
         for name in names().filter(|name| !name.is_state()) {
             let settings;
@@ -172,7 +172,7 @@ impl Generation {
 
 /// Removes what is pinned of a generation. Its programs are attached no more when this returns; the kernel alone would see to
 /// that in the background.
-pub(super) fn remove(place: &Place, number: u64) -> Result<(), Error> {
+pub(super) fn remove(place: &PinDirectory, number: u64) -> Result<(), Error> {
     let dir = place.generation(number);
     for path in HOOKS.iter().map(|hook| dir.join(hook.link())) {
         match sys::get(&path) {
@@ -190,7 +190,7 @@ pub(super) fn remove(place: &Place, number: u64) -> Result<(), Error> {
 }
 
 /// Whether a generation that is pinned was for a network namespace that is gone. One that was not attached does not tell.
-pub(super) fn is_of_the_gone(place: &Place, number: u64) -> bool {
+pub(super) fn is_of_the_gone(place: &PinDirectory, number: u64) -> bool {
     let dir = place.generation(number);
     let mut links = HOOKS.iter().filter(|hook| hook.is_of_netns()).map(|hook| sys::get(&dir.join(hook.link())));
     links.any(|link| link.and_then(sys::link_info).is_ok_and(|link| link.target() == 0))
@@ -198,9 +198,9 @@ pub(super) fn is_of_the_gone(place: &Place, number: u64) -> bool {
 
 /// What is different in a generation that is pinned.
 pub(super) fn differences(
-    place: &Place,
+    place: &PinDirectory,
     number: u64,
-    content: Option<&Content>,
+    content: Option<&MapContents>,
     cgroup: Option<&Cgroup>,
     netns: &Here,
 ) -> Result<Vec<String>, Error> {
@@ -320,7 +320,7 @@ mod tests {
         let state = State::create().unwrap();
         for cookie in [0, 1] {
             for flags in [0, u32::MAX] {
-                let mut content = Content::of_everything();
+                let mut content = MapContents::of_everything();
                 content.settings.netns_cookie = cookie;
                 content.settings.flags = flags;
                 let loaded = Generation::try_load(&content, &state).unwrap();

@@ -6,14 +6,14 @@
 //! `programs/build`.
 
 mod cgroup;
-mod content;
 mod generation;
 mod hooks;
 mod listeners;
 mod local;
+mod map_contents;
 mod object;
 mod outline;
-mod place;
+mod pin_directory;
 mod sidecar;
 mod sight;
 mod sys;
@@ -26,12 +26,12 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use self::cgroup::Cgroup;
-use self::content::Content;
 use self::generation::{Generation, State, differences};
 use self::hooks::HOOKS;
+use self::map_contents::MapContents;
 pub(crate) use self::outline::{directory, outline};
-use self::place::{Lock, Place};
-use self::sidecar::{Sidecar, Wanted};
+use self::pin_directory::{Lock, PinDirectory};
+use self::sidecar::{Sidecar, SidecarTraits};
 pub(crate) use self::sight::{Sight, sight};
 use self::table::{COUNTERS, Map};
 use crate::error::Error;
@@ -73,8 +73,8 @@ pub(crate) enum Change {
 pub(crate) fn install(options: &Options, plan: &Plan) -> Result<Done, Error> {
     let netns = Here::find()?;
     let cgroup = Cgroup::open(options.cgroup.as_deref())?;
-    let content = Content::of(plan, &local::addresses()?);
-    let place = Place::new(&options.bpffs, &netns);
+    let content = MapContents::of(plan, &local::addresses()?);
+    let place = PinDirectory::new(&options.bpffs, &netns);
     let mut notes = Vec::new();
     beside_the_sidecar(&content, &cgroup, &netns, &mut notes)?;
     let (lock, mounted) = place.mount_and_lock()?;
@@ -100,9 +100,14 @@ pub(crate) fn install(options: &Options, plan: &Plan) -> Result<Done, Error> {
 const CGROUP: &str = "ebpf.cgroupPath";
 
 /// Refuses to redirect to a sidecar whose listeners are out of the programs' sight. What is not known of it is noted.
-fn beside_the_sidecar(content: &Content, cgroup: &Cgroup, netns: &Here, notes: &mut Vec<Note>) -> Result<(), Error> {
+fn beside_the_sidecar(
+    content: &MapContents,
+    cgroup: &Cgroup,
+    netns: &Here,
+    notes: &mut Vec<Note>,
+) -> Result<(), Error> {
     let dir = cgroup.path.display();
-    match Wanted::of(&content.settings).look(cgroup, netns) {
+    match SidecarTraits::of(&content.settings).look(cgroup, netns) {
         Sidecar::Outside(listeners) => {
             return Err(Error::Conflict {
                 problem: format!(
@@ -143,8 +148,8 @@ fn sidecar_note(found: &Sidecar, cgroup: &str) -> Option<Note> {
 }
 
 fn replace(
-    place: &Place,
-    content: &Content,
+    place: &PinDirectory,
+    content: &MapContents,
     cgroup: &Cgroup,
     netns: &Here,
     notes: &mut Vec<Note>,
@@ -206,7 +211,7 @@ fn replace(
 
 /// Removes what is pinned for network namespaces that are gone: nobody else can, and till then the cgroup calls the programs
 /// in vain. What cannot be removed, the next installer tries again.
-fn sweep(place: &Place, _alone: &Lock) {
+fn sweep(place: &PinDirectory, _alone: &Lock) {
     for other in place.others() {
         let numbers = other.generations().unwrap_or_default();
         if numbers.iter().any(|number| generation::is_of_the_gone(&other, *number)) {
@@ -217,7 +222,7 @@ fn sweep(place: &Place, _alone: &Lock) {
 }
 
 /// Refuses to install beside an installation in the same network namespace that is pinned in another bpffs.
-fn elsewhere(place: &Place, netns: &Here) -> Result<(), Error> {
+fn elsewhere(place: &PinDirectory, netns: &Here) -> Result<(), Error> {
     match unpinned(place, netns) {
         Ok(Unpinned::Ours(id)) => Err(place.elsewhere(id)),
         // Who may not ask may not attach anything, either.
@@ -243,7 +248,7 @@ fn is_bare(netns: impl AsFd) -> Result<bool, Errno> {
     }
 }
 
-fn unpinned(place: &Place, netns: &Here) -> Result<Unpinned, Errno> {
+fn unpinned(place: &PinDirectory, netns: &Here) -> Result<Unpinned, Errno> {
     let Some(hook) = HOOKS.iter().find(|hook| hook.is_of_netns()) else { return Ok(Unpinned::None) };
     let numbers = if place.is_there().unwrap_or(false) { place.generations().unwrap_or_default() } else { Vec::new() };
     let link = |number: u64| sys::get(&place.generation(number).join(hook.link())).and_then(sys::link_info);
@@ -274,7 +279,7 @@ fn unpinned(place: &Place, netns: &Here) -> Result<Unpinned, Errno> {
 /// was, one.
 pub(crate) fn uninstall(options: &Options, dry_run: bool) -> Result<bool, Error> {
     let netns = Here::find()?;
-    let place = Place::new(&options.bpffs, &netns);
+    let place = PinDirectory::new(&options.bpffs, &netns);
     let is_there = place.is_there()?;
     if !dry_run && place.is_any_there() {
         let lock = place.lock()?;
@@ -294,7 +299,7 @@ pub(crate) fn uninstall(options: &Options, dry_run: bool) -> Result<bool, Error>
 
 /// An installation as it is found.
 #[derive(Debug, Clone)]
-pub(crate) struct Found {
+pub(crate) struct FoundPrograms {
     /// What differs from the plan, if one was given, and otherwise from what was installed.
     pub(crate) differences: Vec<String>,
     pub(crate) programs: Vec<FoundProgram>,
@@ -318,13 +323,13 @@ pub(crate) struct FoundProgram {
 }
 
 /// Looks at what is installed in the network namespace of the calling thread.
-pub(crate) fn look(options: &Options, plan: Option<&Plan>) -> Result<Option<Found>, Error> {
+pub(crate) fn look(options: &Options, plan: Option<&Plan>) -> Result<Option<FoundPrograms>, Error> {
     let netns = Here::find()?;
-    let place = Place::new(&options.bpffs, &netns);
+    let place = PinDirectory::new(&options.bpffs, &netns);
     if !place.is_there()? {
         return Ok(None);
     }
-    let mut found = Found {
+    let mut found = FoundPrograms {
         differences: Vec::new(),
         programs: Vec::new(),
         counters: Vec::new(),
@@ -343,7 +348,7 @@ pub(crate) fn look(options: &Options, plan: Option<&Plan>) -> Result<Option<Foun
         found.differences.push("the programs are switched off".to_owned());
         return Ok(Some(found));
     }
-    let content = plan.map(|plan| local::addresses().map(|local| Content::of(plan, &local))).transpose()?;
+    let content = plan.map(|plan| local::addresses().map(|local| MapContents::of(plan, &local))).transpose()?;
     let cgroup = match plan.map(|_| Cgroup::open(options.cgroup.as_deref())).transpose() {
         // One that is gone takes the programs with it.
         Err(gone @ Error::Config(_)) => {
@@ -362,7 +367,7 @@ pub(crate) fn look(options: &Options, plan: Option<&Plan>) -> Result<Option<Foun
 
 /// Where the sidecar of an installation is.
 fn sidecar_of_installed(options: &Options, dir: &Path, programs: &[FoundProgram], netns: &Here) -> Option<Note> {
-    let wanted = Wanted::of_installed(&generation::settings(dir)?)?;
+    let wanted = SidecarTraits::of_installed(&generation::settings(dir)?)?;
     let of_cgroup =
         |program: &&FoundProgram| HOOKS.iter().any(|hook| hook.title == program.hook && !hook.is_of_netns());
     // What is attached to nothing has been told.
@@ -405,8 +410,8 @@ fn counters(state: &State) -> Result<Vec<(&'static str, u64)>, Error> {
 pub(crate) fn probe(options: &Options, plan: Option<&Plan>) -> Result<(), Error> {
     let (netns, cgroup) = (Here::find()?, Cgroup::open(options.cgroup.as_deref())?);
     let content = match plan {
-        Some(plan) => Content::of(plan, &local::addresses()?),
-        None => Content::of_everything(),
+        Some(plan) => MapContents::of(plan, &local::addresses()?),
+        None => MapContents::of_everything(),
     };
     Generation::load(&content, 1, &State::create()?, &netns, &cgroup).map(drop)
 }

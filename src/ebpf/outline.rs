@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::content::Content;
 use super::hooks::HOOKS;
+use super::map_contents::MapContents;
 use super::table::Map;
 use crate::model::Plan;
 
 /// Where an installation is pinned in this bpffs, for people.
 pub(crate) fn directory(bpffs: &Path) -> PathBuf {
-    bpffs.join(super::place::NAME).join("(cookie of the network namespace)")
+    bpffs.join(super::pin_directory::NAME).join("(cookie of the network namespace)")
 }
 
 /// The parts of an installation.
@@ -25,7 +25,7 @@ pub(crate) struct Outline {
 
 /// The parts of an installation of this plan.
 pub(crate) fn outline(plan: &Plan) -> Outline {
-    let content = Content::of(plan, &[]);
+    let content = MapContents::of(plan, &[]);
     let titles =
         |of_netns: bool| HOOKS.iter().filter(move |hook| hook.is_of_netns() == of_netns).map(|hook| hook.title);
     let maps = [

@@ -13,7 +13,7 @@ use crate::netlink::{Here, Listener, tracking};
 
 /// What of the sidecar is to be in the cgroup: who listens on these ports, and what runs as this user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct SidecarTraits {
     ports: Vec<u16>,
     uid: u32,
 }
@@ -36,7 +36,7 @@ pub(super) enum Sidecar {
 /// How many listeners or processes a message names.
 const ENOUGH: usize = 3;
 
-impl Wanted {
+impl SidecarTraits {
     pub(super) fn of(settings: &Settings) -> Self {
         let ports = [(SETTING_OUTBOUND, settings.outbound_port), (SETTING_INBOUND, settings.inbound_port)];
         let ports = ports.into_iter().filter(|(flag, _)| settings.flags & flag != 0).map(|(_, port)| port);

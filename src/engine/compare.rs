@@ -1,32 +1,33 @@
 //! How what is installed differs from what is wanted, in words. Pure, so that the fake compares as the
 //! real engines do.
 
-use super::words::tables;
+use super::messages::tables;
 use crate::error::counted;
 use crate::model::{Chain, Ruleset, Table};
 use crate::net::{Family, FamilyName};
-use crate::netlink::{Content, Dump};
+use crate::netlink::{Dump, KernelTable};
 use crate::nftables::Native;
 
 /// What is to be in the tables of both families.
-pub(crate) struct Wanted {
-    v4: Content,
-    v6: Option<Content>,
+pub(crate) struct ExpectedTables {
+    v4: KernelTable,
+    v6: Option<KernelTable>,
 }
 
-impl Wanted {
+impl ExpectedTables {
     pub(crate) fn of(native: &Native) -> Self {
-        Self { v4: Content::of(&native.v4), v6: native.v6.as_ref().map(Content::of) }
+        Self { v4: KernelTable::of(&native.v4), v6: native.v6.as_ref().map(KernelTable::of) }
     }
 
     /// Whether exactly this was found, down to whose `::6` on the loopback interface is.
     #[cfg(all(feature = "host", target_os = "linux"))]
     pub(crate) fn is(&self, found: &Dump) -> bool {
-        let owns = |content: Option<&Content>| content.and_then(Content::marker).is_some_and(|marker| marker.address);
+        let owns =
+            |content: Option<&KernelTable>| content.and_then(KernelTable::marker).is_some_and(|marker| marker.address);
         differences(self, found).is_empty() && owns(self.v6.as_ref()) == owns(found.v6.as_ref())
     }
 
-    pub(crate) fn of_family(&self, family: FamilyName) -> Option<&Content> {
+    pub(crate) fn of_family(&self, family: FamilyName) -> Option<&KernelTable> {
         match family {
             FamilyName::V4 => Some(&self.v4),
             FamilyName::V6 => self.v6.as_ref(),
@@ -35,7 +36,7 @@ impl Wanted {
 }
 
 /// How what was found differs from what is wanted.
-pub(crate) fn differences(wanted: &Wanted, found: &Dump) -> Vec<String> {
+pub(crate) fn differences(wanted: &ExpectedTables, found: &Dump) -> Vec<String> {
     let mut list = Vec::new();
     for family in FamilyName::ALL {
         let table = tables(&[family]);

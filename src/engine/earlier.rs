@@ -8,11 +8,11 @@ use super::installed::Installed;
 use super::iptables::{Mode, has_ours};
 use crate::error::Error;
 use crate::error::visible;
+use crate::iptables_save::Saved;
 use crate::model::{BuiltinChain, Note, TableName};
 use crate::net::{Family, FamilyName};
 use crate::netlink::{CalledChain, Dump, Kernel, Stop};
 use crate::nftables::{ChainType, OtherHook, priority, table_name};
-use crate::save::Saved;
 
 /// A nat chain of others with rules that the kernel calls before ours in the same hook. If one of its rules translates a
 /// connection, ours never see it.

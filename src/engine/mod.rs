@@ -7,6 +7,7 @@ mod compare;
 mod earlier;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub mod ebpf;
+mod ebpf_unsupported;
 #[cfg_attr(
     not(all(feature = "host", target_os = "linux")),
     expect(dead_code, reason = "the engine in memory has no failures of its own")
@@ -26,9 +27,13 @@ mod installed;
 pub mod iptables;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod left_open;
-mod limits;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod loopback;
+#[cfg_attr(
+    not(all(feature = "host", target_os = "linux")),
+    expect(dead_code, reason = "some are for what is found on a host")
+)]
+mod messages;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub mod netlink;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -45,11 +50,6 @@ mod state;
 mod turn;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod uninstall;
-#[cfg_attr(
-    not(all(feature = "host", target_os = "linux")),
-    expect(dead_code, reason = "some are for what is found on a host")
-)]
-mod words;
 
 use std::fmt;
 use std::str::FromStr;

@@ -86,7 +86,7 @@ impl Record {
         }
         match kernel.no_records {
             true => Ok(Self::default()),
-            false => Place::of(kernel)?.load(),
+            false => RecordStore::of(kernel)?.load(),
         }
     }
 
@@ -119,12 +119,12 @@ impl Record {
 
 /// The record of one network namespace.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct RecordStore {
     dir: PathBuf,
     name: String,
 }
 
-impl Place {
+impl RecordStore {
     /// That of the network namespace of the calling thread.
     pub(crate) fn of_this_namespace() -> Result<Self, Error> {
         Self::of(&mut Kernel::default())
@@ -284,10 +284,10 @@ fn create(path: &Path) -> std::io::Result<File> {
 mod tests {
     use super::*;
 
-    fn place(test: &str) -> Place {
+    fn place(test: &str) -> RecordStore {
         let dir = std::env::temp_dir().join(format!("kumatp-record-{test}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
-        Place { dir, name: "1.json".into() }
+        RecordStore { dir, name: "1.json".into() }
     }
 
     fn rule(spec: &str) -> Recorded {

@@ -4,9 +4,9 @@ use std::cell::OnceCell;
 
 use serde::Serialize;
 
-use super::compare::Wanted;
+use super::compare::ExpectedTables;
 use super::iptables::{Iptables, Mode};
-use super::words::not_installed_by_us;
+use super::messages::not_installed_by_us;
 use super::{EarlierChain, EngineName, Status, earlier, netlink};
 use crate::config::Config;
 use crate::error::Error;
@@ -140,7 +140,7 @@ fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
     legacy.note(&mut notes);
     // Only needed if there is something of ours.
     let wanted = OnceCell::new();
-    let wanted = |plan| wanted.get_or_init(|| Wanted::of(&Native::of(plan)));
+    let wanted = |plan| wanted.get_or_init(|| ExpectedTables::of(&Native::of(plan)));
     let expected = |family| plan.and_then(|plan| wanted(plan).of_family(family));
     match kernel.netfilter().and_then(|socket| socket.look(&expected)) {
         Ok((dump, leftovers, _)) => {
@@ -207,7 +207,7 @@ fn by_ebpf(
     Ok(None)
 }
 
-fn by_netlink<'a>(wanted: Option<impl FnOnce() -> &'a Wanted>, dump: &Dump) -> Option<Installation> {
+fn by_netlink<'a>(wanted: Option<impl FnOnce() -> &'a ExpectedTables>, dump: &Dump) -> Option<Installation> {
     let families = dump.families();
     let status = match wanted {
         _ if families.is_empty() => return None,

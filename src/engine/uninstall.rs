@@ -3,9 +3,9 @@
 use super::failures::Failures;
 use super::holders::{self, Holder};
 use super::iptables::Iptables;
+use super::messages::legacy_stays;
 use super::netlink::{Legacy, Netlink};
 use super::turn::Turn;
-use super::words::legacy_stays;
 use super::{EngineName, Report};
 use crate::config::Config;
 use crate::error::Error;

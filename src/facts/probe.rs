@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::users::{self, Found};
+use super::users::{self, PasswdScan};
 use super::{Facts, HostAbilities, Ipv6, Remark, Request, Resolvers, ipv6};
 use crate::error::{Error, visible};
 use crate::files;
@@ -131,7 +131,7 @@ fn sidecar(request: &Request, remarks: &mut Vec<Remark>) -> Result<Uid, Error> {
         match users::by_number(uid, given) {
             Ok(found) if found.has_uid => {}
             // A name may be all digits.
-            Ok(Found { named: Some(uid), .. }) => return Ok(uid),
+            Ok(PasswdScan { named: Some(uid), .. }) => return Ok(uid),
             // A number is an answer.
             Ok(_) => {
                 let text = format!("no user with uid {uid} is in /etc/passwd; using it anyway");

@@ -20,7 +20,7 @@ const LIMIT: u64 = 4 << 20;
 
 /// The user with this uid or, if there is none, the one with this name.
 pub(super) fn by_uid_or_name(uid: Uid, name: &str) -> Option<Uid> {
-    let found = Found::open(FILE, Some(uid), name).unwrap_or_default();
+    let found = PasswdScan::open(FILE, Some(uid), name).unwrap_or_default();
     if found.has_uid {
         return Some(uid);
     }
@@ -33,15 +33,15 @@ pub(super) fn by_uid_or_name(uid: Uid, name: &str) -> Option<Uid> {
 
 /// The user with this name.
 pub(super) fn by_name(name: &str) -> Option<Uid> {
-    Found::open(FILE, None, name).unwrap_or_default().named.or_else(|| ask(name))
+    PasswdScan::open(FILE, None, name).unwrap_or_default().named.or_else(|| ask(name))
 }
 
 /// What the file says of a number, which may be a name as well.
 ///
 /// # Errors
 /// If the file cannot be read.
-pub(super) fn by_number(uid: Uid, text: &str) -> io::Result<Found> {
-    Found::open(FILE, Some(uid), text)
+pub(super) fn by_number(uid: Uid, text: &str) -> io::Result<PasswdScan> {
+    PasswdScan::open(FILE, Some(uid), text)
 }
 
 fn ask(name: &str) -> Option<Uid> {
@@ -50,14 +50,14 @@ fn ask(name: &str) -> Option<Uid> {
 
 /// What is in the file.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct PasswdScan {
     /// Whether there is a user with the uid.
     pub(super) has_uid: bool,
     /// The uid of the user with the name.
     pub(super) named: Option<Uid>,
 }
 
-impl Found {
+impl PasswdScan {
     fn open(path: &str, uid: Option<Uid>, name: &str) -> io::Result<Self> {
         Self::read(BufReader::with_capacity(4096, File::open(path)?), uid, name)
     }
@@ -108,7 +108,7 @@ mod tests {
                          kuma-dp:x:101:101::/:\nkuma-dp:x:102:102::/:\n1234:x:99:99::/:\nother:x:5678:1::/:/bin/false";
 
     fn read(uid: Option<u32>, name: &str) -> (bool, Option<u32>) {
-        let found = Found::read(USERS.as_bytes(), uid.and_then(Uid::new), name).unwrap();
+        let found = PasswdScan::read(USERS.as_bytes(), uid.and_then(Uid::new), name).unwrap();
         (found.has_uid, found.named.map(Uid::number))
     }
 
@@ -132,10 +132,10 @@ mod tests {
             // The limit falls before, into and behind the last line.
             let mut users = "#".repeat(usize::try_from(LIMIT).unwrap() - behind - 1) + "\n";
             users.push_str(last);
-            let found = Found::read(users.as_bytes(), None, "kuma-dp").unwrap();
+            let found = PasswdScan::read(users.as_bytes(), None, "kuma-dp").unwrap();
             assert!(matches!(found.named.map(Uid::number), None | Some(10_123)), "{behind}: {found:?}");
         }
-        assert_eq!(Found::read(last.as_bytes(), None, "kuma-dp").unwrap().named.map(Uid::number), Some(10_123));
+        assert_eq!(PasswdScan::read(last.as_bytes(), None, "kuma-dp").unwrap().named.map(Uid::number), Some(10_123));
     }
 
     #[test]

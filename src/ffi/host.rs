@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::error::kumatp_error;
-use super::state::Found;
+use super::state::StateAnswer;
 use super::text::kumatp_text;
 use crate::config::Config;
 #[cfg(feature = "ebpf")]
@@ -111,10 +111,10 @@ pub(super) fn uninstall(config: &Config, name: Option<EngineName>) -> Result<Vec
     }
 }
 
-pub(super) fn state(plan: Option<&Plan>) -> Result<Found, Error> {
+pub(super) fn state(plan: Option<&Plan>) -> Result<StateAnswer, Error> {
     let found = engine::state(plan, None)?;
     let json = serde_json::to_value(&found).expect("a state has string keys only");
-    Ok(Found { status: found.status, engines: found.installations.iter().map(|one| one.engine).collect(), json })
+    Ok(StateAnswer { status: found.status, engines: found.installations.iter().map(|one| one.engine).collect(), json })
 }
 
 /// What becomes of the packets by everything that is installed.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::engine::not_built_in;
 use super::error::kumatp_error;
-use super::state::Found;
+use super::state::StateAnswer;
 use super::text::kumatp_text;
 use crate::config::Config;
 use crate::engine::{EngineName, Report};
@@ -52,7 +52,7 @@ pub(super) fn uninstall(_: &Config, _: Option<EngineName>) -> Result<Vec<Report>
     Err(absent())
 }
 
-pub(super) fn state(_: Option<&Plan>) -> Result<Found, Error> {
+pub(super) fn state(_: Option<&Plan>) -> Result<StateAnswer, Error> {
     Err(absent())
 }
 

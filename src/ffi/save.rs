@@ -10,10 +10,10 @@ use super::simulate;
 use super::text::kumatp_text;
 use crate::engine::EngineName;
 use crate::error::InvalidValue;
+use crate::iptables_save::SavedFamilies;
 use crate::net::FamilyName;
-use crate::save::SavedFamilies;
 use crate::simulate::{AnyPacket, Simulator};
-use crate::{render, save};
+use crate::{iptables_save, render};
 
 /// Translates iptables-save or iptables-restore text, whoever wrote it, into another syntax.
 ///
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn kumatp_save_translate(
         out.give(kumatp_text::new(match syntax {
             KUMATP_SYNTAX_NFT => render::nft::translate(text)?,
             KUMATP_SYNTAX_FIREWALLD => documents::translate(text)?,
-            KUMATP_SYNTAX_JSON => save::to_json(text)?,
+            KUMATP_SYNTAX_JSON => iptables_save::to_json(text)?,
             _ => return Err(unknown_syntax(syntax)),
         }));
         Ok(())

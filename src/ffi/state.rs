@@ -20,12 +20,12 @@ pub const KUMATP_STATE_UNCOMPARED: u32 = 3;
 /// What is installed in a network namespace, as it was when it was looked at. Free it with kumatp_state_free().
 #[derive(Debug)]
 pub struct kumatp_state {
-    found: Found,
+    found: StateAnswer,
 }
 
 /// What was found.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct StateAnswer {
     pub(super) status: Status,
     pub(super) engines: Vec<EngineName>,
     pub(super) json: serde_json::Value,

@@ -15,10 +15,10 @@ use std::ops::Range;
 
 use crate::config::ChainPair;
 use crate::error::{Error, Problem};
+use crate::iptables_save::{self, Saved, SavedPlacement, tokens::tokens};
 use crate::model::{Comment, Plan, TableName};
 use crate::net::{Family, V4, V6};
 use crate::render::firewalld::{Entries, Entry};
-use crate::save::{self, Saved, SavedPlacement, tokens::tokens};
 
 /// A document with the rules of a plan in it, in place of older ones of ours. All else stays as it
 /// is, byte for byte; an empty document is made new.
@@ -75,13 +75,13 @@ pub fn remove(existing: &str) -> Result<Option<String>, Error> {
 /// configuration cannot say: tables that firewalld does not know, policies of built-in chains, rules
 /// inserted below rules that the text does not have, control characters.
 pub fn translate(text: &str) -> Result<String, Error> {
-    let texts = save::families(text);
+    let texts = iptables_save::families(text);
     let (mut entries, mut problems) = (Entries::default(), Vec::new());
     if let Some(text) = texts.v4 {
-        translate_family(&save::parse::<V4>(&text)?, &mut entries, &mut problems);
+        translate_family(&iptables_save::parse::<V4>(&text)?, &mut entries, &mut problems);
     }
     if let Some(text) = texts.v6 {
-        translate_family(&save::parse::<V6>(&text)?, &mut entries, &mut problems);
+        translate_family(&iptables_save::parse::<V6>(&text)?, &mut entries, &mut problems);
     }
     match problems.is_empty() {
         true => Ok(entries.document()),

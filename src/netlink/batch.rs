@@ -1,6 +1,6 @@
 use super::constants::*;
-use super::content::{ChainContent, Content, SetContent};
 use super::elements::Key;
+use super::kernel_table::{ChainContent, KernelTable, SetContent};
 use super::wire::{Head, Writer};
 use crate::net::FamilyName;
 use crate::nftables::TABLE;
@@ -15,7 +15,7 @@ const ROOM: usize = 64 * 1024;
 /// Messages that the kernel carries out all together or not at all.
 ///
 /// ```
-/// use kumatp::netlink::{Batch, Content};
+/// use kumatp::netlink::{Batch, KernelTable};
 /// use kumatp::nftables::Native;
 /// # let facts = kumatp::facts::Facts::capable_host(kumatp::net::Uid::SIDECAR);
 /// # let plan = kumatp::policy::plan(&Default::default(), &facts)?;
@@ -23,7 +23,7 @@ const ROOM: usize = 64 * 1024;
 /// let mut batch = Batch::new(None);
 /// for table in native.tables() {
 ///     batch.remove(table.family);
-///     batch.add(table.family, &Content::of(table));
+///     batch.add(table.family, &KernelTable::of(table));
 /// }
 /// assert!(batch.commit().bytes().len() > 4_000);
 /// # Ok::<(), kumatp::Error>(())
@@ -113,7 +113,7 @@ impl Batch {
     }
 
     /// Adds a table, which must not be there or have been removed before in the same batch.
-    pub fn add(&mut self, family: FamilyName, content: &Content) {
+    pub fn add(&mut self, family: FamilyName, content: &KernelTable) {
         self.add_table(family);
         for chain in &content.chains {
             self.add_chain(family, chain);

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use super::constants::*;
-use super::content::{BaseContent, ChainContent, Content, RuleContent, SetContent};
 use super::elements::{Elements, Reader};
 use super::expression::Expression;
+use super::kernel_table::{BaseContent, ChainContent, KernelTable, RuleContent, SetContent};
 use super::wire::{Attributes, Messages};
 use crate::error::visible;
 use crate::net::FamilyName;
@@ -14,9 +14,9 @@ use crate::nftables::TABLE;
 #[non_exhaustive]
 pub struct Dump {
     /// The table of the family `ip`, if there is one.
-    pub v4: Option<Content>,
+    pub v4: Option<KernelTable>,
     /// The table of the family `ip6`, if there is one.
-    pub v6: Option<Content>,
+    pub v6: Option<KernelTable>,
     /// The families in which somebody else has a table of the same name: one that has neither the marker's chain nor a
     /// rule with a comment of ours.
     pub taken: Vec<FamilyName>,
@@ -44,7 +44,7 @@ impl Dump {
     }
 
     /// The table of a family.
-    pub fn of(&self, family: FamilyName) -> Option<&Content> {
+    pub fn of(&self, family: FamilyName) -> Option<&KernelTable> {
         match family {
             FamilyName::V4 => self.v4.as_ref(),
             FamilyName::V6 => self.v6.as_ref(),
@@ -69,9 +69,9 @@ impl Decoder {
 
     /// To be called before the elements of a set are listed, also where they are listed again from the beginning. Those that are
     /// as in `expected` are only compared with it, and not kept.
-    pub(super) fn begin(&mut self, family: FamilyName, name: &str, expected: Option<&Content>) {
+    pub(super) fn begin(&mut self, family: FamilyName, name: &str, expected: Option<&KernelTable>) {
         self.readers.retain(|(of, set, _)| (*of, &**set) != (family, name));
-        let find = |content: Option<&Content>| {
+        let find = |content: Option<&KernelTable>| {
             let set = content?.sets.iter().find(|set| set.name == name)?;
             Some((set.key_len as usize, set.elements.clone()))
         };
@@ -186,7 +186,7 @@ fn set(attributes: &Attributes<'_>) -> Option<SetContent> {
     })
 }
 
-fn rule(content: &mut Content, attributes: &Attributes<'_>) -> Result<(), InvalidDump> {
+fn rule(content: &mut KernelTable, attributes: &Attributes<'_>) -> Result<(), InvalidDump> {
     let name = attributes.text(NFTA_RULE_CHAIN).unwrap_or_default();
     let Some(chain) = content.chains.iter_mut().find(|chain| chain.name == name) else {
         return Err(InvalidDump(format!("a rule of the chain '{}', which was not listed", visible(name))));

@@ -1,6 +1,6 @@
 //! Whether what is there is what was installed, by what the tables say of themselves.
 
-use super::{Content, Dump};
+use super::{Dump, KernelTable};
 use crate::error::counted;
 use crate::net::FamilyName;
 use crate::nftables::{Marker, SCHEMA, Table, table_name};
@@ -53,7 +53,7 @@ impl Dump {
 }
 
 /// The table, if it has as much in it as its marker says, and nothing that is not ours.
-fn examine(family: FamilyName, content: &Content, marker: Option<&Marker>) -> Result<Table, Vec<String>> {
+fn examine(family: FamilyName, content: &KernelTable, marker: Option<&Marker>) -> Result<Table, Vec<String>> {
     let mut changes = Vec::new();
     if content.chains.iter().all(|chain| chain.rules.is_empty()) {
         return Err(vec!["it has no rules".to_owned()]);
@@ -78,7 +78,7 @@ fn examine(family: FamilyName, content: &Content, marker: Option<&Marker>) -> Re
             let mut whole = table.clone();
             marker.put_into(&mut whole);
             // With the chain of the marker itself.
-            changes.extend(Content::of(&whole).differences(content));
+            changes.extend(KernelTable::of(&whole).differences(content));
             if changes.is_empty() { Ok(table) } else { Err(changes) }
         }
         Err(found) => {
@@ -105,11 +105,11 @@ mod tests {
         config.redirect.outbound.exclude_ports = "22,80-90".parse().unwrap();
         let native = Native::of(&crate::policy::plan(&config, &Facts::capable_host(Uid::SIDECAR)).unwrap());
         let mut dump = Dump::default();
-        (dump.v4, dump.v6) = (Some(Content::of(&native.v4)), native.v6.as_ref().map(Content::of));
+        (dump.v4, dump.v6) = (Some(KernelTable::of(&native.v4)), native.v6.as_ref().map(KernelTable::of));
         dump
     }
 
-    fn changed(change: impl FnOnce(&mut Content)) -> String {
+    fn changed(change: impl FnOnce(&mut KernelTable)) -> String {
         let mut dump = installed();
         change(dump.v4.as_mut().unwrap());
         match dump.integrity() {
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn every_change_is_seen_and_named_as_far_as_it_can_be() {
-        let at = |content: &Content, name: &str| content.chains.iter().position(|c| c.name == name).unwrap();
+        let at = |content: &KernelTable, name: &str| content.chains.iter().position(|c| c.name == name).unwrap();
         assert_eq!(installed().integrity(), Integrity::Intact);
         let mut reversed = installed();
         reversed.v4.as_mut().unwrap().chains.reverse();
@@ -169,7 +169,7 @@ mod tests {
     fn hostile_dumps_are_survived() {
         let native = Native::of(&crate::policy::plan(&Config::default(), &Facts::capable_host(Uid::SIDECAR)).unwrap());
         let mut batch = Batch::new(None);
-        native.tables().for_each(|table| batch.add(table.family, &Content::of(table)));
+        native.tables().for_each(|table| batch.add(table.family, &KernelTable::of(table)));
         let bytes = batch.commit().bytes().to_vec();
         assert_eq!(Dump::decode(&bytes).unwrap().integrity(), Integrity::Intact);
         arbtest(|u| {

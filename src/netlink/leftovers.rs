@@ -106,7 +106,7 @@ impl Leftovers {
                     }
                 }
                 message::NEWRULE => {
-                    let rule = Found::read(&attributes);
+                    let rule = RuleMarks::read(&attributes);
                     let chain = attributes.text(NFTA_RULE_CHAIN).unwrap_or_default();
                     let builtin = CHAINS.into_iter().find(|builtin| builtin.as_str() == chain);
                     match (builtin, attributes.get(NFTA_RULE_HANDLE).and_then(|handle| handle.try_into().ok())) {
@@ -161,17 +161,17 @@ impl Batch {
 
 /// What a rule says that can make it ours.
 #[derive(Debug, Default)]
-struct Found {
+struct RuleMarks {
     has_our_comment: bool,
     leads_to_us: bool,
 }
 
-impl Found {
+impl RuleMarks {
     fn read(attributes: &Attributes<'_>) -> Self {
         let mut found = Self::default();
         // iptables-nft writes comments as a match of its own or, as nft does, as userdata.
         let userdata = attributes.get(NFTA_RULE_USERDATA).unwrap_or_default();
-        found.has_our_comment = super::content::comment(userdata).is_some_and(Comment::is_ours);
+        found.has_our_comment = super::kernel_table::comment(userdata).is_some_and(Comment::is_ours);
         for (_, expression) in attributes.nest(NFTA_RULE_EXPRESSIONS).unwrap_or_default() {
             let expression = Attributes::of(expression);
             let data = expression.nest(NFTA_EXPR_DATA).unwrap_or_default();

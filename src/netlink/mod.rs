@@ -1,7 +1,7 @@
 //! nf_tables over netlink: our tables as messages to the kernel, and back.
 //!
-//! The way there is [`Native`](crate::nftables::Native) → [`Content`] → [`Batch`]; the way back is a
-//! dump → [`Content`]. What is wanted and what is there are compared as `Content`, so bytes that the
+//! The way there is [`Native`](crate::nftables::Native) → [`KernelTable`] → [`Batch`]; the way back is a
+//! dump → [`KernelTable`]. What is wanted and what is there are compared as `KernelTable`, so bytes that the
 //! kernel adds, and the order of its attributes, do not matter.
 //!
 //! What a dump says can also be lifted back to the native form, so that an installation is compared with
@@ -25,14 +25,16 @@ mod conntrack;
     expect(dead_code, reason = "some are only for reading from a socket")
 )]
 mod constants;
-mod content;
 mod decode;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod decompile;
 mod elements;
 mod expression;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod integrity;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod kernel;
+mod kernel_table;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod leftovers;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -41,8 +43,6 @@ mod legacy;
 mod legacy_rules;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod legacy_spec;
-#[cfg(all(feature = "host", target_os = "linux"))]
-mod lift;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod namespace;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -71,12 +71,12 @@ pub(crate) use ask::DOCKER_OUTPUT;
 pub use batch::{Batch, Finished, Object};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use conntrack::Tuple;
-pub use content::Content;
 pub use decode::{Dump, InvalidDump};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use integrity::Integrity;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use kernel::Kernel;
+pub use kernel_table::KernelTable;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use leftovers::Leftovers;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -89,7 +89,7 @@ pub(crate) use namespace::Here;
 pub use namespace::Namespace;
 #[cfg(all(feature = "cni", target_os = "linux"))]
 pub(crate) use namespace::worker;
-pub use reply::{Failure, Outcome};
+pub use reply::{BatchReply, Failure};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use route::{Interfaces, Trouble, is_absence};
 #[cfg(all(feature = "ebpf", target_os = "linux"))]

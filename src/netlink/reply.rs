@@ -5,7 +5,7 @@ use super::wire::{Attributes, GENERIC, HEADER, Messages, array, text};
 /// What the kernel said to a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Outcome {
+pub struct BatchReply {
     /// Whether the last message was acknowledged.
     pub acknowledged: bool,
     /// What failed. If anything did, nothing was carried out.
@@ -27,7 +27,7 @@ pub struct Failure {
     pub message: Option<String>,
 }
 
-impl Outcome {
+impl BatchReply {
     /// Adds what a datagram of replies says. Anything but errors and acknowledgements is passed over.
     pub fn read(&mut self, batch: &Finished, replies: &[u8]) {
         for message in Messages(replies).filter(|message| message.kind == NLMSG_ERROR) {

@@ -13,7 +13,7 @@ use super::constants::*;
 use super::decode::Decoder;
 use super::receive::receive;
 use super::wire::{Head, Messages, Writer, array};
-use super::{Content, Dump, InvalidDump, Leftovers, Outcome, leftovers, options};
+use super::{BatchReply, Dump, InvalidDump, KernelTable, Leftovers, leftovers, options};
 use crate::model::TableName;
 use crate::net::FamilyName;
 use crate::nftables::{Marker, TABLE};
@@ -66,10 +66,10 @@ pub(crate) struct OwnTables {
 
 /// What the table of a family may have in it, asked for only where there is one. Sets that are the same are only compared with it
 /// while they are listed, so that there is never a second one in memory.
-pub(super) type Expected<'a> = dyn Fn(FamilyName) -> Option<&'a Content> + 'a;
+pub(super) type Expected<'a> = dyn Fn(FamilyName) -> Option<&'a KernelTable> + 'a;
 
 /// Nothing is known of what there may be.
-pub(super) fn nothing_expected(_: FamilyName) -> Option<&'static Content> {
+pub(super) fn nothing_expected(_: FamilyName) -> Option<&'static KernelTable> {
     None
 }
 
@@ -111,7 +111,7 @@ impl Socket {
 
     /// Sends a batch and reads what the kernel says to it. It has been carried out if the outcome is
     /// an acknowledgement without failures and the batch was to be committed.
-    pub(crate) fn send(&mut self, batch: &Finished) -> Result<Outcome, Stop> {
+    pub(crate) fn send(&mut self, batch: &Finished) -> Result<BatchReply, Stop> {
         match self.send_bytes(&batch.bytes) {
             Err(Stop::TooLong(bytes)) => {
                 self.make_room(bytes);
@@ -120,7 +120,7 @@ impl Socket {
             sent => sent?,
         }
         // The kernel has answered everything when sending returns.
-        let mut outcome = Outcome::default();
+        let mut outcome = BatchReply::default();
         let lost = self.read_all(|datagram| outcome.read(batch, datagram))?;
         // One failure is enough to know that nothing was carried out. An acknowledgement is not enough
         // to know that nothing failed.
@@ -246,7 +246,7 @@ impl Socket {
         &mut self,
         family: FamilyName,
         set: &str,
-        expected: Option<&Content>,
+        expected: Option<&KernelTable>,
         decoder: &mut Decoder,
     ) -> Result<bool, Stop> {
         let head = Head { kind: message::GETSETELEM, flags: NLM_F_DUMP, family: number(family), ..Head::default() };

@@ -29,7 +29,7 @@ fn everything() -> Native {
 fn batch(native: &Native) -> Finished {
     let mut batch = Batch::new(Some(7));
     for table in native.tables() {
-        batch.add(table.family, &Content::of(table));
+        batch.add(table.family, &KernelTable::of(table));
     }
     batch.commit()
 }
@@ -117,7 +117,7 @@ fn what_is_written_is_read_back() {
     let batch = batch(&native);
     let dump = Dump::decode(batch.bytes()).unwrap();
     for table in native.tables() {
-        let wanted = Content::of(table);
+        let wanted = KernelTable::of(table);
         assert_eq!(wanted.differences(dump.of(table.family).unwrap()), [""; 0]);
         assert!(wanted.marker().is_some() && wanted.marker() == dump.of(table.family).unwrap().marker());
     }
@@ -136,13 +136,13 @@ fn what_is_written_is_read_back() {
 #[test]
 fn any_difference_is_named() {
     let native = everything();
-    let wanted = Content::of(&native.v4);
-    let changed = |change: &dyn Fn(&mut Content)| {
+    let wanted = KernelTable::of(&native.v4);
+    let changed = |change: &dyn Fn(&mut KernelTable)| {
         let mut found = wanted.clone();
         change(&mut found);
         wanted.differences(&found)
     };
-    let chain = |content: &Content, name: &str| content.chains.iter().position(|chain| chain.name == name).unwrap();
+    let chain = |content: &KernelTable, name: &str| content.chains.iter().position(|chain| chain.name == name).unwrap();
     assert_eq!(changed(&|found| found.chains.reverse()), [""; 0]);
     assert_eq!(changed(&|found| drop(found.chains.remove(0))), ["the chain raw_prerouting is missing"]);
     assert_eq!(changed(&|found| drop(found.sets.pop())).len(), 1);
@@ -183,7 +183,7 @@ fn long_lists_are_sent_in_pieces() {
     let batch = batch(&native);
     let set = Object::Set { family: FamilyName::V4, set: "outbound_exclude_ports_for_ips".to_owned() };
     assert!(batch.objects.iter().filter(|object| **object == set).count() > 10);
-    assert_eq!(Dump::decode(batch.bytes()).unwrap().v4.unwrap(), Content::of(&native.v4));
+    assert_eq!(Dump::decode(batch.bytes()).unwrap().v4.unwrap(), KernelTable::of(&native.v4));
 }
 
 /// An answer of the kernel to the message of an object.
@@ -214,7 +214,7 @@ fn refusals_name_the_rule_and_the_expression() {
         writer.bytes(NLMSGERR_ATTR_OFFS, &(at as u32).to_ne_bytes());
         writer.text(NLMSGERR_ATTR_MSG, "no such thing");
     });
-    let mut outcome = Outcome::default();
+    let mut outcome = BatchReply::default();
     outcome.read(&batch, &replies);
     assert!(!outcome.acknowledged);
     let failure = &outcome.failures[0];
@@ -226,11 +226,11 @@ fn refusals_name_the_rule_and_the_expression() {
     let last = batch.objects[batch.last as usize - 1].clone();
     let index = batch.objects.iter().rposition(|other| *other == last).unwrap();
     assert_eq!(index as u32 + 1, batch.last);
-    let mut outcome = Outcome::default();
+    let mut outcome = BatchReply::default();
     outcome.read(&batch, &error(&batch, &last, 0, |_| {}));
     assert!(outcome.acknowledged && outcome.failures.is_empty());
     // An acknowledgement of any other message is none of the batch.
-    let mut outcome = Outcome::default();
+    let mut outcome = BatchReply::default();
     outcome.read(&batch, &error(&batch, &Object::Batch, 0, |_| {}));
     assert!(!outcome.acknowledged);
 }
@@ -243,7 +243,7 @@ fn readers_take_anything() {
     let reply = error(&batch, &object, 22, |writer| writer.number(NLMSGERR_ATTR_OFFS, 60));
     let read = |bytes: &[u8]| {
         let _ = Dump::decode(bytes);
-        Outcome::default().read(&batch, bytes);
+        BatchReply::default().read(&batch, bytes);
     };
     arbtest(|u| {
         read(u.bytes(u.len())?);

@@ -1,6 +1,6 @@
 //! Rules on their way from the model to the native form.
 
-use super::native::{Action, Condition, Field, Rule, Source, Span, Values};
+use super::native::{Action, Condition, Field, Rule, RuleSource, Span, Values};
 use crate::model::{Comment, Match, Owner, PortMatch, Transport};
 use crate::net::{Cidr, Family, Protocol};
 
@@ -19,11 +19,11 @@ impl Draft {
     }
 
     /// A rule of the model; `None` if it never matches.
-    pub(super) fn of<F: Family>(rule: &crate::model::Rule<F>, action: Action, source: Source) -> Option<Self> {
+    pub(super) fn of<F: Family>(rule: &crate::model::Rule<F>, action: Action, source: RuleSource) -> Option<Self> {
         let mut conditions = Vec::new();
         let mut not_by = Vec::new();
         for condition in &rule.matches {
-            if push(&mut conditions, &mut not_by, condition) == Outcome::Never {
+            if push(&mut conditions, &mut not_by, condition) == Satisfiable::Never {
                 return None;
             }
         }
@@ -44,13 +44,13 @@ impl Draft {
 }
 
 #[derive(PartialEq)]
-enum Outcome {
+enum Satisfiable {
     Possible,
     /// No packet fulfils the condition.
     Never,
 }
 
-fn push<F: Family>(conditions: &mut Vec<Condition>, not_by: &mut Vec<Condition>, condition: &Match<F>) -> Outcome {
+fn push<F: Family>(conditions: &mut Vec<Condition>, not_by: &mut Vec<Condition>, condition: &Match<F>) -> Satisfiable {
     match condition {
         Match::Source { net, negated } => return address(conditions, Field::SourceAddress, net, *negated),
         Match::Destination { net, negated } => return address(conditions, Field::DestinationAddress, net, *negated),
@@ -58,7 +58,7 @@ fn push<F: Family>(conditions: &mut Vec<Condition>, not_by: &mut Vec<Condition>,
         Match::InInterface { interface, negated } | Match::OutInterface { interface, negated }
             if interface.as_str() == "+" =>
         {
-            return if *negated { Outcome::Never } else { Outcome::Possible };
+            return if *negated { Satisfiable::Never } else { Satisfiable::Possible };
         }
         Match::InInterface { interface, negated } => {
             conditions.push(Condition::InInterface { interface: interface.clone(), negated: *negated });
@@ -82,19 +82,19 @@ fn push<F: Family>(conditions: &mut Vec<Condition>, not_by: &mut Vec<Condition>,
             conditions.push(Condition::CtState { state: *state, negated: *negated });
         }
     }
-    Outcome::Possible
+    Satisfiable::Possible
 }
 
-fn address<F: Family>(conditions: &mut Vec<Condition>, field: Field, net: &Cidr<F>, negated: bool) -> Outcome {
+fn address<F: Family>(conditions: &mut Vec<Condition>, field: Field, net: &Cidr<F>, negated: bool) -> Satisfiable {
     if net.prefix() == 0 {
-        return if negated { Outcome::Never } else { Outcome::Possible };
+        return if negated { Satisfiable::Never } else { Satisfiable::Possible };
     }
     let span = Span { first: F::to_bits(net.first()), last: F::to_bits(net.last()) };
     conditions.push(value(field, vec![span], negated));
-    Outcome::Possible
+    Satisfiable::Possible
 }
 
-fn push_transport(conditions: &mut Vec<Condition>, transport: &Transport) -> Outcome {
+fn push_transport(conditions: &mut Vec<Condition>, transport: &Transport) -> Satisfiable {
     conditions.push(Condition::Protocol { protocol: transport.protocol, negated: false });
     if transport.mid_stream {
         conditions.push(Condition::MidStream);
@@ -103,12 +103,12 @@ fn push_transport(conditions: &mut Vec<Condition>, transport: &Transport) -> Out
         let Some(ports) = ports else { continue };
         let spans: Vec<_> = spans(ports);
         match (spans.is_empty(), ports.negated()) {
-            (true, false) => return Outcome::Never,
+            (true, false) => return Satisfiable::Never,
             (true, true) => {}
             (false, negated) => conditions.push(value(field, spans, negated)),
         }
     }
-    Outcome::Possible
+    Satisfiable::Possible
 }
 
 fn spans(ports: &PortMatch) -> Vec<Span> {

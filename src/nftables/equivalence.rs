@@ -25,7 +25,7 @@ struct Packet {
 
 /// What became of it at one hook.
 #[derive(Debug, PartialEq, Default)]
-struct Outcome {
+struct HookResult {
     end: End,
     logged: Vec<String>,
     zone: Option<u16>,
@@ -71,8 +71,8 @@ fn the_closing_chain_decides_as_the_rules_do() {
             packet.protocol = Some(Protocol::Tcp);
             let model = by_model(&ruleset, TableName::Nat, &packet).end != End::Passed;
             let closing = table.chain("closing_output");
-            let native =
-                closing.and_then(|chain| native_chain(&table, chain.name.as_str(), &packet, &mut Outcome::default()));
+            let native = closing
+                .and_then(|chain| native_chain(&table, chain.name.as_str(), &packet, &mut HookResult::default()));
             assert_eq!(model, native == Some(End::Dropped), "{packet:?}\n{ruleset:#?}\n{table:#?}");
             if model { dropped += 1 } else { passed += 1 }
         }
@@ -200,8 +200,8 @@ fn packet(u: &mut Unstructured<'_>) -> Result<Packet> {
 /// How a walk through a chain ended; `None` if it goes on.
 type Verdict = Option<End>;
 
-fn by_model(ruleset: &Ruleset<V4>, table: TableName, packet: &Packet) -> Outcome {
-    let mut outcome = Outcome::default();
+fn by_model(ruleset: &Ruleset<V4>, table: TableName, packet: &Packet) -> HookResult {
+    let mut outcome = HookResult::default();
     if let Some(table) = ruleset.table(table) {
         let output = ChainName::from(BuiltinChain::Output);
         outcome.end = model_chain(table, &output, packet, &mut outcome).unwrap_or_default();
@@ -209,7 +209,12 @@ fn by_model(ruleset: &Ruleset<V4>, table: TableName, packet: &Packet) -> Outcome
     outcome
 }
 
-fn model_chain(table: &crate::model::Table<V4>, name: &ChainName, packet: &Packet, outcome: &mut Outcome) -> Verdict {
+fn model_chain(
+    table: &crate::model::Table<V4>,
+    name: &ChainName,
+    packet: &Packet,
+    outcome: &mut HookResult,
+) -> Verdict {
     for rule in table.chain(name).unwrap().in_effect() {
         if !rule.matches.iter().all(|condition| model_match(condition, packet)) {
             continue;
@@ -261,8 +266,8 @@ fn model_match(condition: &Match<V4>, packet: &Packet) -> bool {
     holds != negated
 }
 
-fn by_native(table: &Table, name: TableName, packet: &Packet) -> Outcome {
-    let mut outcome = Outcome::default();
+fn by_native(table: &Table, name: TableName, packet: &Packet) -> HookResult {
+    let mut outcome = HookResult::default();
     let kind = if name == TableName::Nat { ChainType::Nat } else { ChainType::Filter };
     let mut chains: Vec<_> = table.chains.iter().filter(|chain| chain.base.is_some_and(|b| b.kind == kind)).collect();
     chains.sort_by_key(|chain| chain.base.map(|Base { priority, .. }| priority));
@@ -278,7 +283,7 @@ fn by_native(table: &Table, name: TableName, packet: &Packet) -> Outcome {
     outcome
 }
 
-fn native_chain(table: &Table, name: &str, packet: &Packet, outcome: &mut Outcome) -> Verdict {
+fn native_chain(table: &Table, name: &str, packet: &Packet, outcome: &mut HookResult) -> Verdict {
     for rule in &table.chain(name).unwrap().rules {
         if !rule.conditions.iter().all(|condition| native_match(condition, packet)) {
             continue;

@@ -11,7 +11,7 @@ use super::Name;
 use super::draft::{Draft, value};
 use super::layout::{Chains, useful};
 use super::native::{Action, Condition, End, Field, Span};
-use super::{fold, owner};
+use super::{merge_rules, owner};
 use crate::model::{BuiltinChain, Comment, CtState, Guards};
 use crate::net::{Family, FamilyName, InterfacePattern, Port, Protocol};
 
@@ -131,7 +131,7 @@ impl Guarding {
         for protocol in [Protocol::Tcp, Protocol::Udp].into_iter().filter(|_| F::NAME == FamilyName::V6) {
             let span = |port: &Port| Span { first: port.number().into(), last: port.number().into() };
             let ports = redirected.iter().filter(|(of, _)| *of == protocol).map(|(_, port)| span(port));
-            let ports = fold::union(ports.collect());
+            let ports = merge_rules::union(ports.collect());
             if !ports.is_empty() {
                 drafts.push(Draft::own(
                     vec![
@@ -185,7 +185,7 @@ impl Guarding {
                 all
             }
         };
-        all.extend(fold::fold(drafts, &copies.chains, F::NAME));
+        all.extend(merge_rules::fold(drafts, &copies.chains, F::NAME));
         all
     }
 }
@@ -311,7 +311,7 @@ pub(super) fn mirrored(drafts: &[Draft], comments: bool) -> Vec<Draft> {
     if ports.is_empty() {
         return Vec::new();
     }
-    let ports = value(Field::SourcePort, fold::union(ports.concat()), false);
+    let ports = value(Field::SourcePort, merge_rules::union(ports.concat()), false);
     let words = "let answers of inbound connections to excluded ports pass, whatever became of their tracking entry";
     let comment = comments.then(|| Comment::ours(words));
     let mut answers = Draft::own(vec![Condition::MidStream, ports], Action::Accept, comment);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::draft::Draft;
 use super::native::{Action, Condition};
-use super::{Name, fold};
+use super::{Name, merge_rules};
 use crate::model::Comment;
 use crate::net::{FamilyName, Protocol};
 
@@ -141,7 +141,7 @@ pub(super) fn guard(
     comments: bool,
     family: FamilyName,
 ) -> Vec<Draft> {
-    let mut drafts = fold::fold(drafts, chains, family);
+    let mut drafts = merge_rules::fold(drafts, chains, family);
     let comment = |words| comments.then(|| Comment::ours(words));
     let logs = drafts.iter().take_while(|draft| matches!(draft.rule.action, Action::Log { .. })).count();
     let rest = &drafts[logs..];

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::draft::Draft;
 use super::guards::{self, Copies, Guarding, Hooks};
 use super::layout::{self, Chains};
-use super::native::{Action, Base, Chain, ChainType, Condition, Field, Native, Source, Span, Table};
-use super::{Marker, fold, names, owner, zones};
+use super::native::{Action, Base, Chain, ChainType, Condition, Field, Native, RuleSource, Span, Table};
+use super::{Marker, merge_rules, names, owner, zones};
 use super::{Name, names::Names};
 use crate::model::{self, BuiltinChain, ChainName, Match, Placement, Plan, Rule, Ruleset, TableName, Target};
 use crate::net::{Family, Port, Protocol};
@@ -115,7 +115,7 @@ impl<'a, F: Family> Lowering<'a, F> {
         for name in ordered.collect::<Vec<_>>() {
             // A name that stands twice in a table is one chain.
             let Some(rules) = regular.rules.get(&name).filter(|_| done.insert(name.clone())) else { continue };
-            drafts.push((name, None, fold::fold(rules.clone(), &regular, F::NAME)));
+            drafts.push((name, None, merge_rules::fold(rules.clone(), &regular, F::NAME)));
         }
         drafts.extend(copied);
         owner::resolve(drafts, &mut self.names)
@@ -191,10 +191,10 @@ impl<'a, F: Family> Lowering<'a, F> {
                 (guard(first), guard(last))
             }
             // A packet that was let pass in one base chain would meet the other, so there is only one.
-            _ if inserted.is_empty() => (Vec::new(), fold::fold(appended, regular, F::NAME)),
+            _ if inserted.is_empty() => (Vec::new(), merge_rules::fold(appended, regular, F::NAME)),
             _ => {
                 inserted.append(&mut appended);
-                (fold::fold(inserted, regular, F::NAME), Vec::new())
+                (merge_rules::fold(inserted, regular, F::NAME), Vec::new())
             }
         };
         let kind = if table == TableName::Nat { ChainType::Nat } else { ChainType::Filter };
@@ -247,7 +247,8 @@ impl<'a, F: Family> Lowering<'a, F> {
             }
         }
         let copied = copies.reached_from(base.iter().flat_map(|(_, _, drafts)| drafts));
-        let copied = copied.into_iter().map(|(name, rules)| (name, None, fold::fold(rules, &copies.chains, F::NAME)));
+        let copied =
+            copied.into_iter().map(|(name, rules)| (name, None, merge_rules::fold(rules, &copies.chains, F::NAME)));
         base.extend(copied.collect::<Vec<_>>());
         base
     }
@@ -289,7 +290,8 @@ impl<'a, F: Family> Lowering<'a, F> {
             Target::Log { prefix, level } => Action::Log { prefix: prefix.clone(), level: *level },
             Target::Zone { zone } => Action::Zone { zone: *zone },
         };
-        let mut draft = Draft::of(rule, action, Source { table, chain: chain.clone(), index, origin: rule.origin })?;
+        let mut draft =
+            Draft::of(rule, action, RuleSource { table, chain: chain.clone(), index, origin: rule.origin })?;
         if let (TableName::Nat, Some(guarding)) = (table, &self.guarding) {
             guarding.keep_local(&mut draft);
         }

@@ -44,12 +44,12 @@
 //!   redirected to the sidecar.
 
 mod draft;
-mod fold;
 mod guards;
 mod layout;
 mod live;
 mod lower;
 mod marker;
+mod merge_rules;
 mod names;
 mod native;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -64,7 +64,7 @@ pub use marker::{Marker, SCHEMA};
 pub use names::Name;
 pub(crate) use native::table_name;
 pub use native::{
-    Action, Base, Chain, ChainType, Condition, End, Field, Native, Rule, Set, Source, Span, TABLE, Table, Values,
+    Action, Base, Chain, ChainType, Condition, End, Field, Native, Rule, RuleSource, Set, Span, TABLE, Table, Values,
 };
 
 #[cfg(all(feature = "host", target_os = "linux"))]

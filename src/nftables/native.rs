@@ -136,7 +136,7 @@ pub struct Rule {
     /// The rules of the plan that it stands for, in order: several where it looks values up in a
     /// set, none where the lowering added it.
     #[serde(skip)]
-    pub sources: Vec<Source>,
+    pub sources: Vec<RuleSource>,
 }
 
 impl Rule {
@@ -157,7 +157,7 @@ impl Eq for Rule {}
 /// A rule of the plan: where it stands there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Source {
+pub struct RuleSource {
     /// Its table.
     pub table: TableName,
     /// Its chain.

@@ -29,7 +29,7 @@ pub fn plan(plan: &Plan) -> String {
 
 /// Where a rule goes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct DirectSlot {
     family: FamilyName,
     table: String,
     chain: String,
@@ -37,7 +37,7 @@ struct Place {
 
 #[derive(Debug)]
 struct RuleEntry {
-    place: Place,
+    place: DirectSlot,
     inserted: bool,
     args: String,
 }
@@ -45,10 +45,10 @@ struct RuleEntry {
 /// The chains and rules of a document, in the order in which they are written.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
-    chains: Vec<Place>,
+    chains: Vec<DirectSlot>,
     rules: Vec<RuleEntry>,
     /// The inserted rules of each chain, in the order of their effect, as indices of `rules`.
-    inserted: BTreeMap<Place, Vec<usize>>,
+    inserted: BTreeMap<DirectSlot, Vec<usize>>,
 }
 
 /// One chain or rule of a document.
@@ -100,7 +100,7 @@ impl Entries {
 
     /// Adds a chain, unless it is there.
     pub(crate) fn add_chain(&mut self, family: FamilyName, table: &str, chain: &str) {
-        let place = Place { family, table: table.to_owned(), chain: chain.to_owned() };
+        let place = DirectSlot { family, table: table.to_owned(), chain: chain.to_owned() };
         if !self.chains.contains(&place) {
             self.chains.push(place);
         }
@@ -108,7 +108,7 @@ impl Entries {
 
     /// Adds a rule at the end of its chain, unless the same is there.
     pub(crate) fn append(&mut self, family: FamilyName, table: &str, chain: &str, args: String) {
-        let place = Place { family, table: table.to_owned(), chain: chain.to_owned() };
+        let place = DirectSlot { family, table: table.to_owned(), chain: chain.to_owned() };
         if !self.rules.iter().any(|rule| !rule.inserted && rule.place == place && rule.args == args) {
             self.rules.push(RuleEntry { place, inserted: false, args });
         }
@@ -124,7 +124,7 @@ impl Entries {
         before: usize,
         args: String,
     ) -> Result<(), usize> {
-        let place = Place { family, table: table.to_owned(), chain: chain.to_owned() };
+        let place = DirectSlot { family, table: table.to_owned(), chain: chain.to_owned() };
         let order = self.inserted.entry(place.clone()).or_default();
         if before > order.len() {
             return Err(order.len());
@@ -162,7 +162,7 @@ impl Entries {
         chains.chain(rules)
     }
 
-    fn entry<'a>(place: &'a Place, rule: Option<(i64, &'a str)>) -> Entry<'a> {
+    fn entry<'a>(place: &'a DirectSlot, rule: Option<(i64, &'a str)>) -> Entry<'a> {
         Entry { family: place.family, table: &place.table, chain: &place.chain, rule }
     }
 

@@ -4,12 +4,12 @@ use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::error::Error;
+use crate::iptables_save::SavedFamilies;
 use crate::model::{CtState, LogLevel, Plan, Ruleset};
 use crate::net::{Family, FamilyName, InterfacePattern, Protocol};
 use crate::nftables::{
     Action, Base, Chain, ChainType, Condition, End, Field, Native, Rule, Set, Span, TABLE, Table, Values,
 };
-use crate::save::SavedFamilies;
 
 /// A script that installs a plan in place of whatever version of it is there, both families in one
 /// transaction. It may be loaded again and again. If the plan leaves IPv6 out, an IPv6 table that is
@@ -54,7 +54,7 @@ pub fn ruleset<F: Family>(ruleset: &Ruleset<F>) -> String {
 }
 
 /// The scripts of an iptables-save or iptables-restore text, with or without the headings of
-/// [`families`](crate::save::families): one [`ruleset`] for each family that it has.
+/// [`families`](crate::iptables_save::families): one [`ruleset`] for each family that it has.
 ///
 /// # Errors
 /// [`Error::Config`], if the text is not of the syntax, or has a rule or a policy that the model cannot say.

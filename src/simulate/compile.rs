@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use super::guards::Guarding;
-use super::outcome::Place;
+use super::outcome::RulePosition;
 use super::program::{Act, Base, Code, Line, Program, Spans, Test};
 use crate::engine::EngineName;
+use crate::iptables_save::CtStates;
 use crate::model::{
     Chain, ChainName, CtState, Match, Owner, PortMatch, Rule, Ruleset, Table, TableName, Target, Transport,
 };
 use crate::net::{Cidr, Family};
 use crate::nftables::{ChainType, Field, Span, priority};
-use crate::save::CtStates;
 
 impl<'r> Program<'r> {
     /// The rules of a plan, as an engine makes them work.
@@ -73,7 +73,11 @@ pub(super) fn line<'r, F: Family>(
     rule: &'r Rule<F>,
     act: Act,
 ) -> Line<'r> {
-    Line { tests: tests(&rule.matches), act, place: Place::rule(F::NAME, table.as_str(), chain.as_str(), index, rule) }
+    Line {
+        tests: tests(&rule.matches),
+        act,
+        place: RulePosition::rule(F::NAME, table.as_str(), chain.as_str(), index, rule),
+    }
 }
 
 fn act<F: Family>(rule: &Rule<F>, places: &HashMap<&ChainName, usize>, engine: EngineName) -> Act {

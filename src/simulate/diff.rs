@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
-use super::outcome::{Outcome, Place, Verdict};
+use super::outcome::{Outcome, RulePosition, Verdict};
 use super::packet::{AnyPacket, Direction, IpProtocol};
 use super::program::Line;
 use super::{Program, Simulator};
@@ -159,7 +159,7 @@ fn kind(packet: &AnyPacket) -> (FamilyName, Direction, IpProtocol) {
 }
 
 /// The rules of a chain, with how they are written.
-type Listing<'r> = Vec<(String, Place<'r>)>;
+type Listing<'r> = Vec<(String, RulePosition<'r>)>;
 
 impl<'r> Diff<'r> {
     fn compare(&mut self, before: &Program<'r>, after: &Program<'r>) {

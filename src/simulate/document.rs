@@ -117,11 +117,11 @@ impl FromStr for Packets {
         }
         let found = with_room(document, || {
             let mut deserializer = serde_json::Deserializer::from_str(document);
-            Found::deserialize(&mut deserializer).and_then(|found| deserializer.end().map(|()| found))
+            ParsedDocument::deserialize(&mut deserializer).and_then(|found| deserializer.end().map(|()| found))
         });
         match found.map_err(|error| syntax(document, &error))? {
-            Found { packets, problems } if problems.is_empty() => Ok(packets),
-            Found { problems, .. } => Err(Error::Config(problems)),
+            ParsedDocument { packets, problems } if problems.is_empty() => Ok(packets),
+            ParsedDocument { problems, .. } => Err(Error::Config(problems)),
         }
     }
 }
@@ -135,12 +135,12 @@ fn syntax(document: &str, error: &serde_json::Error) -> Problem {
 }
 
 /// What a document has.
-struct Found {
+struct ParsedDocument {
     packets: Packets,
     problems: Vec<Problem>,
 }
 
-impl Found {
+impl ParsedDocument {
     fn one(item: Item) -> Self {
         match item.packet(ONE) {
             Ok(packet) => Self { packets: Packets::One(packet), problems: Vec::new() },
@@ -149,26 +149,26 @@ impl Found {
     }
 }
 
-impl<'de> Deserialize<'de> for Found {
+impl<'de> Deserialize<'de> for ParsedDocument {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct OneOrMany;
 
         impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Found;
+            type Value = ParsedDocument;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a packet, or a list of packets")
             }
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Found, E> {
-                Ok(Found::one(Item::Text(text.to_owned())))
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ParsedDocument, E> {
+                Ok(ParsedDocument::one(Item::Text(text.to_owned())))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Found, A::Error> {
-                Ok(Found::one(members(map)?))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ParsedDocument, A::Error> {
+                Ok(ParsedDocument::one(members(map)?))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Found, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ParsedDocument, A::Error> {
                 let (mut packets, mut problems) = (Vec::new(), Vec::new());
                 let mut index = 0;
                 while let Some(item) = list.next_element::<Item>()? {
@@ -179,7 +179,7 @@ impl<'de> Deserialize<'de> for Found {
                     }
                     index += 1;
                 }
-                Ok(Found { packets: Packets::Many(packets), problems })
+                Ok(ParsedDocument { packets: Packets::Many(packets), problems })
             }
         }
 

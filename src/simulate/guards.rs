@@ -3,15 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use super::compile::{self, line, tests};
-use super::outcome::Place;
+use super::outcome::RulePosition;
 use super::program::{Act, Base, Code, Line, Program, Spans, Test};
+use crate::iptables_save::CtStates;
 use crate::model::{
     BuiltinChain, Chain, ChainName, Guards, Match, Owner, Placement, PortMatch, Rule, Ruleset, Table, TableName,
     Target, Transport,
 };
 use crate::net::{Cidr, Family, FamilyName, InterfacePattern, Port, Protocol};
 use crate::nftables::{CLIENT_PORTS, ChainType, End, Field, Span, priority};
-use crate::save::CtStates;
 
 /// How the guards of a plan are made.
 #[derive(Debug, Clone)]
@@ -136,8 +136,8 @@ impl Guarding {
 }
 
 /// Of nat, what no rule of the plan does.
-fn added<'r, F: Family>(hook: BuiltinChain, words: &'r str) -> Place<'r> {
-    Place::added(F::NAME, TableName::Nat.as_str(), hook.as_str(), words)
+fn added<'r, F: Family>(hook: BuiltinChain, words: &'r str) -> RulePosition<'r> {
+    RulePosition::added(F::NAME, TableName::Nat.as_str(), hook.as_str(), words)
 }
 
 fn answers_pass<'r, F: Family>(tests: Vec<Test>, act: Act) -> Line<'r> {
@@ -243,7 +243,7 @@ fn closed<'r, F: Family>(
     let line = |more: Vec<Test>, act, words| {
         let mut tests = tests(&rule.matches);
         tests.extend(more);
-        Line { tests, act, place: Place::added(F::NAME, TableName::Nat.as_str(), chain.as_str(), words) }
+        Line { tests, act, place: RulePosition::added(F::NAME, TableName::Nat.as_str(), chain.as_str(), words) }
     };
     let passes = |act| {
         let mut line = line(Vec::new(), act, "let pass what is not redirected");
@@ -298,7 +298,7 @@ fn no_martians<'r, F: Family>(guarding: &Guarding) -> Line<'r> {
     Line {
         tests: vec![guarding.interface(false, true), to_loopback::<F>(0)],
         act: Act::Drop,
-        place: Place::added(
+        place: RulePosition::added(
             F::NAME,
             TableName::Raw.as_str(),
             BuiltinChain::Prerouting.as_str(),
@@ -331,7 +331,7 @@ fn stays_here<'r, F: Family>(nat: &'r Table<F>, guarding: &Guarding) -> Vec<Line
         return Vec::new();
     }
     let line = |tests, act, words| {
-        let place = Place::added(F::NAME, TableName::Nat.as_str(), BuiltinChain::Postrouting.as_str(), words);
+        let place = RulePosition::added(F::NAME, TableName::Nat.as_str(), BuiltinChain::Postrouting.as_str(), words);
         Line { tests, act, place }
     };
     let words = "drop what was redirected and would leave this host";
@@ -381,7 +381,12 @@ fn zones_of_answers<'r, F: Family>(ruleset: &'r Ruleset<F>) -> Vec<Line<'r>> {
         Some(Line {
             tests: tests(&rule.matches),
             act: Act::Zone(zone_of(rule)?),
-            place: Place::added(F::NAME, "raw", "PREROUTING", "track what is redirected in the zone of its answers"),
+            place: RulePosition::added(
+                F::NAME,
+                "raw",
+                "PREROUTING",
+                "track what is redirected in the zone of its answers",
+            ),
         })
     };
     redirecting.in_effect().filter_map(line).collect()
@@ -414,7 +419,7 @@ fn zones_of_excluded<'r, F: Family>(ruleset: &'r Ruleset<F>) -> Vec<Line<'r>> {
         });
         lines.extend(passing.map(|rule| {
             let words = "track queries that are not redirected as their answers";
-            let place = Place::added(F::NAME, TableName::Raw.as_str(), BuiltinChain::Output.as_str(), words);
+            let place = RulePosition::added(F::NAME, TableName::Raw.as_str(), BuiltinChain::Output.as_str(), words);
             Line { tests: tests(&rule.matches).into_iter().chain(asked.clone()).collect(), act: Act::Zone(zone), place }
         }));
     }

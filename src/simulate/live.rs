@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 
 use super::native;
-use super::outcome::Place;
+use super::outcome::RulePosition;
 use super::program::{Act, Base, Code, Line, Program, Test};
 use super::saved::Whose;
 use super::{Reading, Simulator};
 use crate::engine::Installed;
 use crate::engine::iptables::{Listing, Unread};
 use crate::error::Error;
+use crate::iptables_save::Saved;
 use crate::model::{BuiltinChain, TableName};
 use crate::net::{Family, V4, V6};
 use crate::nftables::{ChainType, LiveTable, priority, table_name};
-use crate::save::Saved;
 
 impl<'r> Simulator<'r> {
     /// The rules that are in force, as far as they were read: our tables, everything in those of iptables, and those that other
@@ -119,21 +119,21 @@ impl<'r> Program<'r> {
                     let mut tests: Vec<Test> = foreign.conditions.iter().map(native::test).collect();
                     tests.push(Test::Unknown(foreign.text.as_str().into()));
                     let act = Act::Unknown(foreign.text.as_str().into());
-                    Line { tests, act, place: Place::rule(table.family, title, &chain.name, number, foreign) }
+                    Line { tests, act, place: RulePosition::rule(table.family, title, &chain.name, number, foreign) }
                 }
             });
             program.chains.push(Code::new(lines.collect()));
             match &chain.base {
                 None => {}
                 Some(Ok(base)) => {
-                    let policy = Place::added(table.family, title, &chain.name, "the policy is drop");
+                    let policy = RulePosition::added(table.family, title, &chain.name, "the policy is drop");
                     let policy = chain.drops.then_some(policy);
                     program.call(base.hook, Base { chain: index, kind: base.kind, priority: base.priority, policy });
                 }
                 // Called by a hook or in an order that is not known here.
                 Some(Err(foreign)) if !chain.rules.is_empty() || chain.drops => {
                     let words = "it is not known when this chain is called";
-                    let place = Place::added(table.family, title, &chain.name, words);
+                    let place = RulePosition::added(table.family, title, &chain.name, words);
                     program.add_unknown(place, &foreign.text, None);
                 }
                 Some(Err(_)) => {}
@@ -144,12 +144,12 @@ impl<'r> Program<'r> {
 
     fn add_unread(&mut self, unread: &'r Unread) {
         let table = unread.table.as_deref().unwrap_or("any");
-        let place = Place::added(unread.family, table, "any", "this could not be read");
+        let place = RulePosition::added(unread.family, table, "any", "this could not be read");
         self.add_unknown(place, &unread.reason, unread.table.as_ref().and_then(|table| table.parse().ok()));
     }
 
     /// Something that all packets come to, or those that come to this table, and that may do anything with them.
-    pub(super) fn add_unknown(&mut self, place: Place<'r>, reason: &str, table: Option<TableName>) {
+    pub(super) fn add_unknown(&mut self, place: RulePosition<'r>, reason: &str, table: Option<TableName>) {
         let chain = self.chains.len();
         self.chains.push(Code::new(vec![Line { tests: Vec::new(), act: Act::Unknown(reason.into()), place }]));
         for hook in BuiltinChain::ALL {

@@ -51,10 +51,10 @@
 //! destination address and port where it is redirected. Not followed is whether the process is in the cgroup that the programs
 //! are attached to, and that a listener on the inbound port is reached even where that port is excluded.
 
+mod boundary_packets;
 mod compile;
 mod diff;
 mod document;
-mod edges;
 mod expect;
 mod explain;
 mod guards;
@@ -84,10 +84,10 @@ pub use planned::Planned;
 
 use crate::engine::EngineName;
 use crate::error::Error;
+use crate::iptables_save::Saved;
 use crate::model::{Plan, Ruleset};
 use crate::net::{Family, FamilyName, InterfaceName, Port, Uid, V4, V6};
 use crate::nftables::{Native, Table};
-use crate::save::Saved;
 use guards::Guarding;
 use program::Program;
 use saved::Whose;
@@ -182,7 +182,7 @@ impl<'r> Simulator<'r> {
     /// use kumatp::simulate::{Simulator, Verdict};
     ///
     /// let text = "*nat\n-A OUTPUT -p tcp -m owner --uid-owner 7 -j ACCEPT\n-A OUTPUT -p tcp -j REDIRECT --to-ports 15001\nCOMMIT\n";
-    /// let saved = kumatp::save::parse(text)?;
+    /// let saved = kumatp::iptables_save::parse(text)?;
     /// let rules = Simulator::of_saved(Some(&saved), None)?;
     /// rules.expect("tcp 10.1.2.3:443 uid 7").delivered();
     /// rules.expect("tcp 10.1.2.3:443 uid 8").redirected_to(15001);

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::outcome::Place;
+use super::outcome::RulePosition;
 use super::program::{Act, Base, Code, Line, Program, Spans, Test};
+use crate::iptables_save::CtStates;
 use crate::model::CtState;
 use crate::net::FamilyName;
 use crate::nftables::{Action, Condition, Marker, Name, Rule, Table, table_name};
-use crate::save::CtStates;
 
 impl<'r> Program<'r> {
     /// The rules of a table of ours.
@@ -39,7 +39,7 @@ pub(super) fn line<'r>(
     Line {
         tests: rule.conditions.iter().map(test).collect(),
         act: act(&rule.action, places),
-        place: Place::rule(family, table_name(family), chain, number, rule),
+        place: RulePosition::rule(family, table_name(family), chain, number, rule),
     }
 }
 

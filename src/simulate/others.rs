@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::outcome::{Described, Place};
+use super::outcome::{Described, RulePosition};
 use super::program::{Act, Base, Code, Line, NewSource, Program, Spans, Test};
 use super::view::Value;
+use crate::iptables_save::CtStates;
 use crate::model::{BuiltinChain, Origin};
 use crate::net::{FamilyName, InterfaceName, Protocol};
 use crate::nftables::{ChainType, Deed, Fact, Field, OtherBase, OtherChain, OtherHook, OtherRule, OtherTable, Part};
-use crate::save::CtStates;
 
 impl<'r> Program<'r> {
     /// What a table of others does with packets of a family; nothing if they do not meet it.
@@ -23,7 +23,7 @@ impl<'r> Program<'r> {
         for chain in &table.chains {
             let rules = chain.rules.iter().enumerate();
             let lines = rules.flat_map(|(number, rule)| {
-                let place = Place::rule(family, &table.title, &chain.name, number, rule);
+                let place = RulePosition::rule(family, &table.title, &chain.name, number, rule);
                 Reader { place, places: &places, lines: Vec::new() }.read(rule.parts(family))
             });
             program.chains.push(Code::new(lines.collect()));
@@ -45,7 +45,7 @@ impl<'r> Program<'r> {
         base: &OtherBase,
         family: FamilyName,
     ) {
-        let policy = Place::added(family, &table.title, &chain.name, "the policy is drop");
+        let policy = RulePosition::added(family, &table.title, &chain.name, "the policy is drop");
         match base.hook {
             OtherHook::Builtin(hook) => {
                 let policy = base.drops.then_some(policy);
@@ -56,7 +56,7 @@ impl<'r> Program<'r> {
             OtherHook::Egress => self.call_for_devices(base, index, policy, (BuiltinChain::Postrouting, i32::MAX)),
             OtherHook::Unknown(_) if base.drops || !chain.rules.is_empty() => {
                 let words = "it is not known when this chain is called";
-                self.add_unknown(Place::added(family, &table.title, &chain.name, words), words, None);
+                self.add_unknown(RulePosition::added(family, &table.title, &chain.name, words), words, None);
             }
             OtherHook::Unknown(_) => {}
         }
@@ -67,7 +67,7 @@ impl<'r> Program<'r> {
         &mut self,
         base: &OtherBase,
         index: usize,
-        place: Place<'r>,
+        place: RulePosition<'r>,
         (hook, priority): (BuiltinChain, i32),
     ) {
         let out = hook == BuiltinChain::Postrouting;
@@ -91,7 +91,7 @@ impl<'r> Program<'r> {
 
 /// A rule on its way to lines of a program.
 struct Reader<'a, 'r> {
-    place: Place<'r>,
+    place: RulePosition<'r>,
     places: &'a HashMap<&'r str, usize>,
     lines: Vec<Line<'r>>,
 }

@@ -5,11 +5,11 @@ use std::fmt;
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 use crate::error::visible;
+use crate::iptables_save::SavedRule;
 use crate::model::{Comment, LogLevel, LogPrefix, Origin, Rule};
 use crate::net::{Family, FamilyName, Port};
 use crate::nftables;
 use crate::render;
-use crate::save::SavedRule;
 
 /// What becomes of a packet: where it ends, and which rules it met on the way.
 ///
@@ -104,7 +104,7 @@ pub struct LogLine {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Step<'r> {
-    pub(super) place: Place<'r>,
+    pub(super) place: RulePosition<'r>,
     /// What it did.
     pub effect: Effect,
 }
@@ -251,7 +251,7 @@ impl Serialize for Step<'_> {
 
 /// Where a rule stands.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'r> {
+pub(super) struct RulePosition<'r> {
     family: FamilyName,
     table: &'r str,
     chain: &'r str,
@@ -261,7 +261,7 @@ pub(super) struct Place<'r> {
     words: Option<&'r str>,
 }
 
-impl<'r> Place<'r> {
+impl<'r> RulePosition<'r> {
     pub(super) fn rule(
         family: FamilyName,
         table: &'r str,
@@ -278,7 +278,7 @@ impl<'r> Place<'r> {
     }
 }
 
-impl<'r> Place<'r> {
+impl<'r> RulePosition<'r> {
     /// The chain, with its table and family.
     pub(super) fn chain(self) -> (FamilyName, &'r str, &'r str) {
         (self.family, self.table, self.chain)
@@ -301,7 +301,7 @@ impl<'r> Place<'r> {
 }
 
 /// Two places are equal if they are the same.
-impl PartialEq for Place<'_> {
+impl PartialEq for RulePosition<'_> {
     fn eq(&self, other: &Self) -> bool {
         let same_kind = self.rule.is_some() == other.rule.is_some() && self.words == other.words;
         let key = |place: &Self| (place.family, place.index, place.table.to_owned(), place.chain.to_owned());

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::outcome::Place;
+use super::outcome::RulePosition;
 use super::view::Value;
 use crate::config::ChainPair;
+use crate::iptables_save::CtStates;
 use crate::model::{BuiltinChain, LogLevel, LogPrefix};
 use crate::net::{InterfacePattern, Port, Uid};
 use crate::nftables::{ChainType, End, Field, Span};
-use crate::save::CtStates;
 
 /// The rules of one family.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +114,7 @@ pub(super) struct Base<'r> {
     pub(super) kind: ChainType,
     pub(super) priority: i32,
     /// Where its policy stands, if that is to drop what comes to its end.
-    pub(super) policy: Option<Place<'r>>,
+    pub(super) policy: Option<RulePosition<'r>>,
 }
 
 impl Base<'_> {
@@ -184,7 +184,7 @@ impl<'r> Code<'r> {
 pub(super) struct Line<'r> {
     pub(super) tests: Vec<Test>,
     pub(super) act: Act,
-    pub(super) place: Place<'r>,
+    pub(super) place: RulePosition<'r>,
 }
 
 /// A condition.

@@ -4,15 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::compile;
-use super::outcome::Place;
+use super::outcome::RulePosition;
 use super::program::{Act, Base, Code, Line, NewSource, Program, Test};
 use super::view::Value;
 use crate::config::ChainPair;
 use crate::error::Error;
+use crate::iptables_save::{PartialMatch, PartialTarget, Saved, SavedRule, SavedTable};
 use crate::model::{ChainName, Comment, TableName, Target};
 use crate::net::{Family, Port};
 use crate::nftables::{ChainType, priority};
-use crate::save::{PartialMatch, PartialTarget, Saved, SavedRule, SavedTable};
 
 /// Which rules of a text count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl<'r> Program<'r> {
                 Line {
                     tests: parts.matches.iter().flat_map(test).collect(),
                     act: act::<F>(parts.target, &places),
-                    place: Place::rule(F::NAME, name.as_str(), chain, index, rule),
+                    place: RulePosition::rule(F::NAME, name.as_str(), chain, index, rule),
                 }
             });
             self.chains.push(Code::new(lines.collect()));
@@ -81,7 +81,7 @@ impl<'r> Program<'r> {
                 let declared = table.chains.iter().find(|declared| declared.name == *chain);
                 let policy = declared
                     .filter(|declared| declared.policy.as_ref().is_some_and(drops))
-                    .map(|_| Place::added(F::NAME, name.as_str(), hook.as_str(), "the policy is DROP"));
+                    .map(|_| RulePosition::added(F::NAME, name.as_str(), hook.as_str(), "the policy is DROP"));
                 let priority = priority(name, hook);
                 self.call(hook, Base { chain: places[chain], kind, priority, policy });
             }

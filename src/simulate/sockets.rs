@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::outcome::{Effect, Outcome, Place, Step, Verdict};
+use super::outcome::{Effect, Outcome, RulePosition, Step, Verdict};
 use super::packet::{Direction, IpProtocol, Packet, Tracking};
 use crate::net::{Family, FamilyName, InterfaceName};
 
@@ -50,7 +50,7 @@ fn is_local(address: IpAddr) -> bool {
 /// What becomes of the packet, if no program deals with it.
 pub(super) fn untouched<'r, F: Family>(packet: &Packet<F>, loopback: &InterfaceName) -> Option<Outcome<'r>> {
     let (at, why) = exempt(packet, loopback)?;
-    let step = Step { place: Place::added(F::NAME, TABLE, at, why), effect: Effect::Passed };
+    let step = Step { place: RulePosition::added(F::NAME, TABLE, at, why), effect: Effect::Passed };
     Some(Outcome { verdict: Verdict::Delivered, zone: 0, log: Vec::new(), trace: vec![step], decided_by: Some(0) })
 }
 

@@ -344,7 +344,7 @@ fn edges_are_of_each_constant_and_its_neighbours() {
 
 /// What a text of IPv4 rules makes of packets.
 fn saved(text: &str, cases: &[(&str, &str)]) {
-    let saved = crate::save::parse(text).unwrap();
+    let saved = crate::iptables_save::parse(text).unwrap();
     let simulator = Simulator::of_saved(Some(&saved), None).unwrap();
     for (packet, verdict) in cases {
         let outcome = simulator.run(&packet.parse().unwrap());

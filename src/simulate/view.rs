@@ -3,9 +3,9 @@
 use super::packet::{Direction, IpProtocol, Packet, Tracking};
 use super::program::Test;
 use super::translation::{Endpoint, Known, Translation};
+use crate::iptables_save::CtStates;
 use crate::net::{Family, InterfaceName};
 use crate::nftables::{End, Field};
-use crate::save::CtStates;
 
 /// A field of a packet.
 #[derive(Debug, Clone, Copy, PartialEq)]

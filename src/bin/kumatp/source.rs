@@ -3,9 +3,9 @@
 use clap::ArgMatches;
 use kumatp::config::Config;
 use kumatp::engine::EngineName;
+use kumatp::iptables_save::SavedFamilies;
 use kumatp::model::Note;
 use kumatp::net::FamilyName;
-use kumatp::save::SavedFamilies;
 use kumatp::simulate::{AnyPacket, Planned, Simulator};
 use kumatp::{Facts, Plan, policy};
 
@@ -17,7 +17,7 @@ use crate::{Failure, flags, input};
 const LIVE: &str = "live";
 
 /// Where rules come from; a [`Simulator`] borrows them.
-pub(crate) enum Source {
+pub(crate) enum RulesSource {
     /// A plan, as an engine would make it work.
     Plan(Box<Plan>, EngineName),
     /// A plan as an engine installs it.
@@ -30,7 +30,7 @@ pub(crate) enum Source {
     LiveOurs(Box<Live>),
 }
 
-impl Source {
+impl RulesSource {
     /// The rules that `explain` asks about.
     pub(crate) fn of(matches: &ArgMatches, packet: &AnyPacket) -> Result<Self, Failure> {
         let files = matches.get_many::<String>("rules");

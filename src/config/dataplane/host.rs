@@ -1,7 +1,7 @@
 //! A `Dataplane` and the configuration of the host that it runs on: from one to the other, and where they disagree.
 
 use super::{Dataplane, ResourceFamilyMode, TransparentProxying};
-use crate::config::kubernetes::{Origin, Source};
+use crate::config::kubernetes::{Origin, SettingSource};
 use crate::config::wire::{Field, ROWS};
 use crate::config::{Config, IpFamilyMode};
 use crate::error::{Error, InvalidValue, visible};
@@ -93,9 +93,9 @@ impl Dataplane {
                 "redirect.outbound.enabled" => "redirectPortOutbound",
                 "redirect.outbound.port" if section.redirect_port_outbound.is_some() => "redirectPortOutbound",
                 "ipFamilyMode" if section.ip_family_mode != ResourceFamilyMode::Unspecified => "ipFamilyMode",
-                _ => return Source::Default,
+                _ => return SettingSource::Default,
             };
-            Source::Dataplane(format!("{SECTION}.{field}"))
+            SettingSource::Dataplane(format!("{SECTION}.{field}"))
         };
         let rows = ROWS.iter().filter(|row| row.in_documents()).filter_map(|row| match row.field {
             Field::Value(at) | Field::Port(at, _) => Some((row.path, at)),

@@ -96,26 +96,26 @@
 //! - Values that Kuma 2.9 passes over where they are not valid are refused.
 
 mod annotations;
+mod candidates;
 mod config_map;
 mod control_plane;
-mod guard;
-mod offers;
-mod order;
+mod injected_annotation;
 mod origin;
 mod pod;
+mod precedence;
 mod read;
 mod resolve;
 mod section;
 mod sources;
-mod written;
+mod tenant_limits;
 
 pub use annotations::Annotation;
 pub use control_plane::Variable;
-pub use origin::{Contribution, Origin, Source};
+pub use injected_annotation::to_annotation;
+pub use origin::{Contribution, Origin, SettingSource};
 pub use pod::{Container, Pod};
 pub use section::transparent_proxying;
 pub use sources::{Resolved, Sources};
-pub use written::to_annotation;
 
 #[cfg(doc)]
 use crate::config::{Config, Profile};

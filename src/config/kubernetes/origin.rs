@@ -11,7 +11,7 @@ pub struct Origin {
     /// The value in the resulting configuration, in JSON.
     pub value: String,
     /// The source that decided.
-    pub source: Source,
+    pub source: SettingSource,
     /// What was added to its value: the ports of probes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<Contribution>,
@@ -25,7 +25,7 @@ pub struct Origin {
 #[non_exhaustive]
 pub struct Contribution {
     /// The source.
-    pub source: Source,
+    pub source: SettingSource,
     /// Its value, in JSON.
     pub value: String,
 }
@@ -33,7 +33,7 @@ pub struct Contribution {
 /// Where a value can come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Source {
+pub enum SettingSource {
     /// Kuma's default for the key.
     Default,
     /// The control plane.
@@ -56,14 +56,14 @@ pub enum Source {
     Dataplane(String),
 }
 
-impl Source {
+impl SettingSource {
     /// Whether somebody set the value, so that it is no default.
     pub fn is_set(&self) -> bool {
         !matches!(self, Self::Default | Self::ControlPlane { set: false, .. })
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -76,7 +76,7 @@ impl fmt::Display for Source {
     }
 }
 
-impl serde::Serialize for Source {
+impl serde::Serialize for SettingSource {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }

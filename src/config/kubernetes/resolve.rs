@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 use super::annotations;
+use super::candidates::{Offer, default_of};
 use super::config_map::{ConfigMap, EMBEDDED};
 use super::control_plane::{self, ControlPlane};
-use super::offers::{Offer, default_of};
-use super::order::{Rank, Situation, is_operators, order};
+use super::precedence::{Rank, Situation, is_operators, order};
 use super::read::Annotations;
 use super::section::section;
-use super::{Contribution, Origin, Pod, Resolved, Source, Sources, pod};
+use super::{Contribution, Origin, Pod, Resolved, SettingSource, Sources, pod};
 use crate::config::wire::{Field, Node, ROWS, Reading, Row, ValueSource, visible};
 use crate::config::{Config, Profile};
 use crate::error::{Error, InvalidValue, Problem};
@@ -235,10 +235,9 @@ impl Resolver {
     fn judge_probes(&mut self, port: Option<Port>) {
         let Some(port) = port else { return };
         let inbound = &self.config.redirect.inbound;
-        let replaced = self
-            .origins
-            .iter()
-            .any(|origin| origin.key == EXCLUDE_INBOUND_PORTS && matches!(origin.source, Source::CustomConfigMap(_)));
+        let replaced = self.origins.iter().any(|origin| {
+            origin.key == EXCLUDE_INBOUND_PORTS && matches!(origin.source, SettingSource::CustomConfigMap(_))
+        });
         if inbound.enabled && replaced && !inbound.exclude_ports.contains(port) {
             let text = format!("lacks {port}, where the sidecar serves the probes, so they will fail");
             self.notes.push(Note::warning(EXCLUDE_INBOUND_PORTS, text));
@@ -294,12 +293,13 @@ impl Resolver {
         if self.situation.written || !self.situation.inbound {
             return Vec::new();
         }
-        let control_plane = |variable| Source::ControlPlane { variable, set: self.control_plane.is_set(variable) };
-        let mut wanted: Vec<(Source, Port)> = Vec::new();
+        let control_plane =
+            |variable| SettingSource::ControlPlane { variable, set: self.control_plane.is_set(variable) };
+        let mut wanted: Vec<(SettingSource, Port)> = Vec::new();
         match Port::new(self.probe_proxy_port()) {
             Some(port) => {
                 let source = match self.annotations.probe_proxy_port {
-                    Some(_) => Source::Annotation(annotations::PROBE_PROXY_PORT),
+                    Some(_) => SettingSource::Annotation(annotations::PROBE_PROXY_PORT),
                     None => control_plane(control_plane::PROBE_PROXY_PORT),
                 };
                 wanted.push((source, port));
@@ -307,7 +307,7 @@ impl Resolver {
             None => {
                 let running = self.pod.init_containers.iter().filter(|container| container.restarts);
                 for container in running.chain(&self.pod.containers).filter(|one| one.name != pod::SIDECAR) {
-                    let source = Source::Pod(format!("probes of container {}", visible(&container.name)));
+                    let source = SettingSource::Pod(format!("probes of container {}", visible(&container.name)));
                     wanted.extend(container.probe_ports.iter().map(|port| (source.clone(), *port)));
                 }
             }
@@ -343,17 +343,19 @@ impl Resolver {
             || matches!(row.path, "redirect.inbound.port" | "redirect.outbound.port" | "redirect.dns.port");
         for offer in others.iter().filter(|offer| offer.value != winner.value) {
             let counts = match &offer.source {
-                Source::ControlPlane { .. } => match self.situation.written {
+                SettingSource::ControlPlane { .. } => match self.situation.written {
                     true => !alone,
                     // What is set for all pods need not fit each of them.
                     false => true,
                 },
                 // It is all in the annotation.
-                Source::Annotation(_) | Source::ConfigMap(_) if self.situation.written => true,
-                Source::Annotation(_) => order(row.path, self.situation).contains(&Rank::Annotation),
-                Source::ConfigMap(_) => !alone || offer.value == default,
-                Source::CustomConfigMap(_) if self.profile == Profile::Kuma29 => !alone || offer.value == default,
-                Source::CustomConfigMap(_) => !is_operators(row.path) || offer.value == default,
+                SettingSource::Annotation(_) | SettingSource::ConfigMap(_) if self.situation.written => true,
+                SettingSource::Annotation(_) => order(row.path, self.situation).contains(&Rank::Annotation),
+                SettingSource::ConfigMap(_) => !alone || offer.value == default,
+                SettingSource::CustomConfigMap(_) if self.profile == Profile::Kuma29 => {
+                    !alone || offer.value == default
+                }
+                SettingSource::CustomConfigMap(_) => !is_operators(row.path) || offer.value == default,
                 _ => true,
             };
             if !counts {

@@ -248,7 +248,7 @@ fn ports_of_probes_and_of_readiness() {
     let resolved = sources.resolve().unwrap();
     assert_eq!(resolved.config.redirect.inbound.exclude_ports.to_string(), "3001,8080,9902");
     let added = &resolved.origin("redirect.inbound.excludePorts").unwrap().added;
-    assert_eq!(added[0].source, Source::Pod("probes of container app".to_owned()));
+    assert_eq!(added[0].source, SettingSource::Pod("probes of container app".to_owned()));
     assert_eq!(added.len(), 3);
 }
 

@@ -6,7 +6,7 @@ use super::Format;
 use super::keys::{self, ALL_DNS, ENV_PREFIX, Field, ROWS, Row};
 use super::nearest::nearest;
 use super::node::{self, Node};
-use super::value::{Bad, Source, Wire, switch, texts};
+use super::value::{Bad, ValueSource, Wire, switch, texts};
 use crate::config::{ChainPair, Config};
 use crate::error::{Error, InvalidValue, Problem, visible};
 use crate::model::Note;
@@ -128,7 +128,7 @@ impl Layers {
         match ROWS.iter().find(|row| row.flag == Some(flag)) {
             Some(row) => {
                 set(row);
-                let on = switch(&Node::Text(value.to_owned()), Source::Flag { again: false });
+                let on = switch(&Node::Text(value.to_owned()), ValueSource::Flag { again: false });
                 if flag == ALL_DNS && on.is_ok_and(|on| on) {
                     ROWS.iter().filter(|row| row.path == "redirect.dns.enabled").for_each(set);
                 }
@@ -151,15 +151,15 @@ impl Layers {
         for Document { name, layer, unreadable } in self.documents {
             draft.problems.extend(unreadable);
             let prefix = if several { format!("{name}: ") } else { String::new() };
-            draft.apply(layer, Source::Document, &prefix);
+            draft.apply(layer, ValueSource::Document, &prefix);
         }
         let mut environment = self.environment;
         // In the order of the table, whatever the order of the variables.
         crate::sorted::by_key(&mut environment.settings, |setting| {
             ROWS.iter().position(|row| row.path == setting.row.path)
         });
-        draft.apply(environment, Source::Environment, "");
-        draft.apply(self.flags, Source::Flag { again: false }, "");
+        draft.apply(environment, ValueSource::Environment, "");
+        draft.apply(self.flags, ValueSource::Flag { again: false }, "");
         draft.finish()
     }
 }
@@ -253,13 +253,13 @@ impl Reading {
         let mut draft = Draft::default();
         for Document { layer, unreadable, .. } in layers.documents {
             draft.problems.extend(unreadable);
-            draft.apply(layer, Source::Document, prefix);
+            draft.apply(layer, ValueSource::Document, prefix);
         }
         Self(draft)
     }
 
     /// Takes a value for a key over as well; `path` is what problems call it.
-    pub(in crate::config) fn set(&mut self, key: &str, path: &str, node: Node, source: Source) {
+    pub(in crate::config) fn set(&mut self, key: &str, path: &str, node: Node, source: ValueSource) {
         if let Some(row) = ROWS.iter().find(|row| row.path == key) {
             self.0.set(&Setting { row, path: path.to_owned(), node }, source, "");
         }
@@ -301,7 +301,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn apply(&mut self, layer: Layer, source: Source, prefix: &str) {
+    fn apply(&mut self, layer: Layer, source: ValueSource, prefix: &str) {
         self.notes.extend(layer.notes);
         self.problems.extend(layer.problems.into_iter().map(|mut problem| {
             problem.path.insert_str(0, prefix);
@@ -310,16 +310,16 @@ impl Draft {
         let mut flags = HashSet::new();
         for setting in layer.settings {
             let source = match source {
-                Source::Flag { .. } => Source::Flag { again: !flags.insert(setting.row.path) },
+                ValueSource::Flag { .. } => ValueSource::Flag { again: !flags.insert(setting.row.path) },
                 other => other,
             };
             self.set(&setting, source, prefix);
         }
     }
 
-    fn set(&mut self, Setting { row, path, node }: &Setting, source: Source, prefix: &str) {
+    fn set(&mut self, Setting { row, path, node }: &Setting, source: ValueSource, prefix: &str) {
         let path = format!("{prefix}{path}");
-        let empty = source == Source::Environment && matches!(node, Node::Text(text) if text.trim().is_empty());
+        let empty = source == ValueSource::Environment && matches!(node, Node::Text(text) if text.trim().is_empty());
         let result = match row.field {
             Field::Value(at) => {
                 let value = at(&mut self.config);
@@ -361,7 +361,7 @@ impl Draft {
         row: &Row,
         at: fn(&mut Config) -> &mut dyn Wire,
         node: &Node,
-        source: Source,
+        source: ValueSource,
         path: &str,
     ) -> Result<(), Vec<Bad>> {
         let zero = node.scalar().map(str::trim).is_some_and(|text| !text.is_empty() && text.bytes().all(|b| b == b'0'));

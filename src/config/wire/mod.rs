@@ -21,7 +21,7 @@ pub use layers::Layers;
 pub(super) use layers::{Reading, syntax_problem};
 pub(super) use nearest::{nearest, within};
 pub(super) use node::{Node, parse as parse_node, parse_all as parse_nodes};
-pub(super) use value::{Source as ValueSource, switch};
+pub(super) use value::{ValueSource, switch};
 
 use super::Config;
 use crate::error::Error;

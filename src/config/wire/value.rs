@@ -16,7 +16,7 @@ use crate::net::{AnyCidr, Port, PortRange, PortSet};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum Source {
+pub(in crate::config) enum ValueSource {
     Document,
     Environment,
     /// `again` if the flag was given before.
@@ -42,7 +42,7 @@ impl From<InvalidValue> for Bad {
 /// A value of a [`Config`](crate::config::Config) that text can set.
 pub(in crate::config) trait Wire {
     /// Takes over what the node says. Whatever is not valid leaves the value as it was.
-    fn read(&mut self, node: &Node, source: Source) -> Result<(), Vec<Bad>>;
+    fn read(&mut self, node: &Node, source: ValueSource) -> Result<(), Vec<Bad>>;
 
     /// The value as a document has it.
     fn write(&self) -> Value;
@@ -62,7 +62,7 @@ fn scalar<'a>(node: &'a Node, expected: &'static str) -> Result<&'a str, Invalid
 macro_rules! scalars {
     ($($type:ty: $expected:expr, $read:expr, $write:expr;)+) => {$(
         impl Wire for $type {
-            fn read(&mut self, node: &Node, _: Source) -> Result<(), Vec<Bad>> {
+            fn read(&mut self, node: &Node, _: ValueSource) -> Result<(), Vec<Bad>> {
                 let read: fn(&str, &mut Self) -> Result<(), InvalidValue> = $read;
                 scalar(node, $expected).and_then(|text| read(text, self)).map_err(|error| vec![error.into()])
             }
@@ -147,7 +147,7 @@ fn chain(text: &str) -> Result<ChainName, InvalidValue> {
 }
 
 /// The value of a switch.
-pub(in crate::config) fn switch(node: &Node, source: Source) -> Result<bool, InvalidValue> {
+pub(in crate::config) fn switch(node: &Node, source: ValueSource) -> Result<bool, InvalidValue> {
     let value = match node {
         Node::Bool(value) => Some(*value),
         Node::Text(text) => match (text.trim().to_ascii_lowercase().as_str(), source) {
@@ -155,8 +155,8 @@ pub(in crate::config) fn switch(node: &Node, source: Source) -> Result<bool, Inv
             ("true" | "yes" | "on" | "y", _) => Some(true),
             ("false" | "no" | "off" | "n", _) => Some(false),
             // The short forms that Go takes of variables and flags.
-            ("1" | "t", Source::Environment | Source::Flag { .. }) => Some(true),
-            ("0" | "f", Source::Environment | Source::Flag { .. }) => Some(false),
+            ("1" | "t", ValueSource::Environment | ValueSource::Flag { .. }) => Some(true),
+            ("0" | "f", ValueSource::Environment | ValueSource::Flag { .. }) => Some(false),
             _ => None,
         },
         _ => None,
@@ -165,7 +165,7 @@ pub(in crate::config) fn switch(node: &Node, source: Source) -> Result<bool, Inv
 }
 
 impl Wire for bool {
-    fn read(&mut self, node: &Node, source: Source) -> Result<(), Vec<Bad>> {
+    fn read(&mut self, node: &Node, source: ValueSource) -> Result<(), Vec<Bad>> {
         set(self, switch(node, source)).map_err(|error| vec![error.into()])
     }
 
@@ -253,7 +253,7 @@ pub(super) struct Text<'a> {
 /// that occurs.
 pub(super) fn texts<'a>(
     node: &'a Node,
-    source: Source,
+    source: ValueSource,
     separators: &[char],
     expected: &'static str,
 ) -> Vec<Result<Text<'a>, Bad>> {
@@ -263,8 +263,8 @@ pub(super) fn texts<'a>(
     };
     match (node, source) {
         (Node::List(items), _) => items.iter().enumerate().map(|(index, item)| one(item, Some(index))).collect(),
-        (Node::Text(text), Source::Document | Source::Environment) if text.trim().is_empty() => Vec::new(),
-        (Node::Text(text), Source::Environment) => {
+        (Node::Text(text), ValueSource::Document | ValueSource::Environment) if text.trim().is_empty() => Vec::new(),
+        (Node::Text(text), ValueSource::Environment) => {
             let separator = separators.iter().copied().find(|separator| text.contains(*separator)).unwrap_or(',');
             // One semicolon at the end is no empty item, so that a single item with commas can be written.
             let text = text.trim_end().strip_suffix(';').filter(|_| separator == ';').unwrap_or(text);
@@ -275,7 +275,7 @@ pub(super) fn texts<'a>(
 }
 
 impl<T: Item> Wire for Vec<T> {
-    fn read(&mut self, node: &Node, source: Source) -> Result<(), Vec<Bad>> {
+    fn read(&mut self, node: &Node, source: ValueSource) -> Result<(), Vec<Bad>> {
         let mut items = Vec::new();
         let mut bad = Vec::new();
         // kumactl splits variables at commas. Items that hold commas themselves need another sign.
@@ -299,7 +299,7 @@ impl<T: Item> Wire for Vec<T> {
         if !bad.is_empty() {
             return Err(if T::COMMAS { bad } else { hinted(bad, node, source) });
         }
-        if source == (Source::Flag { again: true }) && T::ACCUMULATES {
+        if source == (ValueSource::Flag { again: true }) && T::ACCUMULATES {
             self.extend(items);
         } else {
             *self = items;
@@ -321,9 +321,9 @@ impl<T: Item> Wire for Vec<T> {
 }
 
 /// Says how items with commas are written in a variable, where that may be what went wrong.
-fn hinted(bad: Vec<Bad>, node: &Node, source: Source) -> Vec<Bad> {
+fn hinted(bad: Vec<Bad>, node: &Node, source: ValueSource) -> Vec<Bad> {
     match node {
-        Node::Text(text) if source == Source::Environment && text.contains(',') && !text.contains(';') => bad
+        Node::Text(text) if source == ValueSource::Environment && text.contains(',') && !text.contains(';') => bad
             .into_iter()
             .map(|Bad { index, error }| {
                 let expected = format!("{} (end each item with ';' where items hold commas)", error.expected());
@@ -335,7 +335,7 @@ fn hinted(bad: Vec<Bad>, node: &Node, source: Source) -> Vec<Bad> {
 }
 
 impl Wire for PortSet {
-    fn read(&mut self, node: &Node, source: Source) -> Result<(), Vec<Bad>> {
+    fn read(&mut self, node: &Node, source: ValueSource) -> Result<(), Vec<Bad>> {
         let mut ranges: Vec<PortRange> = Vec::new();
         ranges.read(node, source)?;
         *self = ranges.into_iter().collect();
@@ -354,7 +354,7 @@ impl Wire for PortSet {
 /// All programs in one text: `iptables:/sbin/iptables,ip6tables:/sbin/ip6tables`. Those that it does not name stay as
 /// they are. Documents have a key for each program instead.
 impl Wire for Executables {
-    fn read(&mut self, node: &Node, _: Source) -> Result<(), Vec<Bad>> {
+    fn read(&mut self, node: &Node, _: ValueSource) -> Result<(), Vec<Bad>> {
         const EXPECTED: &str = "name:path, such as iptables:/usr/sbin/iptables";
         let text = scalar(node, EXPECTED).map_err(|error| vec![error.into()])?;
         let mut read = self.clone();

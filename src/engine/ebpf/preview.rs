@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::limits;
+use super::ebpf_unsupported;
 use crate::config::Config;
 use crate::ebpf::{self, Options, outline};
 use crate::error::Error;
@@ -24,7 +24,7 @@ use crate::net::PortSet;
 /// # Ok::<(), kumatp::Error>(())
 /// ```
 pub fn preview(plan: &Plan) -> Result<String, Error> {
-    limits::refuse(plan)?;
+    ebpf_unsupported::refuse(plan)?;
     let config = &plan.config;
     let outline = outline(plan);
     let bpffs = config.ebpf.bpffs.clone().unwrap_or_else(|| Options::default().bpffs);

@@ -2,7 +2,7 @@
 
 use super::host::Host;
 use crate::config::Config;
-use crate::engine::{EngineName, Report, Status, limits, words};
+use crate::engine::{EngineName, Report, Status, ebpf_unsupported, messages};
 use crate::error::Error;
 use crate::facts::{HostAbilities, Remark};
 use crate::model::Plan;
@@ -21,12 +21,12 @@ impl Host {
             _ if self.unprivileged => Err(no_programs()),
             None => Ok(Status::Absent),
             Some(installed) if is_same(installed, plan) => Ok(Status::Current),
-            Some(_) => Ok(Status::of(vec![words::OTHER_PROGRAMS.to_owned()])),
+            Some(_) => Ok(Status::of(vec![messages::OTHER_PROGRAMS.to_owned()])),
         }
     }
 
     pub(super) fn install_by_ebpf(&mut self, plan: &Plan, legacy_allowed: bool) -> Result<Report, Error> {
-        limits::refuse(plan)?;
+        ebpf_unsupported::refuse(plan)?;
         let mut report = Report::new(EngineName::Ebpf);
         if self.unprivileged {
             return Err(no_programs());
@@ -36,9 +36,9 @@ impl Host {
             self.add_address(&mut report);
         }
         match &self.programs {
-            None => report.step(words::INSTALLED_PROGRAMS),
+            None => report.step(messages::INSTALLED_PROGRAMS),
             Some(installed) if is_same(installed, plan) => {}
-            Some(_) => report.step(words::REPLACED_PROGRAMS),
+            Some(_) => report.step(messages::REPLACED_PROGRAMS),
         }
         self.programs = Some(plan.clone());
         if plan.v6.is_none() {
@@ -55,7 +55,7 @@ impl Host {
         }
         if config.dry_run {
             if self.programs.is_some() {
-                report.steps.push(format!("would remove {}", words::PROGRAMS));
+                report.steps.push(format!("would remove {}", messages::PROGRAMS));
             }
         } else {
             self.remove_programs(&mut report);
@@ -67,7 +67,7 @@ impl Host {
     /// Removes the programs, whose place the rules of another engine have taken.
     pub(super) fn remove_programs(&mut self, report: &mut Report) {
         if self.programs.take().is_some() {
-            report.step(format!("removed {}", words::PROGRAMS));
+            report.step(format!("removed {}", messages::PROGRAMS));
         }
     }
 }

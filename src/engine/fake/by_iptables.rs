@@ -6,7 +6,7 @@ use super::host::{Host, InIptables, no_chain};
 use crate::config::{Config, FamilyExecutables};
 use crate::engine::compare::of_rulesets;
 use crate::engine::failures::Failures;
-use crate::engine::words::{self, tables};
+use crate::engine::messages::{self, tables};
 use crate::engine::{EngineName, Report, Status};
 use crate::error::{Error, InvalidValue};
 use crate::facts::{HostAbilities, Remark};
@@ -100,7 +100,7 @@ impl Host {
         self.may("read the rules", config)?;
         let mode = self.choose(plan, &mut report);
         if let (Some(_), Some((reason, _))) = (&plan.v6, &self.abilities.v6_refused) {
-            return Err(words::no_ip6tables(reason));
+            return Err(messages::no_ip6tables(reason));
         }
         self.others_use(mode, Some(&plan.v4), config)?;
         if let Some(v6) = &plan.v6 {
@@ -114,7 +114,7 @@ impl Host {
         used.extend(plan.v6.is_some().then_some((FamilyName::V6, mode)));
         for (family, _) in &used {
             let restore = mode.program(*family, config, "-restore");
-            report.step(words::loaded(!before.contains(family), *family, &restore, mode.as_str()));
+            report.step(messages::loaded(!before.contains(family), *family, &restore, mode.as_str()));
         }
         let older: Vec<_> = everywhere().filter(|place| !used.contains(place)).collect();
         let removed = self.remove(&older, config, &mut report);
@@ -127,7 +127,7 @@ impl Host {
         if plan.v6.is_none() {
             self.remove_address(&mut report);
         }
-        removed.map_err(|error| words::not_removed(&error))?;
+        removed.map_err(|error| messages::not_removed(&error))?;
         Ok(report)
     }
 
@@ -190,7 +190,7 @@ impl Host {
         }
         match [&self.nft, &self.legacy].map(|tables| tables.v4.is_some()) {
             [true, true] => {
-                let note = Note::warning("iptables", words::BOTH_MODES);
+                let note = Note::warning("iptables", messages::BOTH_MODES);
                 report.notes.extend(Some(note).filter(|note| !plan.notes.contains(note)));
                 Mode::Nft
             }
@@ -201,7 +201,7 @@ impl Host {
 
     fn may(&self, what: &str, config: &Config) -> Result<(), Error> {
         match self.unprivileged {
-            true => Err(words::denied(what, &Mode::Nft.program(FamilyName::V4, config, "-save"), DENIED)),
+            true => Err(messages::denied(what, &Mode::Nft.program(FamilyName::V4, config, "-save"), DENIED)),
             false => Ok(()),
         }
     }
@@ -234,7 +234,7 @@ impl Host {
         let rules: Vec<_> = chains.into_iter().map(|chain| format!("-t nat -A SOMEBODY -j {chain}")).collect();
         match rules.is_empty() {
             true => Ok(()),
-            false => Err(words::in_the_way(&mode.program(F::NAME, config, ""), &rules)),
+            false => Err(messages::in_the_way(&mode.program(F::NAME, config, ""), &rules)),
         }
     }
 }

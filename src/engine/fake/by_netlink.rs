@@ -2,8 +2,8 @@
 
 use super::host::Host;
 use crate::config::Config;
-use crate::engine::compare::{Wanted, differences};
-use crate::engine::words::{self, tables};
+use crate::engine::compare::{ExpectedTables, differences};
+use crate::engine::messages::{self, tables};
 use crate::engine::{EngineName, Report, Status};
 use crate::error::Error;
 use crate::facts::{HostAbilities, Remark};
@@ -19,19 +19,19 @@ impl Host {
         }
         // Not being allowed to look is not absence.
         let text =
-            format!("cannot check kernel support; assuming all features are present: {}", words::not_permitted());
+            format!("cannot check kernel support; assuming all features are present: {}", messages::not_permitted());
         HostAbilities { remarks: vec![Remark::info("engine", text)], ..HostAbilities::default() }
     }
 
     pub(super) fn status_by_netlink(&self, plan: &Plan) -> Result<Status, Error> {
         if self.unprivileged {
-            return Err(words::not_permitted());
+            return Err(messages::not_permitted());
         }
         let found = self.own.dump();
         Ok(match found == Dump::default() {
             true => Status::Absent,
             false => {
-                let status = Status::of(differences(&Wanted::of(&Native::of(plan)), &found));
+                let status = Status::of(differences(&ExpectedTables::of(&Native::of(plan)), &found));
                 status.and(self.missing_address(&found.families()))
             }
         })
@@ -40,7 +40,7 @@ impl Host {
     pub(super) fn install_by_netlink(&mut self, plan: &Plan, legacy_allowed: bool) -> Result<Report, Error> {
         let mut report = Report::new(EngineName::Netlink);
         if self.unprivileged {
-            return Err(words::not_permitted());
+            return Err(messages::not_permitted());
         }
         self.refuse_legacy(legacy_allowed, &mut report)?;
         if let (Some(_), Some((reason, remedy))) = (&plan.v6, &self.abilities.v6_refused) {
@@ -55,7 +55,7 @@ impl Host {
             self.add_address(&mut report);
         }
         let found = self.own.dump();
-        if !differences(&Wanted::of(&Native::of(plan)), &found).is_empty() {
+        if !differences(&ExpectedTables::of(&Native::of(plan)), &found).is_empty() {
             let before = self.own.families();
             self.own.put(plan);
             let made = self.own.families();
@@ -78,7 +78,7 @@ impl Host {
     pub(super) fn uninstall_by_netlink(&mut self, config: &Config) -> Result<Report, Error> {
         let mut report = Report::new(EngineName::Netlink);
         if self.unprivileged {
-            return Err(words::not_permitted());
+            return Err(messages::not_permitted());
         }
         let families = self.own.families();
         let own = (!families.is_empty()).then(|| tables(&families));
@@ -95,16 +95,16 @@ impl Host {
             self.release_address(EngineName::Netlink, false, &mut report);
             others?;
         }
-        let stays = self.legacy.families().into_iter().map(|family| words::stays(&words::legacy(family)));
+        let stays = self.legacy.families().into_iter().map(|family| messages::stays(&messages::legacy(family)));
         report.notes.extend(stays.map(|text| Note::warning("iptables", text)));
         Ok(report)
     }
 
     /// Only the iptables engine can remove what is in tables of iptables-legacy.
     pub(super) fn refuse_legacy(&self, allowed: bool, report: &mut Report) -> Result<(), Error> {
-        match words::legacy_problem(&self.legacy.families()) {
+        match messages::legacy_problem(&self.legacy.families()) {
             Some(problem) if allowed => report.notes.push(Note::info("iptables", problem)),
-            Some(problem) => return Err(words::legacy_conflict(problem)),
+            Some(problem) => return Err(messages::legacy_conflict(problem)),
             None => {}
         }
         Ok(())
@@ -130,7 +130,7 @@ impl Host {
         let v4 = self.nft.in_the_way::<V4>(None).into_iter().map(|chain| (FamilyName::V4, chain));
         let v6 = self.nft.in_the_way::<V6>(None).into_iter().map(|chain| (FamilyName::V6, chain));
         match v4.chain(v6).next() {
-            Some((family, chain)) => Err(words::in_use(&words::leftover(family, "nat", chain))),
+            Some((family, chain)) => Err(messages::in_use(&messages::leftover(family, "nat", chain))),
             None => Ok(()),
         }
     }

@@ -2,12 +2,12 @@
 
 use super::{Call, Operation};
 use crate::engine::holders::Holder;
-use crate::engine::{EngineName, Report, words};
+use crate::engine::{EngineName, Report, messages};
 use crate::error::{Error, InvalidValue};
 use crate::facts::HostAbilities;
 use crate::model::{Plan, Ruleset};
 use crate::net::{Family, FamilyName, V4, V6};
-use crate::netlink::{Content, Dump};
+use crate::netlink::{Dump, KernelTable};
 use crate::nftables::{Native, Table};
 use crate::render;
 
@@ -35,20 +35,20 @@ impl Host {
     pub(super) fn add_address(&mut self, report: &mut Report) {
         if !self.address {
             self.address = true;
-            report.step(words::ADDED_ADDRESS);
+            report.step(messages::ADDED_ADDRESS);
         }
     }
 
     /// That `::6` is not there, if it is needed.
     pub(super) fn missing_address(&self, families: &[FamilyName]) -> Option<String> {
-        (families.contains(&FamilyName::V6) && !self.address).then(|| words::MISSING_ADDRESS.to_owned())
+        (families.contains(&FamilyName::V6) && !self.address).then(|| messages::MISSING_ADDRESS.to_owned())
     }
 
     /// Removes the rules of all other engines, whose place programs have taken, as far as no iptables program is needed.
     pub(super) fn remove_rules(&mut self, report: &mut Report) {
         let families = self.own.families();
         if !families.is_empty() {
-            report.step(format!("removed {}", words::tables(&families)));
+            report.step(format!("removed {}", messages::tables(&families)));
         }
         families.into_iter().for_each(|family| self.own.remove(family));
         for family in FamilyName::ALL {
@@ -72,7 +72,7 @@ impl Host {
         match kept {
             _ if !self.address => {}
             Some((holder, _)) => report.notes.push(holder.keeps()),
-            None if dry_run => report.steps.push(words::WOULD_REMOVE_ADDRESS.to_owned()),
+            None if dry_run => report.steps.push(messages::WOULD_REMOVE_ADDRESS.to_owned()),
             None => self.remove_address(report),
         }
     }
@@ -81,7 +81,7 @@ impl Host {
     pub(super) fn remove_address(&mut self, report: &mut Report) {
         if self.address {
             self.address = false;
-            report.step(words::REMOVED_ADDRESS);
+            report.step(messages::REMOVED_ADDRESS);
         }
     }
 }
@@ -98,12 +98,12 @@ pub(super) struct Own {
 #[derive(Debug)]
 struct InForce {
     table: Table,
-    content: Content,
+    content: KernelTable,
 }
 
 impl InForce {
     fn of(table: Table) -> Self {
-        Self { content: Content::of(&table), table }
+        Self { content: KernelTable::of(&table), table }
     }
 }
 
@@ -230,7 +230,7 @@ impl InIptables {
     pub(super) fn describe(&self, family: FamilyName) -> Vec<String> {
         let item = |table: InTable| {
             let chains = table.chains.iter().filter(|(name, _)| name.is_some()).count();
-            words::in_table(table.chains.iter().map(|(_, rules)| rules).sum(), chains, table.table)
+            messages::in_table(table.chains.iter().map(|(_, rules)| rules).sum(), chains, table.table)
         };
         self.tables(family).into_iter().map(item).collect()
     }

@@ -7,7 +7,7 @@ use super::ours::Ours;
 use super::uncommented::unmarked as unmarked_of;
 use super::{Iptables, LIMIT};
 use crate::engine::compare::of_rulesets;
-use crate::engine::record::{Place, Record};
+use crate::engine::record::{Record, RecordStore};
 use crate::error::Error;
 use crate::model::{Plan, Ruleset};
 use crate::net::Family;
@@ -18,7 +18,7 @@ impl Iptables {
     pub(crate) fn differences(&self, plan: &Plan, mode: Mode) -> Result<Vec<String>, Error> {
         let host = Host::new(&self.search, &plan.config, LIMIT);
         // What is not known to be ours for want of a record is looked for by the plan itself.
-        let mut record = Place::of_this_namespace().and_then(|place| place.load()).unwrap_or_default();
+        let mut record = RecordStore::of_this_namespace().and_then(|place| place.load()).unwrap_or_default();
         let mut unmarked = unmarked_of(plan.iptables_v4(), mode);
         unmarked.extend(plan.iptables_v6().into_iter().flat_map(|rules| unmarked_of(rules, mode)));
         record.or_rules_anywhere(&unmarked);

@@ -10,13 +10,13 @@ use super::locate::{self, Mode, Modes, Search, Toolset};
 use super::program::{Output, Runner};
 use super::questions::Answers;
 use crate::config::Config;
+use crate::engine::messages;
 use crate::engine::turn::Turn;
-use crate::engine::words;
 use crate::error::Error;
 use crate::facts::{HostAbilities, Remark};
+use crate::iptables_save::{self, Saved};
 use crate::model::TableName;
 use crate::net::{Family, FamilyName};
-use crate::save::{self, Saved};
 
 /// How long a program may take to print all rules: some hosts have hundreds of thousands.
 pub(super) const SAVE_LIMIT: Duration = Duration::from_secs(60);
@@ -138,7 +138,7 @@ impl<'a> Host<'a> {
                     Ok(()) => {
                         let mut remarks = Vec::new();
                         if conflict && problems.is_empty() {
-                            remarks.push(Remark::warning("iptables", words::BOTH_MODES));
+                            remarks.push(Remark::warning("iptables", messages::BOTH_MODES));
                         }
                         return Ok((tools.clone(), remarks));
                     }
@@ -236,7 +236,7 @@ fn read<F: Family>(tools: &Toolset, output: &Output) -> Result<Saved<F>, Error> 
     if !output.success() {
         return Err(output.error());
     }
-    save::parse(&output.stdout).map_err(|error| Error::Program {
+    iptables_save::parse(&output.stdout).map_err(|error| Error::Program {
         program: tools.save.display().to_string(),
         status: "its output cannot be read".into(),
         message: error.to_string(),
@@ -259,7 +259,7 @@ impl Toolset {
 }
 
 pub(super) fn denied(what: &str, program: &Path, output: &Output) -> Error {
-    words::denied(what, program, &output.message())
+    messages::denied(what, program, &output.message())
 }
 
 /// The legacy tables that are in use in the network namespace of the calling thread.

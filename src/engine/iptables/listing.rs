@@ -6,8 +6,8 @@ use super::ours::Ours;
 use super::{Iptables, LIMIT};
 use crate::config::Config;
 use crate::error::Error;
+use crate::iptables_save::Saved;
 use crate::net::{Family, FamilyName, V4, V6};
-use crate::save::Saved;
 
 /// The tables of iptables of one mode, ours and those of others.
 #[derive(Debug, Clone, PartialEq, Eq)]

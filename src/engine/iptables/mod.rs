@@ -28,9 +28,9 @@ use self::transaction::Transaction;
 use super::failures::Failures;
 use super::holders::{self, Holder};
 use super::open_connections::OpenConnections;
-use super::record::{Place, Record, Recorded};
+use super::record::{Record, RecordStore, Recorded};
 use super::turn::Turn;
-use super::{Engine, EngineName, Report, left_open, loopback, netlink, words};
+use super::{Engine, EngineName, Report, left_open, loopback, messages, netlink};
 use crate::config::{Config, IpFamilyMode};
 use crate::error::Error;
 use crate::facts::HostAbilities;
@@ -149,7 +149,7 @@ impl Iptables {
         let choice = host.choose()?;
         let v6 = match (plan.iptables_v6(), choice.v6) {
             (Some(rules), Ok(tools)) => Some((tools, rules)),
-            (Some(_), Err(problem)) => return Err(words::no_ip6tables(&problem)),
+            (Some(_), Err(problem)) => return Err(messages::no_ip6tables(&problem)),
             (None, _) => None,
         };
         #[cfg(feature = "ebpf")]
@@ -213,7 +213,7 @@ impl Iptables {
             memory.record.rules = unmarked;
         }
         memory.write(&mut report);
-        removed.map_err(|error| words::not_removed(&error))?;
+        removed.map_err(|error| messages::not_removed(&error))?;
         left_open::note(plan, &mut report);
         Ok(report)
     }
@@ -294,14 +294,14 @@ fn elsewhere(tools: &Toolset) -> Error {
 
 /// The record of this network namespace.
 struct Memory {
-    place: Option<Place>,
+    place: Option<RecordStore>,
     record: Record,
 }
 
 impl Memory {
     fn recall(report: &mut Report) -> Result<Self, Error> {
-        let place = Place::of_this_namespace();
-        let record = place.as_ref().map_err(Clone::clone).and_then(Place::load);
+        let place = RecordStore::of_this_namespace();
+        let record = place.as_ref().map_err(Clone::clone).and_then(RecordStore::load);
         let mut record = record.unwrap_or_else(|error| {
             report.notes.push(Note::warning("record", format!("cannot read the installation record: {error}")));
             Record::default()
@@ -336,7 +336,7 @@ impl Memory {
         let added = loopback::add_where_possible(kernel, mode, report)?.new;
         loopback::settle(kernel);
         if added {
-            report.step(words::ADDED_ADDRESS);
+            report.step(messages::ADDED_ADDRESS);
             self.record.loopback_address = true;
             self.write(report);
         }
@@ -350,7 +350,7 @@ impl Memory {
         }
         match holders::look(&mut Kernel::default(), config, gone) {
             Some(note) => report.notes.push(note),
-            None if config.dry_run => report.steps.push(words::WOULD_REMOVE_ADDRESS.to_owned()),
+            None if config.dry_run => report.steps.push(messages::WOULD_REMOVE_ADDRESS.to_owned()),
             None => self.remove_address(report)?,
         }
         Ok(())
@@ -360,7 +360,7 @@ impl Memory {
     fn remove_address(&mut self, report: &mut Report) -> Result<(), Error> {
         if self.record.loopback_address {
             if loopback::remove()? {
-                report.step(words::REMOVED_ADDRESS);
+                report.step(messages::REMOVED_ADDRESS);
             }
             self.record.loopback_address = false;
         }

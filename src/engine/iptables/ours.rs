@@ -12,14 +12,14 @@ use std::fmt::Write as _;
 
 use super::uncommented::recorded_in;
 use crate::config::ChainPair;
+use crate::engine::messages;
 use crate::engine::record::Recorded;
-use crate::engine::words;
 use crate::error::Error;
+use crate::iptables_save::{self, Saved, SavedRule, SavedTable};
 use crate::model::{BuiltinChain, Comment, Ruleset, TableName, Target};
 use crate::net::Family;
 use crate::netlink::Marked;
 use crate::render::iptables;
-use crate::save::{self, Saved, SavedRule, SavedTable};
 
 /// What is ours in the tables of one family and mode.
 #[derive(Debug, Clone, Default)]
@@ -96,7 +96,7 @@ impl Ours {
     }
 
     /// Rules of others that would lead to a chain that is no longer there, if only these chains stay.
-    pub(super) fn in_the_way(&self, stay: &Wanted) -> Vec<String> {
+    pub(super) fn in_the_way(&self, stay: &ExpectedRules) -> Vec<String> {
         let stays = |table: &OursIn, chain: &str| {
             stay.tables.iter().any(|t| t.table == table.table && t.chains.iter().any(|c| c == chain))
         };
@@ -110,7 +110,7 @@ impl Ours {
     }
 
     /// The text that puts what is wanted in the place of what is ours: one transaction a table.
-    pub(super) fn replace_by(&self, wanted: &Wanted) -> String {
+    pub(super) fn replace_by(&self, wanted: &ExpectedRules) -> String {
         let mut text = String::new();
         for want in &wanted.tables {
             let none = OursIn::default();
@@ -152,7 +152,7 @@ impl Ours {
     /// [`Error::Config`] with the rules that the model cannot say.
     pub(super) fn ruleset<F: Family>(&self) -> Result<Ruleset<F>, Error> {
         let text: String = self.tables.iter().map(OursIn::text).collect();
-        save::parse::<F>(&text)?.ruleset()
+        iptables_save::parse::<F>(&text)?.ruleset()
     }
 
     /// What there is, for people: one item a table.
@@ -162,7 +162,7 @@ impl Ours {
             .filter(|table| !table.is_empty())
             .map(|t| {
                 let rules = t.inside.len() + t.outside.len();
-                words::in_table(rules, t.chains.len(), &t.table)
+                messages::in_table(rules, t.chains.len(), &t.table)
             })
             .collect()
     }
@@ -219,7 +219,7 @@ impl OursIn {
     /// Whether what is ours is what these rules have for the table.
     fn is_written<F: Family>(&self, rules: &Ruleset<F>) -> bool {
         let wanted = rules.tables.iter().filter(|table| table.name.as_str() == self.table).cloned();
-        let found = save::parse::<F>(&self.text()).and_then(|saved| saved.ruleset());
+        let found = iptables_save::parse::<F>(&self.text()).and_then(|saved| saved.ruleset());
         found.is_ok_and(|found| found.canonical() == Ruleset::new(wanted).canonical())
     }
 
@@ -289,7 +289,7 @@ impl OursIn {
 
 /// What is to be there.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Wanted {
+pub(super) struct ExpectedRules {
     tables: Vec<WantedIn>,
 }
 
@@ -302,7 +302,7 @@ struct WantedIn {
     rules: String,
 }
 
-impl Wanted {
+impl ExpectedRules {
     /// The rules of a plan.
     pub(super) fn of<F: Family>(ruleset: &Ruleset<F>) -> Self {
         let tables = ruleset.tables.iter().map(|table| WantedIn {
@@ -359,7 +359,7 @@ mod tests {
     const FOREIGN: &str = "-A OUTPUT -p udp -m udp --dport 123 -j ACCEPT\n";
 
     fn ours(text: &str, recorded: &[Recorded]) -> Ours {
-        Ours::find(&save::parse::<V4>(text).unwrap(), &recorded.iter().collect::<Vec<_>>())
+        Ours::find(&iptables_save::parse::<V4>(text).unwrap(), &recorded.iter().collect::<Vec<_>>())
     }
 
     fn nat(rules: &str) -> String {
@@ -391,7 +391,7 @@ mod tests {
     fn a_mention_of_us_is_not_a_mark() {
         let text = nat("-A OUTPUT -m comment --comment \"not KUMA_MESH_ but kuma/mesh/transparent/proxy/\" -j MINE\n");
         let found = ours(&text.replace(":KUMA_MESH_OUTBOUND - [0:0]\n", ""), &[]);
-        assert!(found.is_empty() && found.replace_by(&Wanted::default()).is_empty());
+        assert!(found.is_empty() && found.replace_by(&ExpectedRules::default()).is_empty());
     }
 
     #[test]
@@ -399,7 +399,7 @@ mod tests {
         let filter = nat("-A OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n-A KUMA_MESH_OUTBOUND -j DROP\n");
         let found = ours(&filter.replace("*nat", "*filter"), &[]);
         assert!(found.is_empty() && found.suspects.is_empty(), "{found:?}");
-        assert_eq!(found.replace_by(&Wanted::default()), "");
+        assert_eq!(found.replace_by(&ExpectedRules::default()), "");
         assert!(!ours(&filter, &[]).is_empty());
     }
 
@@ -409,7 +409,7 @@ mod tests {
             "-A OUTPUT -m comment --comment \"kuma/mesh/transparent/proxy/a \\\"b\\\"\" -j RETURN\n{FOREIGN}-A OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n-A KUMA_MESH_OUTBOUND -j RETURN\n"
         ));
         assert_eq!(
-            ours(&text, &[]).replace_by(&Wanted::default()),
+            ours(&text, &[]).replace_by(&ExpectedRules::default()),
             "*nat\n-D OUTPUT -m comment --comment \"kuma/mesh/transparent/proxy/a \\\"b\\\"\" -j RETURN\n-D OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n-F KUMA_MESH_OUTBOUND\n-X KUMA_MESH_OUTBOUND\nCOMMIT\n"
         );
     }
@@ -445,14 +445,14 @@ mod tests {
         ));
         let mut ours_is = recorded("-d 10.0.0.0/8 -j RETURN");
         ours_is.behind = 1;
-        let text = ours(&text, &[ours_is]).replace_by(&Wanted::default());
+        let text = ours(&text, &[ours_is]).replace_by(&ExpectedRules::default());
         assert!(text.starts_with("*nat\n-D OUTPUT 3\n-D OUTPUT -p tcp -j KUMA_MESH_OUTBOUND\n"), "{text}");
     }
 
     #[test]
     fn a_recorded_rule_stands_for_one_rule() {
         let text = nat("-A OUTPUT -d 10.0.0.0/8 -j RETURN\n-A OUTPUT -d 10.0.0.0/8 -j RETURN\n");
-        let text = ours(&text, &[recorded("-d 10.0.0.0/8 -j RETURN")]).replace_by(&Wanted::default());
+        let text = ours(&text, &[recorded("-d 10.0.0.0/8 -j RETURN")]).replace_by(&ExpectedRules::default());
         assert_eq!(text.matches("-D OUTPUT -d 10.0.0.0/8 -j RETURN\n").count(), 1, "{text}");
     }
 
@@ -463,7 +463,7 @@ mod tests {
         ));
         let found = ours(&text, &[]);
         assert!(found.suspects.contains(&"-t nat -A OUTPUT -d 10.0.0.0/8 -j RETURN".to_owned()));
-        assert!(!found.replace_by(&Wanted::default()).contains("10.0.0.0/8"));
+        assert!(!found.replace_by(&ExpectedRules::default()).contains("10.0.0.0/8"));
         let known = ours(&text, &[recorded("-d 10.0.0.0/8 -j RETURN")]);
         assert!(!known.suspects.iter().any(|rule| rule.contains("10.0.0.0/8")));
     }
@@ -472,8 +472,8 @@ mod tests {
     fn rules_of_others_that_lead_to_us_are_in_the_way_of_removal() {
         let text = nat("-A MINE -p tcp -j KUMA_MESH_OUTBOUND\n");
         let found = ours(&text, &[]);
-        assert_eq!(found.in_the_way(&Wanted::default()), ["-t nat -A MINE -p tcp -j KUMA_MESH_OUTBOUND"]);
+        assert_eq!(found.in_the_way(&ExpectedRules::default()), ["-t nat -A MINE -p tcp -j KUMA_MESH_OUTBOUND"]);
         let stays = WantedIn { table: "nat".into(), chains: vec!["KUMA_MESH_OUTBOUND".into()], rules: String::new() };
-        assert!(found.in_the_way(&Wanted { tables: vec![stays] }).is_empty());
+        assert!(found.in_the_way(&ExpectedRules { tables: vec![stays] }).is_empty());
     }
 }

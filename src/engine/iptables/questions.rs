@@ -12,10 +12,10 @@ use crate::config::Config;
 use crate::engine::record::Record;
 use crate::error::Error;
 use crate::facts::Abilities;
+use crate::iptables_save::Saved;
 use crate::model::TableName;
 use crate::net::{Family, FamilyName, V4, V6};
 use crate::netlink::Extension;
-use crate::save::Saved;
 
 /// How long a program may take to say what it knows.
 const ASK_LIMIT: Duration = Duration::from_secs(10);

@@ -3,12 +3,12 @@
 use super::host::Host;
 use super::kernel::Seen;
 use super::locate::{Mode, Toolset};
-use super::ours::{Ours, Wanted};
+use super::ours::{ExpectedRules, Ours};
 use super::transaction;
 use crate::config::Config;
 use crate::engine::failures::Failures;
 use crate::engine::record::Record;
-use crate::engine::{EngineName, Report, words};
+use crate::engine::{EngineName, Report, messages};
 use crate::error::Error;
 use crate::model::Note;
 use crate::net::{Family, FamilyName, V4, V6};
@@ -32,14 +32,14 @@ pub(super) fn nothing_redirects(host: &Host<'_>, config: &Config, record: &Recor
 }
 
 /// What is ours in a family and mode.
-enum Found {
+enum Inventory {
     /// By the kernel's word; it removes it, too.
     Seen(Leftovers),
     /// By what programs list.
     Listed(Ours),
 }
 
-impl Found {
+impl Inventory {
     /// What there is, for people: one item a table.
     fn describe(&self, tools: &Toolset) -> Vec<String> {
         match self {
@@ -56,7 +56,7 @@ pub(super) struct Removal<'a> {
     host: &'a Host<'a>,
     config: &'a Config,
     record: Record,
-    found: Vec<(Toolset, Found)>,
+    found: Vec<(Toolset, Inventory)>,
     /// What cannot be removed, and why.
     problems: Vec<(Where, Error)>,
     /// Why programs could not look, and whether any could.
@@ -88,7 +88,7 @@ impl<'a> Removal<'a> {
             }
             Seen::Plain(leftovers) => {
                 self.looked = true;
-                self.found.push((tools.clone(), Found::Seen(leftovers)));
+                self.found.push((tools.clone(), Inventory::Seen(leftovers)));
                 return;
             }
             Seen::Unclear | Seen::Unknown => {}
@@ -97,11 +97,11 @@ impl<'a> Removal<'a> {
             Ok(ours) => {
                 self.looked = true;
                 note_suspects(&ours, tools, &self.record, report);
-                let in_the_way = ours.in_the_way(&Wanted::default());
+                let in_the_way = ours.in_the_way(&ExpectedRules::default());
                 if !in_the_way.is_empty() {
-                    self.problems.push((place(tools), words::in_the_way(&tools.tables, &in_the_way)));
+                    self.problems.push((place(tools), messages::in_the_way(&tools.tables, &in_the_way)));
                 } else if !ours.is_empty() {
-                    self.found.push((tools.clone(), Found::Listed(ours)));
+                    self.found.push((tools.clone(), Inventory::Listed(ours)));
                 }
             }
             // Programs for what the kernel does not have find nothing of ours in it.
@@ -174,19 +174,19 @@ impl<'a> Removal<'a> {
         (left, failures.or(()))
     }
 
-    fn remove(&self, tools: &Toolset, found: &Found) -> Result<(), Error> {
+    fn remove(&self, tools: &Toolset, found: &Inventory) -> Result<(), Error> {
         match found {
-            Found::Seen(_) if self.host.kernel.remove(tools.family) => Ok(()),
+            Inventory::Seen(_) if self.host.kernel.remove(tools.family) => Ok(()),
             // Programs say why not.
-            Found::Seen(_) => {
+            Inventory::Seen(_) => {
                 let ours = self.list(tools)?;
-                let in_the_way = ours.in_the_way(&Wanted::default());
+                let in_the_way = ours.in_the_way(&ExpectedRules::default());
                 match in_the_way.is_empty() {
                     true => transaction::remove(self.host, self.config, &self.record, tools, &ours),
-                    false => Err(words::in_the_way(&tools.tables, &in_the_way)),
+                    false => Err(messages::in_the_way(&tools.tables, &in_the_way)),
                 }
             }
-            Found::Listed(ours) => transaction::remove(self.host, self.config, &self.record, tools, ours),
+            Inventory::Listed(ours) => transaction::remove(self.host, self.config, &self.record, tools, ours),
         }
     }
 }

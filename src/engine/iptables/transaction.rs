@@ -9,16 +9,16 @@ use std::time::Duration;
 use super::host::{Host, denied};
 use super::kernel::Seen;
 use super::locate::{Mode, Toolset};
-use super::ours::{Ours, Wanted};
+use super::ours::{ExpectedRules, Ours};
 use super::removal::note_suspects;
 use super::{Memory, Report, uncommented};
 use crate::config::Config;
+use crate::engine::messages;
 use crate::engine::record::{Record, Recorded};
-use crate::engine::words;
 use crate::error::Error;
+use crate::iptables_save::Saved;
 use crate::model::Ruleset;
 use crate::net::{Family, FamilyName, V4, V6};
-use crate::save::Saved;
 
 /// How often to look anew where somebody else changes the rules at the same time.
 const LOOKS: u32 = 4;
@@ -104,7 +104,7 @@ impl Transaction<'_> {
         let before = Ours::find(&saved, &self.old.of(tools.family, tools.mode));
         let rules = unmarked.iter_mut().filter(|rule| rule.family == F::NAME);
         uncommented::place(&saved, &before, rules);
-        let text = text(tools, &before, &Wanted::of(wanted))?;
+        let text = text(tools, &before, &ExpectedRules::of(wanted))?;
         Ok(Step { tools, wanted, before, text })
     }
 
@@ -163,7 +163,7 @@ impl Transaction<'_> {
     fn tell<F: Family>(&self, step: &Step<'_, F>, report: &mut Report) {
         let Step { tools, before, .. } = step;
         note_suspects(before, tools, self.old, report);
-        report.step(words::loaded(before.is_empty(), tools.family, &tools.restore, tools.mode));
+        report.step(messages::loaded(before.is_empty(), tools.family, &tools.restore, tools.mode));
     }
 }
 
@@ -186,7 +186,7 @@ pub(super) fn remove(
         };
         match ours.is_empty() {
             true => Ok(()),
-            false => load(host, config, tools, &text(tools, &ours, &Wanted::default())?),
+            false => load(host, config, tools, &text(tools, &ours, &ExpectedRules::default())?),
         }
     })
 }
@@ -196,11 +196,11 @@ fn find<F: Family>(host: &Host<'_>, record: &Record, tools: &Toolset) -> Result<
     Ok(saved.map(|saved| Ours::find(&saved, &record.of(tools.family, tools.mode))).unwrap_or_default())
 }
 
-fn text(tools: &Toolset, before: &Ours, wanted: &Wanted) -> Result<String, Error> {
+fn text(tools: &Toolset, before: &Ours, wanted: &ExpectedRules) -> Result<String, Error> {
     let rules = before.in_the_way(wanted);
     match rules.is_empty() {
         true => Ok(before.replace_by(wanted)),
-        false => Err(words::in_the_way(&tools.tables, &rules)),
+        false => Err(messages::in_the_way(&tools.tables, &rules)),
     }
 }
 
@@ -238,14 +238,14 @@ fn load(host: &Host<'_>, config: &Config, tools: &Toolset, text: &str) -> Result
             continue;
         }
         if output.no_lock_file() {
-            return Err(words::no_lock_file(&tools.restore, &output.message()).into());
+            return Err(messages::no_lock_file(&tools.restore, &output.message()).into());
         }
         if output.denied() {
             return Err(denied("change the rules", &tools.restore, &output).into());
         }
         let outdated = output.outdated();
         let error = match output.owner_refused(text) {
-            true => words::owner_refused(&output.error()),
+            true => messages::owner_refused(&output.error()),
             false => output.error(),
         };
         return Err(Failure { error, outdated });

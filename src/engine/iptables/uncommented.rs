@@ -8,10 +8,10 @@ use std::collections::{BTreeSet, HashMap};
 use super::locate::Mode;
 use super::ours::{Ours, is_builtin};
 use crate::engine::record::Recorded;
+use crate::iptables_save::{self, Saved, SavedRule, SavedTable};
 use crate::model::{Match, Placement, Rule, Ruleset, Table};
 use crate::net::{Cidr, Family};
 use crate::render::iptables;
-use crate::save::{self, Saved, SavedRule, SavedTable};
 
 /// Where a rule is and what it says, spelled in one way.
 type Key = (String, String, String);
@@ -99,7 +99,7 @@ fn key<F: Family>(table: &str, rule: &SavedRule<F>) -> Option<Key> {
 fn known<F: Family>(recorded: &Recorded) -> Option<Key> {
     let Recorded { table, chain, spec, .. } = recorded;
     let text = format!("*{table}\n-A {chain} {spec}\nCOMMIT\n");
-    let rule = save::parse::<F>(&text).ok()?.tables.pop()?.rules.pop()?.rule.ok()?;
+    let rule = iptables_save::parse::<F>(&text).ok()?.tables.pop()?.rules.pop()?.rule.ok()?;
     Some((table.to_string(), chain.clone(), spelled(&rule)))
 }
 
@@ -124,7 +124,7 @@ mod tests {
 
     fn saved(rules: &[&str]) -> Saved<V4> {
         let rules: String = rules.iter().map(|rule| format!("-A PREROUTING {rule}\n")).collect();
-        save::parse(&format!("*mangle\n:PREROUTING ACCEPT [0:0]\n{rules}COMMIT\n")).unwrap()
+        iptables_save::parse(&format!("*mangle\n:PREROUTING ACCEPT [0:0]\n{rules}COMMIT\n")).unwrap()
     }
 
     fn recorded(behind: usize) -> Recorded {
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn networks_are_known_with_host_bits_and_without_a_mask() {
-        let saved = save::parse::<V4>(
+        let saved = iptables_save::parse::<V4>(
             "*mangle\n-A PREROUTING ! -d 128.0.0.0/2 -j DROP\n-A PREROUTING -s 10.0.0.1/32 -j DROP\nCOMMIT\n",
         );
         let table = &saved.unwrap().tables[0];

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::facts::{HostAbilities, Remark};
 use crate::model::{BuiltinChain, Chain, CtState, Match, Rule, Ruleset, Table, TableName, Target, Transport};
 use crate::net::{Family, FamilyName, InterfacePattern, Port, Uid, V4, V6};
-use crate::netlink::{Batch, Content, DOCKER_OUTPUT, Dump, Failure, Kernel, Object, Socket};
+use crate::netlink::{Batch, DOCKER_OUTPUT, Dump, Failure, Kernel, KernelTable, Object, Socket};
 use crate::nftables;
 
 /// The table that is rehearsed with. It never comes into being.
@@ -99,7 +99,7 @@ fn rehearse(socket: &mut Socket, found: &mut HostAbilities) -> Result<(), Error>
     // Both families in one batch: giving a batch up takes the kernel some milliseconds.
     let mut batch = Batch::of_table(TABLE, None);
     for table in [nftables::Table::of(&every_kind::<V4>()), nftables::Table::of(&every_kind::<V6>())] {
-        let mut content = Content::of(&table);
+        let mut content = KernelTable::of(&table);
         content.add_guards(table.family);
         batch.add(table.family, &content);
     }
@@ -117,8 +117,8 @@ fn rehearse(socket: &mut Socket, found: &mut HostAbilities) -> Result<(), Error>
         match (chain, family) {
             (Some(chain), _) if chain.starts_with("raw_") => abilities.conntrack_zones = false,
             (Some(chain), _) if chain.starts_with("mangle_") => abilities.mangle = false,
-            (Some(Content::ADDRESS_TYPES), _) => abilities.address_types = false,
-            (Some(Content::SOCKETS), _) => abilities.sockets = false,
+            (Some(KernelTable::ADDRESS_TYPES), _) => abilities.address_types = false,
+            (Some(KernelTable::SOCKETS), _) => abilities.sockets = false,
             (_, FamilyName::V4) => return Err(problem::explain(&failure, 0, None)),
             (_, FamilyName::V6) => {
                 let error = problem::explain(&failure, 0, None);

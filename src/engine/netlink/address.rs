@@ -9,11 +9,11 @@ use crate::engine::Report;
 use crate::engine::failures::Failures;
 use crate::engine::holders::{self, Holder};
 use crate::engine::loopback::{self, Presence};
-use crate::engine::record::{Place, Record};
-use crate::engine::words::{ADDED_ADDRESS, REMOVED_ADDRESS, WOULD_REMOVE_ADDRESS};
+use crate::engine::messages::{ADDED_ADDRESS, REMOVED_ADDRESS, WOULD_REMOVE_ADDRESS};
+use crate::engine::record::{Record, RecordStore};
 use crate::error::Error;
 use crate::model::Note;
-use crate::netlink::{Content, Dump, Kernel, Socket, Stop};
+use crate::netlink::{Dump, Kernel, KernelTable, Socket, Stop};
 
 /// The sidecar's own IPv6 address on the loopback interface, and whether it was us who added it.
 ///
@@ -135,7 +135,7 @@ impl Address {
     /// Not being able to write is no reason to leave traffic unredirected.
     fn store(&self, kernel: &mut Kernel, report: &mut Report) {
         kernel.no_records = false;
-        if let Err(error) = Place::of(kernel).and_then(|place| place.store(&self.record)) {
+        if let Err(error) = RecordStore::of(kernel).and_then(|place| place.store(&self.record)) {
             let text = format!("cannot save the installation record, which a later uninstall needs: {error}");
             report.notes.push(Note::warning("record", text));
         }
@@ -160,5 +160,5 @@ fn marker_says_so(kernel: &mut Kernel) -> Result<bool, Error> {
         Err(Stop::Missing) => Dump::default(),
         Err(stop) => return Err(stop.into()),
     };
-    Ok([&dump.v4, &dump.v6].into_iter().flatten().filter_map(Content::marker).any(|marker| marker.address))
+    Ok([&dump.v4, &dump.v6].into_iter().flatten().filter_map(KernelTable::marker).any(|marker| marker.address))
 }

@@ -4,8 +4,8 @@ use super::change::note_uncommented;
 use super::problem::{self, Attempt};
 use crate::engine::Report;
 use crate::engine::failures::Failures;
+use crate::engine::messages::{not_ours, tables};
 use crate::engine::record::Record;
-use crate::engine::words::{not_ours, tables};
 use crate::error::Error;
 use crate::netlink::{Batch, Socket};
 

@@ -6,12 +6,12 @@ use nix::errno::Errno;
 
 use super::problem::{self, Attempt};
 use crate::engine::Report;
-use crate::engine::compare::Wanted;
+use crate::engine::compare::ExpectedTables;
 use crate::engine::iptables::Mode;
 use crate::engine::loopback;
+use crate::engine::messages::{not_ours, tables};
 use crate::engine::open_connections::OpenConnections;
 use crate::engine::record::Record;
-use crate::engine::words::{not_ours, tables};
 use crate::error::Error;
 use crate::model::Note;
 use crate::net::{FamilyName, Port};
@@ -31,7 +31,7 @@ pub(super) fn install(
     record: &Record,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let wanted = Wanted::of(native);
+    let wanted = ExpectedTables::of(native);
     // The first time, the tables that are not there need not be removed, if nobody makes them
     // meanwhile: the generation sees to that. Closing a socket after a removal takes 10 ms.
     let mut trusting = true;

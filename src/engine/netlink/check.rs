@@ -1,7 +1,7 @@
 //! Asking the kernel about rules without making them.
 
 use super::{Netlink, problem};
-use crate::engine::compare::Wanted;
+use crate::engine::compare::ExpectedTables;
 use crate::error::Error;
 use crate::model::Plan;
 use crate::net::FamilyName;
@@ -17,7 +17,7 @@ impl Netlink {
     pub fn check(&self, plan: &Plan) -> Result<(), Error> {
         self.run(|| {
             let native = Native::of(plan);
-            let wanted = Wanted::of(&native);
+            let wanted = ExpectedTables::of(&native);
             let mut batch = Batch::new(None);
             for family in FamilyName::ALL {
                 if let Some(content) = wanted.of_family(family) {

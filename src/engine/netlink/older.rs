@@ -3,8 +3,8 @@
 use std::io;
 
 use crate::engine::Report;
+use crate::engine::messages::{legacy_conflict, legacy_problem};
 use crate::engine::record::Record;
-use crate::engine::words::{legacy_conflict, legacy_problem};
 use crate::error::{Error, counted};
 use crate::model::Note;
 use crate::net::FamilyName;

@@ -2,14 +2,14 @@
 
 use nix::errno::Errno;
 
-use crate::engine::words::{in_use, leftover};
+use crate::engine::messages::{in_use, leftover};
 use crate::error::Error;
 use crate::net::FamilyName;
 use crate::netlink::{Failure, Finished, Object, Socket, Stop};
 use crate::nftables::{Native, table_name};
 use crate::render::nft;
 
-pub(super) use crate::engine::words::not_permitted;
+pub(super) use crate::engine::messages::not_permitted;
 
 /// How sending a batch went, if nothing was wrong with it.
 #[derive(Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::{Netlink, abilities, missing_address, status};
 use crate::config::Config;
-use crate::engine::compare::Wanted;
+use crate::engine::compare::ExpectedTables;
 use crate::engine::install::first_presuming;
 use crate::engine::turn::Turn;
 use crate::engine::{EngineName, Report, Status};
@@ -32,7 +32,7 @@ impl Netlink {
         let (plan, wanted, report) = first_presuming(presumed, find_out, |found| {
             let plan = plan(facts::probe_by(kernel, needed, found)?)?;
             let native = Native::of(&plan);
-            let wanted = Wanted::of(&native);
+            let wanted = ExpectedTables::of(&native);
             let report = self.apply_native_in(&turn, kernel, &plan, native, waited.clone())?;
             Ok((plan, wanted, report))
         })?;

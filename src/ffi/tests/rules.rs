@@ -5,8 +5,8 @@ use serde_json::json;
 use super::simulate::{DOCUMENT, rust_plan};
 use super::*;
 use crate::engine::EngineName;
+use crate::iptables_save::SavedFamilies;
 use crate::render::iptables;
-use crate::save::SavedFamilies;
 use crate::simulate::Simulator;
 
 fn explain(rules: &str, packets: &str) -> Given<kumatp_text> {

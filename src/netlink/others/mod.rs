@@ -17,7 +17,7 @@ use self::rule::Rule;
 use self::sets::{Element, Set};
 use super::around::CalledChain;
 use super::constants::*;
-use super::content::comment;
+use super::kernel_table::comment;
 use super::wire::{Attributes, Messages};
 use crate::error::visible;
 use crate::model::BuiltinChain;

@@ -1,11 +1,11 @@
 use crate::config::Config;
 use crate::engine::EngineName;
 use crate::facts::Facts;
+use crate::iptables_save;
 use crate::model::{BuiltinChain, Match, Plan, TableName, Target};
 use crate::net::{Family, Uid, V4, V6};
 use crate::policy::plan;
 use crate::render::iptables;
-use crate::save;
 use crate::simulate::{Simulator, Verdict};
 
 fn of(change: impl FnOnce(&mut Config)) -> Plan {
@@ -96,9 +96,9 @@ fn round<F: Family>(rules: &crate::model::Ruleset<F>) {
         Some(chain) => format!(":{chain} - [0:0]\n"),
         None => format!("{line}\n"),
     });
-    let saved = save::parse::<F>(&declared.collect::<String>()).unwrap();
+    let saved = iptables_save::parse::<F>(&declared.collect::<String>()).unwrap();
     assert_eq!(saved.ruleset().unwrap().canonical(), rules.canonical());
-    let written = save::parse::<F>(&save::write(rules)).unwrap();
+    let written = iptables_save::parse::<F>(&iptables_save::write(rules)).unwrap();
     assert_eq!(written.ruleset().unwrap().canonical(), rules.canonical());
 }
 

@@ -2,13 +2,13 @@
 #![no_main]
 
 use kumatp::net::{V4, V6};
-use kumatp::save;
+use kumatp::iptables_save;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    if let Ok(ruleset) = save::parse::<V4>(text).and_then(|saved| saved.ruleset()) {
-        let again = save::parse::<V4>(&save::write(&ruleset)).expect("our own text");
+    if let Ok(ruleset) = iptables_save::parse::<V4>(text).and_then(|saved| saved.ruleset()) {
+        let again = iptables_save::parse::<V4>(&iptables_save::write(&ruleset)).expect("our own text");
         assert_eq!(again.ruleset().expect("our own rules").canonical(), ruleset.canonical());
     }
-    let _ = save::parse::<V6>(text);
+    let _ = iptables_save::parse::<V6>(text);
 });

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::ArgMatches;
 use kumatp::config::Config;
 use kumatp::config::dataplane::{TransparentProxying, compare};
-use kumatp::config::kubernetes::{Contribution, Origin, Source};
+use kumatp::config::kubernetes::{Contribution, Origin, SettingSource};
 use serde::Serialize;
 
 use super::dataplane::{self, Read};
@@ -125,7 +125,7 @@ fn table(origins: &[Origin]) -> String {
         }
     }
     let (of_the_control_plane, of_kuma): (Vec<_>, Vec<_>) =
-        defaults.into_iter().partition(|origin| origin.source != Source::Default);
+        defaults.into_iter().partition(|origin| origin.source != SettingSource::Default);
     for (heading, origins) in [("By default of the control plane:", of_the_control_plane), ("By default:", of_kuma)] {
         if !origins.is_empty() {
             let _ = writeln!(text, "{heading}");

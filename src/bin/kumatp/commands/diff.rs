@@ -7,7 +7,7 @@ use kumatp::simulate::Diff;
 
 use super::{print, print_json};
 use crate::host::Earlier;
-use crate::source::Source;
+use crate::source::RulesSource;
 use crate::{Failure, input};
 
 /// The exit status where there is a difference.
@@ -21,7 +21,7 @@ pub(crate) fn diff(matches: &ArgMatches) -> Result<ExitCode, Failure> {
             words.len()
         )));
     };
-    let (before, after) = Source::two(matches, a, b)?;
+    let (before, after) = RulesSource::two(matches, a, b)?;
     let earlier = [before.earlier(), after.earlier()].concat();
     let (before, after) = (before.simulator()?, after.simulator()?);
     let diff = before.diff(&after);

@@ -8,7 +8,7 @@ use kumatp::net::Port;
 use kumatp::simulate::{Explanation, Verdict};
 
 use super::{print, print_json};
-use crate::source::Source;
+use crate::source::RulesSource;
 use crate::{Failure, packet};
 
 /// The exit status where the rules have a part that is not known, and the answer depends on it.
@@ -17,7 +17,7 @@ const UNDECIDED: u8 = 6;
 pub(crate) fn explain(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let packet = packet::read(matches)?;
     let expected = matches.get_one::<String>("expect").map(|text| verdict(text)).transpose()?;
-    let source = Source::of(matches, &packet)?;
+    let source = RulesSource::of(matches, &packet)?;
     let explanation = source.simulator()?.explain(&packet);
     let found = &explanation.request.verdict;
     let unexpected = expected.as_ref().filter(|expected| *expected != found);

@@ -3,7 +3,7 @@
 use clap::ArgMatches;
 use kumatp::engine::EngineName;
 use kumatp::net::FamilyName;
-use kumatp::{Plan, firewalld, policy, render, save};
+use kumatp::{Plan, firewalld, iptables_save, policy, render};
 
 use super::{print, warn};
 use crate::host::{self, Target};
@@ -56,7 +56,7 @@ pub(crate) fn translate(matches: &ArgMatches) -> Result<(), Failure> {
     let text = input::read("-")?;
     print(&match matches.get_one::<String>("to").map(String::as_str) {
         Some("nft") => render::nft::translate(&text)?,
-        Some("json") => save::to_json(&text)?,
+        Some("json") => iptables_save::to_json(&text)?,
         _ => firewalld::translate(&text)?,
     })
 }

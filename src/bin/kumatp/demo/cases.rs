@@ -9,22 +9,22 @@ use kumatp::simulate::{AnyPacket, Simulator, Verdict};
 
 use super::Result;
 use super::stage::Stage;
-use super::traffic::{Outcome, Protocol, visit};
+use super::traffic::{ConnectionResult, Protocol, visit};
 use super::world::{APP, APP_SSH, APP_V6, DATABASE, DNS, DNS_PORT, INBOUND_PORT, LEGACY, OUTBOUND_PORT, WEB, WEB_V6};
 
 /// A connection to make.
 pub(crate) struct Case {
     name: &'static str,
-    from: Place,
+    from: Side,
     to: &'static str,
     target: SocketAddr,
     protocol: Protocol,
-    expected: Outcome,
+    expected: ConnectionResult,
 }
 
 /// Where a connection is made.
 #[derive(Clone, Copy)]
-enum Place {
+enum Side {
     Client,
     Sidecar,
     Workload,
@@ -33,8 +33,8 @@ enum Place {
 #[rustfmt::skip]
 /// Every connection, in the order in which they are made.
 pub(crate) fn all() -> [Case; 9] {
-    use Outcome::{Direct, Relayed};
-    use Place::{Client, Sidecar, Workload};
+    use ConnectionResult::{Direct, Relayed};
+    use Side::{Client, Sidecar, Workload};
     use Protocol::{Tcp, Udp};
     let case = |name, from, to, target, protocol, expected| Case { name, from, to, target, protocol, expected };
     [
@@ -54,18 +54,18 @@ impl Case {
     /// Makes the connection, and writes what happened and why. True if that is as expected.
     pub(crate) fn show(&self, plan: &Plan, stage: &mut Stage, out: &mut dyn Write) -> Result<bool> {
         let place = match self.from {
-            Place::Client => "client",
-            Place::Sidecar => "sidecar",
-            Place::Workload => "workload",
+            Side::Client => "client",
+            Side::Sidecar => "sidecar",
+            Side::Workload => "workload",
         };
         let way = format!("{place} → {}", self.to);
         let outcome = match self.target.is_ipv6() && plan.v6.is_none() {
-            true => Outcome::Skipped("this kernel has no IPv6"),
+            true => ConnectionResult::Skipped("this kernel has no IPv6"),
             false => self.make(stage),
         };
         let (predicted, why) = self.predict(plan);
         let (well, why) = match &outcome {
-            Outcome::Skipped(_) => (true, None),
+            ConnectionResult::Skipped(_) => (true, None),
             _ if outcome != self.expected => (false, Some(format!("WRONG: expected {}, for {why}", self.expected))),
             _ if outcome != predicted => (false, Some(format!("WRONG: the simulator says {predicted}, for {why}"))),
             _ => (true, Some(why)),
@@ -77,33 +77,33 @@ impl Case {
         Ok(well)
     }
 
-    fn make(&self, stage: &mut Stage) -> Outcome {
+    fn make(&self, stage: &mut Stage) -> ConnectionResult {
         let made = match self.from {
-            Place::Client => stage.outside.run(|| Ok(visit(self.target, self.protocol))).map_err(Into::into),
-            Place::Sidecar if !stage.second_uid => Ok(Outcome::Skipped("needs a second uid")),
-            Place::Sidecar => {
-                stage.sidecar.ask(&self.target.to_string()).map(|said| match said == Outcome::Direct.to_string() {
-                    true => Outcome::Direct,
-                    false => Outcome::Other(said),
-                })
-            }
-            Place::Workload => Ok(visit(self.target, self.protocol)),
+            Side::Client => stage.outside.run(|| Ok(visit(self.target, self.protocol))).map_err(Into::into),
+            Side::Sidecar if !stage.second_uid => Ok(ConnectionResult::Skipped("needs a second uid")),
+            Side::Sidecar => stage.sidecar.ask(&self.target.to_string()).map(|said| {
+                match said == ConnectionResult::Direct.to_string() {
+                    true => ConnectionResult::Direct,
+                    false => ConnectionResult::Other(said),
+                }
+            }),
+            Side::Workload => Ok(visit(self.target, self.protocol)),
         };
-        made.unwrap_or_else(|error| Outcome::Other(format!("failed: {error}")))
+        made.unwrap_or_else(|error| ConnectionResult::Other(format!("failed: {error}")))
     }
 
     /// What the rules do with the connection, as far as the simulator knows, and why: the key that the deciding rule comes from,
     /// and what it is for.
-    fn predict(&self, plan: &Plan) -> (Outcome, String) {
+    fn predict(&self, plan: &Plan) -> (ConnectionResult, String) {
         let protocol = match self.protocol {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
         };
         let target = self.target;
         let packet = match self.from {
-            Place::Client => format!("inbound {protocol} {target}"),
-            Place::Sidecar => format!("outbound {protocol} {target} uid {}", plan.sidecar_uid),
-            Place::Workload => format!("outbound {protocol} {target}"),
+            Side::Client => format!("inbound {protocol} {target}"),
+            Side::Sidecar => format!("outbound {protocol} {target} uid {}", plan.sidecar_uid),
+            Side::Workload => format!("outbound {protocol} {target}"),
         };
         let packet: AnyPacket = packet.parse().expect("a protocol and an address make a packet");
         let outcome = Simulator::of(plan, EngineName::Netlink).run(&packet);
@@ -112,9 +112,9 @@ impl Case {
             _ => "no rule".to_owned(),
         };
         let outcome = match outcome.verdict {
-            Verdict::Delivered => Outcome::Direct,
-            Verdict::Redirected { port } => Outcome::Relayed(port.number()),
-            other => Outcome::Other(other.to_string()),
+            Verdict::Delivered => ConnectionResult::Direct,
+            Verdict::Redirected { port } => ConnectionResult::Relayed(port.number()),
+            other => ConnectionResult::Other(other.to_string()),
         };
         (outcome, why)
     }

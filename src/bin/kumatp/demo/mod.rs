@@ -35,7 +35,7 @@ use kumatp::engine::netlink::Netlink;
 use kumatp::{Config, facts, policy};
 
 use self::stage::Stage;
-use self::traffic::{Outcome, Protocol, visit};
+use self::traffic::{ConnectionResult, Protocol, visit};
 use self::world::{Remains, WEB};
 
 /// The arguments with which a program, started once more, comes to an [`Errand`] again.
@@ -131,7 +131,7 @@ fn demonstrate(again: Again, out: &mut dyn Write) -> Result<bool> {
     let report = engine.uninstall(&config)?;
     writeln!(out, "Uninstall   {}", report.steps.join(", "))?;
     let (left, outcome) = (Remains::look()?, visit(WEB, Protocol::Tcp));
-    let as_before = left == clean && outcome == Outcome::Direct;
+    let as_before = left == clean && outcome == ConnectionResult::Direct;
     match as_before {
         true => writeln!(
             out,

@@ -12,7 +12,7 @@ use kumatp::engine::Engine as _;
 use kumatp::engine::netlink::Netlink;
 
 use super::Result;
-use super::traffic::{Outcome, Protocol, visit};
+use super::traffic::{ConnectionResult, Protocol, visit};
 use super::world::{APP, INBOUND_PORT, Namespace, OUTBOUND_PORT, WEB};
 
 /// Installs the two plans in turn, while clients on both sides make connections that either plan
@@ -25,10 +25,10 @@ pub(crate) fn under_traffic(
 ) -> Result<(usize, Tally)> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let outbound = scope.spawn(|| visit_until(&stop, WEB, &Outcome::Relayed(OUTBOUND_PORT)));
+        let outbound = scope.spawn(|| visit_until(&stop, WEB, &ConnectionResult::Relayed(OUTBOUND_PORT)));
         let inbound = scope.spawn(|| -> io::Result<Tally> {
             outside.enter()?;
-            Ok(visit_until(&stop, APP, &Outcome::Relayed(INBOUND_PORT)))
+            Ok(visit_until(&stop, APP, &ConnectionResult::Relayed(INBOUND_PORT)))
         });
         let replaced = (0..times).try_fold(0, |replaced, round| {
             thread::sleep(Duration::from_millis(5));
@@ -41,14 +41,14 @@ pub(crate) fn under_traffic(
     })
 }
 
-fn visit_until(stop: &AtomicBool, target: SocketAddr, expected: &Outcome) -> Tally {
+fn visit_until(stop: &AtomicBool, target: SocketAddr, expected: &ConnectionResult) -> Tally {
     let mut tally = Tally::default();
     let end = Instant::now() + Duration::from_secs(3);
     while !stop.load(Ordering::Relaxed) && Instant::now() < end {
         tally.connections += 1;
         match visit(target, Protocol::Tcp) {
             outcome if outcome == *expected => {}
-            Outcome::Direct => tally.unredirected += 1,
+            ConnectionResult::Direct => tally.unredirected += 1,
             other => {
                 tally.failed += 1;
                 tally.problem.get_or_insert(other);
@@ -65,7 +65,7 @@ pub(crate) struct Tally {
     unredirected: usize,
     failed: usize,
     /// What happened to the first that failed.
-    problem: Option<Outcome>,
+    problem: Option<ConnectionResult>,
 }
 
 impl Tally {

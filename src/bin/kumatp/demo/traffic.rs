@@ -22,7 +22,7 @@ pub(crate) enum Protocol {
 
 /// What happened to a connection.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Outcome {
+pub(crate) enum ConnectionResult {
     /// It reached the server that it was meant for, as it was sent.
     Direct,
     /// The sidecar got it, on this port, and relayed it.
@@ -33,7 +33,7 @@ pub(crate) enum Outcome {
     Skipped(&'static str),
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for ConnectionResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Direct => f.write_str("direct"),
@@ -76,15 +76,15 @@ pub(crate) fn serve_udp(address: SocketAddr) -> io::Result<()> {
 }
 
 /// Makes a connection from here, and finds out what happened to it.
-pub(crate) fn visit(target: SocketAddr, protocol: Protocol) -> Outcome {
+pub(crate) fn visit(target: SocketAddr, protocol: Protocol) -> ConnectionResult {
     let visited = match protocol {
         Protocol::Tcp => visit_tcp(target),
         Protocol::Udp => visit_udp(target),
     };
-    visited.unwrap_or_else(|error| Outcome::Other(format!("failed: {error}")))
+    visited.unwrap_or_else(|error| ConnectionResult::Other(format!("failed: {error}")))
 }
 
-fn visit_tcp(target: SocketAddr) -> io::Result<Outcome> {
+fn visit_tcp(target: SocketAddr) -> io::Result<ConnectionResult> {
     let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(GREETING.as_bytes())?;
@@ -94,7 +94,7 @@ fn visit_tcp(target: SocketAddr) -> io::Result<Outcome> {
     Ok(interpret(&answer, stream.local_addr()?, target))
 }
 
-fn visit_udp(target: SocketAddr) -> io::Result<Outcome> {
+fn visit_udp(target: SocketAddr) -> io::Result<ConnectionResult> {
     let socket = connect_udp(target)?;
     socket.send(GREETING.as_bytes())?;
     let mut answer = [0; 512];
@@ -114,19 +114,20 @@ pub(crate) fn connect_udp(target: SocketAddr) -> io::Result<UdpSocket> {
 const GREETING: &str = "hello";
 
 /// Reads an answer to a connection from `local` to `target`.
-fn interpret(answer: &str, local: SocketAddr, target: SocketAddr) -> Outcome {
+fn interpret(answer: &str, local: SocketAddr, target: SocketAddr) -> ConnectionResult {
     let lines: Vec<Vec<&str>> = answer.lines().map(|line| line.split(' ').collect()).collect();
     let lines: Vec<&[&str]> = lines.iter().map(Vec::as_slice).collect();
-    let senseless = || Outcome::Other(format!("got {:?} for an answer", answer.lines().last().unwrap_or_default()));
+    let senseless =
+        || ConnectionResult::Other(format!("got {:?} for an answer", answer.lines().last().unwrap_or_default()));
     match lines[..] {
-        [["seen", peer], [GREETING]] if *peer == local.to_string() => Outcome::Direct,
+        [["seen", peer], [GREETING]] if *peer == local.to_string() => ConnectionResult::Direct,
         [["relayed", _, destination], ..] if *destination != target.to_string() && *destination != UNKNOWN => {
-            Outcome::Other(format!("the sidecar took {destination} for its destination"))
+            ConnectionResult::Other(format!("the sidecar took {destination} for its destination"))
         }
         [["relayed", port, _], ["seen", peer], [GREETING]] if *peer != local.to_string() => {
-            port.parse().map_or_else(|_| senseless(), Outcome::Relayed)
+            port.parse().map_or_else(|_| senseless(), ConnectionResult::Relayed)
         }
-        [["relayed", ..], ["relayed", ..], ..] => Outcome::Other("the sidecar called itself".into()),
+        [["relayed", ..], ["relayed", ..], ..] => ConnectionResult::Other("the sidecar called itself".into()),
         _ => senseless(),
     }
 }

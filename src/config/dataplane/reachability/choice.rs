@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::super::BackendRef;
 use super::Reached;
-use super::wanted::Ports;
+use super::conditions::Ports;
 
 /// How sure a port is to be reachable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

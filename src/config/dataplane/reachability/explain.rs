@@ -6,7 +6,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::super::BackendRef;
 use super::choice::{Grade, Tally};
-use super::wanted::{Ports, Wanted};
+use super::conditions::{Conditions, Ports};
 use super::{Backend, BackendPort, Reachability, Rule};
 use crate::error::visible;
 
@@ -161,7 +161,7 @@ impl<'a> Reachability<'a> {
         }
     }
 
-    fn matched(&self, wanted: &Wanted<'a>, tally: &Tally, backend: &'a Backend) -> (Matched<'a>, Chance) {
+    fn matched(&self, wanted: &Conditions<'a>, tally: &Tally, backend: &'a Backend) -> (Matched<'a>, Chance) {
         let mut lacks = Vec::new();
         if wanted.kind != backend.kind {
             lacks.push(Lack::Kind(wanted.kind));

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::BackendKind;
 use super::Backend;
-use super::wanted::Wanted;
+use super::conditions::Conditions;
 
 /// The backends of one mesh by the labels that references ask for.
 #[derive(Debug, Clone, Default)]
@@ -13,7 +13,7 @@ pub(super) struct Index<'a> {
 }
 
 impl<'a> Index<'a> {
-    pub(super) fn of(wanted: &[Wanted<'a>], backends: &'a [Backend], mesh: &str) -> Self {
+    pub(super) fn of(wanted: &[Conditions<'a>], backends: &'a [Backend], mesh: &str) -> Self {
         let keys: HashSet<&str> = wanted.iter().flat_map(|wanted| &wanted.labels).map(|(label, _)| *label).collect();
         let mut by_label: HashMap<_, Vec<usize>> = HashMap::new();
         for (index, backend) in backends.iter().enumerate().filter(|(_, backend)| backend.mesh == mesh) {
@@ -27,7 +27,7 @@ impl<'a> Index<'a> {
     }
 
     /// The backends that meet all conditions but the port, in order.
-    pub(super) fn matches(&self, wanted: &Wanted<'a>, backends: &[Backend]) -> impl Iterator<Item = usize> {
+    pub(super) fn matches(&self, wanted: &Conditions<'a>, backends: &[Backend]) -> impl Iterator<Item = usize> {
         let lists = wanted.labels.iter().map(|(label, value)| {
             self.by_label.get(&(wanted.kind, *label, *value)).map(Vec::as_slice).unwrap_or_default()
         });

@@ -87,13 +87,13 @@
 //!   nothing leads to them. Services that traffic permissions make unreachable are not left out.
 
 mod choice;
+mod conditions;
 mod explain;
 mod index;
 mod notes;
 mod resolve;
 mod resources;
 mod rule;
-mod wanted;
 
 pub use choice::Choice;
 pub use explain::{Chance, Explanation, Lack, Matched, ReferenceOutcome};

@@ -3,7 +3,7 @@
 use super::super::proxy::Proxied;
 use super::super::{BackendKind, BackendRef, Dataplane};
 use super::choice::Tally;
-use super::wanted::{Ports, Wanted};
+use super::conditions::{Conditions, Ports};
 use super::{Backend, Rule};
 use crate::config::Profile;
 use crate::error::visible;
@@ -48,7 +48,7 @@ pub(super) fn proxy(dataplane: &Dataplane, proxied: Proxied, profile: Profile) -
 pub(super) struct Noted<'n, 'a> {
     pub(super) about: String,
     pub(super) reference: &'n BackendRef,
-    pub(super) wanted: &'n Wanted<'a>,
+    pub(super) wanted: &'n Conditions<'a>,
     pub(super) tally: Tally,
     /// The first match, and the ports of it.
     pub(super) first: Option<(&'n Backend, Ports)>,

@@ -7,9 +7,9 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::super::{BackendRef, Dataplane};
 use super::choice::{Choice, Grade, Tally};
+use super::conditions::Conditions;
 use super::index::Index;
 use super::notes::{self, Noted};
-use super::wanted::Wanted;
 use super::{Backend, BackendPort, Destinations, MeshMode, Rule};
 use crate::config::{Config, Profile};
 use crate::error::visible;
@@ -51,7 +51,7 @@ pub struct Reachability<'a> {
     pub(super) backend_rule: Rule,
     pub(super) service_rule: Rule,
     /// The references that decide, if any do, and what each matches.
-    pub(super) wanted: Vec<(Wanted<'a>, Tally)>,
+    pub(super) wanted: Vec<(Conditions<'a>, Tally)>,
     index: Index<'a>,
     /// For each backend, how sure each of its ports is; empty where a rule says it of all.
     reached: Vec<Vec<Grade>>,
@@ -156,12 +156,12 @@ impl<'a> Reachability<'a> {
     fn resolve(&mut self, references: &'a [BackendRef], rule: Rule) -> bool {
         let (dataplane, profile) = (self.dataplane, self.profile);
         let backends = self.destinations.backends();
-        let wanted: Vec<_> = references.iter().map(|reference| Wanted::of(reference, dataplane, profile)).collect();
+        let wanted: Vec<_> = references.iter().map(|reference| Conditions::of(reference, dataplane, profile)).collect();
         let index = Index::of(&wanted, backends, &dataplane.mesh);
         let unknown_labels = notes::unknown_labels(backends);
         let mut reached: Vec<_> = backends.iter().map(|backend| vec![Grade::Never; backend.ports.len()]).collect();
         let mut tallies: Vec<Tally> = Vec::with_capacity(wanted.len());
-        let mut done: HashMap<&Wanted<'_>, usize> = HashMap::new();
+        let mut done: HashMap<&Conditions<'_>, usize> = HashMap::new();
         let mut found = Vec::new();
         let mut notes = Vec::new();
         for (position, wanted) in wanted.iter().enumerate() {
@@ -240,7 +240,7 @@ impl<'a> Reachability<'a> {
             .map(|(at, ((wanted, _), reference))| self.choice(self.backend_rule.path(at), wanted, reference))
     }
 
-    fn choice(&self, path: String, wanted: &Wanted<'a>, reference: &'a BackendRef) -> Choice<'a> {
+    fn choice(&self, path: String, wanted: &Conditions<'a>, reference: &'a BackendRef) -> Choice<'a> {
         let backends = self.destinations.backends();
         let mut choice = Choice { path, reference, one_of: Vec::new(), perhaps: Vec::new() };
         for index in self.index.matches(wanted, backends) {

@@ -2,7 +2,7 @@
 
 use super::items::Items;
 use super::style::{Quotes, Style, plain, switch};
-use super::{Found, KumaProgram};
+use super::{FormFinding, KumaProgram};
 use crate::config::Config;
 use crate::config::wire::node::Node;
 
@@ -125,7 +125,7 @@ impl Form {
     }
 
     /// What the programs that read the key have against a value that is valid here.
-    pub(super) fn look(&self, node: &Node, style: &Style<'_>, config: &Config) -> Vec<Found> {
+    pub(super) fn look(&self, node: &Node, style: &Style<'_>, config: &Config) -> Vec<FormFinding> {
         match self.kind {
             Type::Switch => on_or_off(node, style).into_iter().collect(),
             Type::FamilyMode => family_mode(node).into_iter().collect(),
@@ -142,46 +142,49 @@ impl Form {
     }
 }
 
-fn on_or_off(node: &Node, style: &Style<'_>) -> Option<Found> {
+fn on_or_off(node: &Node, style: &Style<'_>) -> Option<FormFinding> {
     const EXPECTED: &str = "true or false without quotes";
     let Node::Text(word) = node else { return None };
     match (switch(word), style.quotes(word)) {
         (Some(_), Quotes::No) => None,
-        (Some(_), Quotes::Maybe) => Some(Found::refused(word, format!("{EXPECTED}, if this is the one in quotes"))),
-        _ => Some(Found::refused(word, EXPECTED)),
+        (Some(_), Quotes::Maybe) => {
+            Some(FormFinding::refused(word, format!("{EXPECTED}, if this is the one in quotes")))
+        }
+        _ => Some(FormFinding::refused(word, EXPECTED)),
     }
 }
 
-fn family_mode(node: &Node) -> Option<Found> {
+fn family_mode(node: &Node) -> Option<FormFinding> {
     let Node::Text(mode) = node else { return None };
     match mode.to_ascii_lowercase().as_str() {
-        "required" => Some(Found::refused(mode, "'dualstack' or 'ipv4'; 'required' is kumatp's own")),
-        "ipv4" if mode != "ipv4" => {
-            Some(Found::otherwise(mode, "they compare it with 'ipv4' letter by letter, and so take it for 'dualstack'"))
-        }
+        "required" => Some(FormFinding::refused(mode, "'dualstack' or 'ipv4'; 'required' is kumatp's own")),
+        "ipv4" if mode != "ipv4" => Some(FormFinding::otherwise(
+            mode,
+            "they compare it with 'ipv4' letter by letter, and so take it for 'dualstack'",
+        )),
         "" | "dualstack" | "ipv4" => None,
-        _ => Some(Found::refused(mode, "'dualstack' or 'ipv4' without blanks")),
+        _ => Some(FormFinding::refused(mode, "'dualstack' or 'ipv4' without blanks")),
     }
 }
 
-fn port(node: &Node, style: &Style<'_>) -> Option<Found> {
+fn port(node: &Node, style: &Style<'_>) -> Option<FormFinding> {
     match node {
-        Node::Null => Some(Found::refused(node.quoted(), NO_VALUE)),
+        Node::Null => Some(FormFinding::refused(node.quoted(), NO_VALUE)),
         _ if node.scalar().is_some_and(|text| text.trim().parse() == Ok(0u32)) => {
-            Some(Found::refused(node.quoted(), "a port from 1, also where nothing is redirected to it"))
+            Some(FormFinding::refused(node.quoted(), "a port from 1, also where nothing is redirected to it"))
         }
         _ => number(node, style),
     }
 }
 
-fn number(node: &Node, style: &Style<'_>) -> Option<Found> {
+fn number(node: &Node, style: &Style<'_>) -> Option<FormFinding> {
     let Node::Text(text) = node else { return None };
     let plain = plain(text).filter(|_| style.quotes(text) != Quotes::Yes);
     match plain {
         // A number after all; whether it is the same one is what counts.
         Some(number) if same(text, &number) => None,
-        Some(number) => Some(Found::otherwise(text, octal(&number))),
-        None => Some(Found::refused(text, NO_QUOTES)),
+        Some(number) => Some(FormFinding::otherwise(text, octal(&number))),
+        None => Some(FormFinding::refused(text, NO_QUOTES)),
     }
 }
 
@@ -194,57 +197,57 @@ fn octal(number: &str) -> String {
     format!("with a zero in front it is the octal number for {number}")
 }
 
-fn ports(node: &Node, style: &Style<'_>) -> Vec<Found> {
+fn ports(node: &Node, style: &Style<'_>) -> Vec<FormFinding> {
     let one = |index, node: &Node| {
         let text = node.scalar().unwrap_or_default();
         if let (Node::Text(_), Some(number)) = (node, plain(text)) {
             return (!same(text, &number) && style.quotes(text) != Quotes::Yes)
-                .then(|| Found::otherwise(text, octal(&number)).at(index))
+                .then(|| FormFinding::otherwise(text, octal(&number)).at(index))
                 .into_iter()
                 .collect();
         }
         let ranges = text.split(',').filter(|item| item.contains(['-', ':']));
-        ranges.map(|range| Found::refused(range.trim(), "single ports, one by one").at(index)).collect::<Vec<_>>()
+        ranges.map(|range| FormFinding::refused(range.trim(), "single ports, one by one").at(index)).collect::<Vec<_>>()
     };
     match node {
-        Node::Null => vec![Found::refused(node.quoted(), NO_VALUE)],
+        Node::Null => vec![FormFinding::refused(node.quoted(), NO_VALUE)],
         Node::List(items) => items.iter().enumerate().flat_map(|(index, item)| one(Some(index), item)).collect(),
         node => one(None, node),
     }
 }
 
-fn duration(node: &Node, style: &Style<'_>) -> Option<Found> {
+fn duration(node: &Node, style: &Style<'_>) -> Option<FormFinding> {
     const EXPECTED: &str =
         "a duration with a unit and without blanks, such as 2s, or a number of nanoseconds without quotes";
     match node {
-        Node::Null => Some(Found::refused(node.quoted(), NO_VALUE)),
+        Node::Null => Some(FormFinding::refused(node.quoted(), NO_VALUE)),
         Node::Text(text) if text.contains(|c: char| c.is_whitespace() || c == '"') => {
-            Some(Found::refused(text, EXPECTED))
+            Some(FormFinding::refused(text, EXPECTED))
         }
         Node::Text(text) if text.trim_start_matches('+') == "0" => None,
         Node::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'+') => number(node, style)
-            .map(|found| Found { reason: if found.refused { EXPECTED.into() } else { found.reason }, ..found }),
+            .map(|found| FormFinding { reason: if found.refused { EXPECTED.into() } else { found.reason }, ..found }),
         _ => None,
     }
 }
 
-fn text(node: &Node, style: &Style<'_>) -> Option<Found> {
+fn text(node: &Node, style: &Style<'_>) -> Option<FormFinding> {
     let Node::Text(text) = node else { return None };
     let plain = plain(text).filter(|_| style.quotes(text) != Quotes::Yes)?;
-    Some(Found::otherwise(text, format!("without quotes it is '{plain}'")))
+    Some(FormFinding::otherwise(text, format!("without quotes it is '{plain}'")))
 }
 
-fn name_servers(node: &Node, style: &Style<'_>, config: &Config) -> Option<Found> {
+fn name_servers(node: &Node, style: &Style<'_>, config: &Config) -> Option<FormFinding> {
     let dns = &config.redirect.dns;
     match node {
         Node::Text(path) if path.is_empty() && dns.enabled && !dns.capture_all => {
-            Some(Found::refused("", "a path, or the key left out"))
+            Some(FormFinding::refused("", "a path, or the key left out"))
         }
         node => text(node, style),
     }
 }
 
-fn texts(node: &Node, style: &Style<'_>, kind: Items) -> Vec<Found> {
+fn texts(node: &Node, style: &Style<'_>, kind: Items) -> Vec<FormFinding> {
     match node {
         Node::Null => Vec::new(),
         Node::List(items) => {
@@ -254,7 +257,7 @@ fn texts(node: &Node, style: &Style<'_>, kind: Items) -> Vec<Found> {
             plain.chain(kind.look(&texts)).collect()
         }
         node => {
-            let mut found = vec![Found::refused(node.quoted(), A_LIST)];
+            let mut found = vec![FormFinding::refused(node.quoted(), A_LIST)];
             found.extend(
                 kind.look(
                     &node
@@ -270,11 +273,11 @@ fn texts(node: &Node, style: &Style<'_>, kind: Items) -> Vec<Found> {
     }
 }
 
-fn unknown(node: &Node, reason: &str) -> Option<Found> {
+fn unknown(node: &Node, reason: &str) -> Option<FormFinding> {
     let is_off = match node {
         Node::Bool(on) => !on,
         Node::Text(word) => word.eq_ignore_ascii_case("false") || switch(&word.to_ascii_lowercase()) == Some(false),
         _ => false,
     };
-    (!is_off && !node.says_nothing()).then(|| Found::otherwise(node.quoted(), reason))
+    (!is_off && !node.says_nothing()).then(|| FormFinding::otherwise(node.quoted(), reason))
 }

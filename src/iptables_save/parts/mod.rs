@@ -146,10 +146,10 @@ impl<F: Family> SavedRule<F> {
     /// ```
     /// use kumatp::model::Match;
     /// use kumatp::net::V4;
-    /// use kumatp::save::{PartialMatch, PartialTarget};
+    /// use kumatp::iptables_save::{PartialMatch, PartialTarget};
     ///
     /// let text = "*nat\n-A OUTPUT -d 127.0.0.11/32 -p icmp -m addrtype --dst-type BROADCAST -j DNAT --to 10.0.0.1\nCOMMIT\n";
-    /// let saved = kumatp::save::parse::<V4>(text)?;
+    /// let saved = kumatp::iptables_save::parse::<V4>(text)?;
     /// let parts = saved.tables[0].rules[0].parts();
     /// assert_eq!(parts.matches, [
     ///     PartialMatch::Known(Match::to("127.0.0.11/32".parse()?)),

@@ -15,7 +15,7 @@ use crate::net::{AnyCidr, Cidr, Family, Port, PortRange, PortSet, Protocol, V4, 
 
 /// What is in the maps of one generation of the programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Content {
+pub(super) struct MapContents {
     /// Without the namespace and the generation, which the loader knows.
     pub(super) settings: Settings,
     /// In the order of their keys, as the others.
@@ -32,7 +32,7 @@ const BITS: u8 = 128;
 const MAPPED: u128 = 0xffff << 32;
 const MAPPED_BITS: u8 = 96;
 
-impl Content {
+impl MapContents {
     /// What a plan asks for on a host with these addresses.
     pub(super) fn of(plan: &Plan, local: &[AnyCidr]) -> Self {
         let (owners, owner_ports) = owners(plan);
@@ -289,16 +289,16 @@ mod tests {
     use crate::facts::{Facts, Resolvers};
     use crate::net::Uid;
 
-    fn content(change: impl FnOnce(&mut Config)) -> Content {
+    fn content(change: impl FnOnce(&mut Config)) -> MapContents {
         let mut config = Config::default();
         change(&mut config);
         let mut facts = Facts::capable_host(Uid::SIDECAR);
         facts.resolvers = Some(Resolvers::new(["10.9.0.53".parse().unwrap()]));
         let plan = crate::policy::plan(&config, &facts).unwrap();
-        Content::of(&plan, &["10.77.0.1".parse().unwrap(), "fd77::1".parse().unwrap()])
+        MapContents::of(&plan, &["10.77.0.1".parse().unwrap(), "fd77::1".parse().unwrap()])
     }
 
-    fn known(content: &Content, addr: &str) -> u32 {
+    fn known(content: &MapContents, addr: &str) -> u32 {
         let bits = match addr.parse().unwrap() {
             IpAddr::V4(addr) => MAPPED | u128::from(u32::from(addr)),
             IpAddr::V6(addr) => u128::from(addr),

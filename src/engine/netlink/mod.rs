@@ -22,22 +22,22 @@ mod problem;
 mod verified;
 
 use self::change::install;
-use super::compare::{Wanted, differences};
+use super::compare::{ExpectedTables, differences};
 use super::failures::Failures;
 use super::holders::Holder;
 use super::loopback::{self, Presence};
+#[cfg(feature = "ebpf")]
+use super::messages::not_removed;
+use super::messages::{MISSING_ADDRESS, legacy, stays};
 use super::record::Record;
 use super::turn::Turn;
-#[cfg(feature = "ebpf")]
-use super::words::not_removed;
-use super::words::{MISSING_ADDRESS, legacy, stays};
 use super::{Engine, EngineName, Report, Status, left_open};
 use crate::config::Config;
 use crate::error::Error;
 use crate::facts::{self, HostAbilities};
 use crate::model::{Note, Plan};
 use crate::net::FamilyName;
-use crate::netlink::{Content, Dump, Integrity, Kernel, Namespace, Socket};
+use crate::netlink::{Dump, Integrity, Kernel, KernelTable, Namespace, Socket};
 use crate::nftables::{Marker, Native, SCHEMA};
 
 pub(super) use self::abilities::presumed;
@@ -94,7 +94,7 @@ impl Netlink {
     /// If the rules cannot be read.
     pub fn status(&self, plan: &Plan) -> Result<Status, Error> {
         self.run(|| {
-            let wanted = Wanted::of(&Native::of(plan));
+            let wanted = ExpectedTables::of(&Native::of(plan));
             let mut kernel = Kernel::default();
             let (found, _) = kernel.netfilter()?.dump(&|family| wanted.of_family(family))?;
             Ok(status(&wanted, &found).and(missing_address(&mut kernel, &found.families())?))
@@ -108,7 +108,7 @@ impl Netlink {
     pub fn marker(&self) -> Result<Option<Marker>, Error> {
         self.run(|| {
             let found = Socket::open().and_then(|mut socket| socket.rules()).map_err(Error::from)?;
-            Ok(found.v4.as_ref().or(found.v6.as_ref()).and_then(Content::marker))
+            Ok(found.v4.as_ref().or(found.v6.as_ref()).and_then(KernelTable::marker))
         })
     }
 
@@ -265,7 +265,7 @@ pub(super) fn missing_address(kernel: &mut Kernel, families: &[FamilyName]) -> R
 }
 
 /// How what was found compares with a plan.
-pub(super) fn status(wanted: &Wanted, found: &Dump) -> Status {
+pub(super) fn status(wanted: &ExpectedTables, found: &Dump) -> Status {
     match found {
         Dump { v4: None, v6: None, .. } => Status::Absent,
         _ => Status::of(differences(wanted, found)),

@@ -7,7 +7,7 @@ use crate::config::Profile;
 
 /// A reference as the conditions that a backend has to meet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Wanted<'a> {
+pub(super) struct Conditions<'a> {
     pub(super) kind: BackendKind,
     /// The labels that must have these values; at least one.
     pub(super) labels: Vec<(&'a str, &'a str)>,
@@ -65,7 +65,7 @@ fn is_number(name: &str, number: u32) -> bool {
     name.as_bytes().first().is_some_and(u8::is_ascii_digit) && name == number.to_string()
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> Conditions<'a> {
     /// What a reference means, by the profile and where the workload is.
     pub(super) fn of(reference: &'a BackendRef, dataplane: &'a Dataplane, profile: Profile) -> Self {
         let kind = reference.kind;

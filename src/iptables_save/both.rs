@@ -26,7 +26,7 @@ impl SavedFamilies {
     ///
     /// ```
     /// use kumatp::net::FamilyName;
-    /// use kumatp::save::SavedFamilies;
+    /// use kumatp::iptables_save::SavedFamilies;
     ///
     /// let mut saved = SavedFamilies::parse("*nat\nCOMMIT\n")?;
     /// assert!(saved.has(FamilyName::V4) && !saved.has(FamilyName::V6));

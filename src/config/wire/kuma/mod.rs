@@ -187,7 +187,7 @@ impl Search<'_> {
 }
 
 /// What a form has to say about a value.
-struct Found {
+struct FormFinding {
     /// The position in a list.
     index: Option<usize>,
     value: String,
@@ -197,7 +197,7 @@ struct Found {
     only: Option<KumaProgram>,
 }
 
-impl Found {
+impl FormFinding {
     fn refused(value: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { index: None, value: value.into(), refused: true, reason: reason.into(), only: None }
     }

@@ -1,10 +1,10 @@
 //! The way back: from what the kernel lists to the native form.
 
-use super::Content;
+use super::KernelTable;
 use super::constants::*;
-use super::content::{BaseContent, ChainContent, RuleContent, SetContent};
 use super::elements::Elements;
 use super::expression::{Expression, bytes};
+use super::kernel_table::{BaseContent, ChainContent, RuleContent, SetContent};
 use crate::error::visible;
 use crate::model::{BuiltinChain, Comment, CtState, LogLevel};
 use crate::net::{FamilyName, Port, Protocol};
@@ -13,7 +13,7 @@ use crate::nftables::{
     Span, Table, Values,
 };
 
-impl Content {
+impl KernelTable {
     /// The table that this is the content of, without its marker.
     ///
     /// # Errors
@@ -366,13 +366,13 @@ mod tests {
     #[test]
     fn a_table_is_read_back() {
         for mut table in [everything().v4, everything().v6.unwrap()] {
-            let content = Content::of(&table);
+            let content = KernelTable::of(&table);
             let marker = content.marker().unwrap();
             table.chains.retain(|chain| chain.name.as_str() != Marker::CHAIN);
             let lifted = content.lift(table.family).unwrap();
             assert_eq!(lifted, table);
             let native = everything();
-            let lift = |table: &Table| Content::of(table).lift(table.family).unwrap();
+            let lift = |table: &Table| KernelTable::of(table).lift(table.family).unwrap();
             assert_eq!(Marker::digest(&native.tables().map(lift).collect::<Vec<_>>()), marker.digest);
         }
     }
@@ -380,12 +380,12 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_named() {
         let table = everything().v4;
-        let problems = |change: &dyn Fn(&mut Content)| {
-            let mut content = Content::of(&table);
+        let problems = |change: &dyn Fn(&mut KernelTable)| {
+            let mut content = KernelTable::of(&table);
             change(&mut content);
             content.lift(table.family).unwrap_err().join("\n")
         };
-        let last = |content: &Content| content.chains.iter().position(|c| c.name == "nat_output_last").unwrap();
+        let last = |content: &KernelTable| content.chains.iter().position(|c| c.name == "nat_output_last").unwrap();
         let counter = problems(&|content| {
             let at = last(content);
             content.chains[at].rules[1].expressions.insert(0, Expression::Other("counter".to_owned()));

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::annotations::{self, of_key};
-use super::order::{Rank, is_operators, order};
+use super::precedence::{Rank, is_operators, order};
 use super::resolve::Resolver;
-use super::{Source, control_plane, guard};
+use super::{SettingSource, control_plane, tenant_limits};
 use crate::config::wire::{Field, Reading, Row};
 use crate::config::{Config, Profile};
 use crate::error::Problem;
@@ -13,7 +13,7 @@ use crate::error::Problem;
 /// What one source says about a key.
 #[derive(Debug, Clone)]
 pub(super) struct Offer {
-    pub(super) source: Source,
+    pub(super) source: SettingSource,
     pub(super) value: Value,
     /// What messages call the key there.
     pub(super) path: String,
@@ -39,7 +39,7 @@ impl Resolver {
                 return offer;
             }
         }
-        Offer { source: Source::Default, value: default, path: row.path.to_owned(), zero: None }
+        Offer { source: SettingSource::Default, value: default, path: row.path.to_owned(), zero: None }
     }
 
     /// What comes over the rest.
@@ -60,7 +60,7 @@ impl Resolver {
     }
 
     fn written(&mut self, row: &'static Row) -> Option<Offer> {
-        offer(self.written.as_mut()?, row.path, Source::Annotation(annotations::CONFIG))
+        offer(self.written.as_mut()?, row.path, SettingSource::Annotation(annotations::CONFIG))
     }
 
     /// In the older way of delivery, one setting stands for two keys.
@@ -73,13 +73,13 @@ impl Resolver {
 
     fn annotation(&mut self, row: &'static Row) -> Option<Offer> {
         let key = self.spoken_for(row.path);
-        offer(&mut self.annotations.reading, key, Source::Annotation(of_key(key)?.name()))
+        offer(&mut self.annotations.reading, key, SettingSource::Annotation(of_key(key)?.name()))
     }
 
     pub(super) fn control_plane(&mut self, row: &'static Row) -> Option<Offer> {
         let key = self.spoken_for(row.path);
         let variable = control_plane::of_key(key)?.name();
-        let source = Source::ControlPlane { variable, set: self.control_plane.is_set(variable) };
+        let source = SettingSource::ControlPlane { variable, set: self.control_plane.is_set(variable) };
         offer(&mut self.control_plane_reading, key, source)
     }
 
@@ -93,24 +93,24 @@ impl Resolver {
 
     fn system(&mut self, row: &'static Row) -> Option<Offer> {
         let map = self.system.as_mut()?;
-        offer(&mut map.reading, row.path, Source::ConfigMap(map.label.clone()))
+        offer(&mut map.reading, row.path, SettingSource::ConfigMap(map.label.clone()))
     }
 
     fn custom(&mut self, row: &'static Row) -> Option<Offer> {
         let map = self.custom.as_mut()?;
-        offer(&mut map.reading, row.path, Source::CustomConfigMap(map.label.clone()))
+        offer(&mut map.reading, row.path, SettingSource::CustomConfigMap(map.label.clone()))
     }
 
     /// Refuses what a tenant may not decide.
     pub(super) fn guard(&mut self, row: &'static Row) {
         let operators = self.system(row).map_or_else(|| default_of(row), |offer| offer.value);
         for offer in [self.written(row), self.custom(row)].into_iter().flatten() {
-            self.problems.extend(guard::check(row.path, &offer.value, &operators, &offer.path));
+            self.problems.extend(tenant_limits::check(row.path, &offer.value, &operators, &offer.path));
         }
     }
 }
 
-fn offer(reading: &mut Reading, key: &'static str, source: Source) -> Option<Offer> {
+fn offer(reading: &mut Reading, key: &'static str, source: SettingSource) -> Option<Offer> {
     let (value, zero) = reading.value(key)?;
     let path = reading.path(key).unwrap_or(key).to_owned();
     Some(Offer { source, value, path, zero })

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use super::groups::{Group, Kind, groups, items, own_options};
 use super::{CtStates, PartialMatch, PartialTarget, Parts, protocols};
+use crate::iptables_save::spec;
+use crate::iptables_save::tokens::{Token, tokens};
 use crate::model::{CtState, Match, PortMatch, Transport};
 use crate::net::{Family, Protocol};
-use crate::save::spec;
-use crate::save::tokens::{Token, tokens};
 
 pub(super) struct Reader<'t, 'a, F: Family> {
     spec: &'t str,

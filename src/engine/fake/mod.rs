@@ -63,7 +63,7 @@ mod host;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::host::Host;
-use super::{Engine, EngineName, Report, Status, words};
+use super::{Engine, EngineName, Report, Status, messages};
 use crate::config::Config;
 use crate::error::{Error, InvalidValue};
 use crate::facts::{Facts, HostAbilities, Ipv6};
@@ -159,7 +159,7 @@ impl Fake {
     /// What older installations left that only the iptables engine can remove, one item each, as
     /// `Netlink::left_to_iptables` lists it.
     pub fn left_to_iptables(&self) -> Vec<String> {
-        self.host().legacy.families().into_iter().map(words::legacy).collect()
+        self.host().legacy.families().into_iter().map(messages::legacy).collect()
     }
 
     /// The facts of the host, as far as it has any: a host with IPv6 and these abilities, whose name

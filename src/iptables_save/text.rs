@@ -13,7 +13,7 @@ use crate::net::{Family, FamilyName};
 /// ```
 /// use kumatp::net::V4;
 ///
-/// let saved = kumatp::save::parse::<V4>("*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p tcp -j RETURN\n-A OUTPUT -m set --x -j RETURN\nCOMMIT\n")?;
+/// let saved = kumatp::iptables_save::parse::<V4>("*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p tcp -j RETURN\n-A OUTPUT -m set --x -j RETURN\nCOMMIT\n")?;
 /// let rules = &saved.table("nat").unwrap().rules;
 /// assert!(rules[0].rule.is_ok());
 /// assert_eq!(rules[1].rule.as_ref().unwrap_err().reason, "'-m set'");

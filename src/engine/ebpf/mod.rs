@@ -29,13 +29,13 @@ use std::path::PathBuf;
 
 use super::failures::Failures;
 use super::holders::Holder;
+use super::messages::{self, not_removed};
 use super::netlink::{self, Address, Legacy};
 use super::record::Record;
 use super::turn::Turn;
-use super::words::{self, not_removed};
-use super::{Engine, EngineName, Installation, Report, Status, left_open, limits, loopback};
+use super::{Engine, EngineName, Installation, Report, Status, ebpf_unsupported, left_open, loopback};
 use crate::config::Config;
-use crate::ebpf::{self, Change, Found, Options, Sight};
+use crate::ebpf::{self, Change, FoundPrograms, Options, Sight};
 use crate::error::Error;
 use crate::facts::{HostAbilities, Remark};
 use crate::model::{Note, Plan};
@@ -151,7 +151,7 @@ impl Ebpf {
     /// # Errors
     /// What an installation would fail with, except for what the programs are to be attached to and pinned in.
     pub fn check(&self, plan: &Plan) -> Result<(), Error> {
-        limits::refuse(plan)?;
+        ebpf_unsupported::refuse(plan)?;
         self.run(|| ebpf::probe(&self.options(&plan.config), Some(plan)))
     }
 
@@ -188,8 +188,8 @@ impl Ebpf {
         let options = self.options_of_installed(kernel, config);
         let found = ebpf::uninstall(&options, dry_run)?;
         match (found, dry_run) {
-            (true, true) => report.steps.push(format!("would remove {}", words::PROGRAMS)),
-            (true, false) => report.step(format!("removed {}", words::PROGRAMS)),
+            (true, true) => report.steps.push(format!("would remove {}", messages::PROGRAMS)),
+            (true, false) => report.step(format!("removed {}", messages::PROGRAMS)),
             (false, _) => match ebpf::sight(kernel, &options)? {
                 Sight::OutOfReach(error) => return Err(error),
                 Sight::Absent | Sight::Pinned => {}
@@ -252,7 +252,7 @@ impl Ebpf {
         plan: &Plan,
         mut report: Report,
     ) -> Result<Report, Error> {
-        limits::refuse(plan)?;
+        ebpf_unsupported::refuse(plan)?;
         Legacy::look(kernel).refuse(self.legacy_leftovers_allowed, &mut report)?;
         let mut address = Address::recall(kernel, &mut report)?;
         // It is an address of this host, of which the programs are to know.
@@ -272,8 +272,8 @@ impl Ebpf {
         let text = format!("the programs deal with the cgroup {}", done.cgroup.display());
         report.notes.push(Note::info("ebpf.cgroupPath", text));
         match done.change {
-            Change::Installed => report.step(words::INSTALLED_PROGRAMS),
-            Change::Replaced => report.step(words::REPLACED_PROGRAMS),
+            Change::Installed => report.step(messages::INSTALLED_PROGRAMS),
+            Change::Replaced => report.step(messages::REPLACED_PROGRAMS),
             Change::Unchanged => {}
         }
         remove_rules(kernel, &mut report).map_err(|error| not_removed(&error))?;
@@ -390,7 +390,7 @@ fn uncompared(error: &Error) -> Status {
     Status::Uncompared { reason: error.to_string() }
 }
 
-fn status(found: &Found) -> Status {
+fn status(found: &FoundPrograms) -> Status {
     Status::of(found.differences.clone())
 }
 
@@ -398,8 +398,8 @@ fn object<S: serde::Serializer>(counters: &[(String, u64)], serializer: S) -> Re
     serializer.collect_map(counters.iter().map(|(name, count)| (name, count)))
 }
 
-impl From<Found> for Programs {
-    fn from(found: Found) -> Self {
+impl From<FoundPrograms> for Programs {
+    fn from(found: FoundPrograms) -> Self {
         let attached = found.programs.into_iter().map(|program| Attached {
             hook: program.hook.to_owned(),
             program: program.program,

@@ -3,9 +3,9 @@ use arbtest::arbtest;
 use super::*;
 use crate::config::Config;
 use crate::facts::{Facts, Resolvers};
+use crate::iptables_save::{parse, write};
 use crate::model::{CtState, Owner, Ruleset, Transport};
 use crate::net::{Port, Uid, V4, V6};
-use crate::save::{parse, write};
 
 fn parts(spec: &str) -> Parts<V4> {
     Parts::read(spec)

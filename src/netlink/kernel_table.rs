@@ -13,7 +13,7 @@ use crate::nftables::{Base, ChainType, Field, Marker, Rule, Set, Table};
 /// Equal contents do the same and look the same to `nft list`; the order of chains and sets, which
 /// has no effect, does not count.
 #[derive(Debug, Clone, Default)]
-pub struct Content {
+pub struct KernelTable {
     /// `NFT_TABLE_F_*`; none in a table of ours.
     pub(super) flags: u32,
     pub(super) chains: Vec<ChainContent>,
@@ -50,7 +50,7 @@ pub(super) struct SetContent {
     pub(super) elements: Elements,
 }
 
-impl Content {
+impl KernelTable {
     /// Whether there is a base chain whose name begins so.
     #[cfg(all(feature = "host", target_os = "linux"))]
     pub(crate) fn has_base_chain(&self, beginning: &str) -> bool {
@@ -166,7 +166,7 @@ impl Content {
     }
 }
 
-impl PartialEq for Content {
+impl PartialEq for KernelTable {
     fn eq(&self, other: &Self) -> bool {
         self.differences(other).is_empty()
     }

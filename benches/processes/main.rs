@@ -4,10 +4,9 @@
 //! `cargo bench --features cli --bench processes`, as root, with `KUMATP_BENCH_KUMACTL` the path of kumactl if there is one. Everything
 //! happens in network namespaces that are made for it, which are entered before.
 
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "processes/counts.rs"]
 mod counts;
-#[path = "processes/sets.rs"]
 mod sets;
 
 use std::cell::Cell;

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use super::Simulator;
 use super::packet::{AnyPacket, Direction, IpProtocol, Packet, Socket, Tracking};
 use super::program::{Line, Program, Test};
+use crate::iptables_save::CtStates;
 use crate::net::{Family, FamilyName, Gid, InterfaceName, InterfacePattern, Port, Protocol, Uid, V4, V6};
 use crate::nftables::{Field, Span};
-use crate::save::CtStates;
 
 /// How many kinds of rules are combined with each other.
 const KINDS: usize = 64;
@@ -39,7 +39,7 @@ fn of_program<F: Family>(
     closer: &dyn Fn(&Line<'_>) -> bool,
 ) -> Vec<Packet<F>> {
     let ordinary = Ordinary::of::<F>(program);
-    let mut wanted = vec![Wanted::default(); 7];
+    let mut wanted = vec![PacketShape::default(); 7];
     wanted[1].protocol = Some(Protocol::Udp.number());
     wanted[2].protocol = Some(icmp::<F>());
     wanted[3].user = Some(simulator.sidecar.number().into());
@@ -51,7 +51,7 @@ fn of_program<F: Family>(
     let kinds = kinds(&lines);
     let mut left = KINDS;
     for line in lines {
-        let around = Wanted::around(line, &ordinary);
+        let around = PacketShape::around(line, &ordinary);
         // What one rule is for, another may be for as well, by what the first one does not ask for.
         let is_kind = kinds.iter().any(|kind| *kind == around[0]);
         let combined = match is_kind {
@@ -82,7 +82,7 @@ fn of_program<F: Family>(
 }
 
 /// What the first rule of each kind is for: rules are of a kind if they ask for the same things, whatever the values.
-fn kinds(lines: &[&Line<'_>]) -> Vec<Wanted> {
+fn kinds(lines: &[&Line<'_>]) -> Vec<PacketShape> {
     let mut seen = HashSet::new();
     let mut kinds = Vec::new();
     for line in lines {
@@ -97,7 +97,7 @@ fn kinds(lines: &[&Line<'_>]) -> Vec<Wanted> {
             Test::Unknown(text) => text.to_string(),
         });
         if seen.insert(asked.collect::<Vec<_>>()) && kinds.len() < KINDS {
-            kinds.push(Wanted::inside(line));
+            kinds.push(PacketShape::inside(line));
         }
     }
     kinds
@@ -152,7 +152,7 @@ impl Ordinary {
 
 /// What a packet has to be like; the rest is ordinary.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Wanted {
+struct PacketShape {
     protocol: Option<u8>,
     source: Option<u128>,
     destination: Option<u128>,
@@ -166,7 +166,7 @@ struct Wanted {
     tracking: Option<Tracking>,
 }
 
-impl Wanted {
+impl PacketShape {
     /// What a rule is for.
     fn inside(line: &Line<'_>) -> Self {
         let mut inside = Self::default();

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The directory of an installation.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct PinDirectory {
     bpffs: PathBuf,
     dir: PathBuf,
 }
@@ -42,7 +42,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not read")] Flock<File>);
 
-impl Place {
+impl PinDirectory {
     pub(super) fn new(bpffs: &Path, netns: &Here) -> Self {
         Self { bpffs: bpffs.to_owned(), dir: bpffs.join(NAME).join(directory(netns)) }
     }
