@@ -74,11 +74,15 @@ pub mod iptables_save;
 pub mod model;
 pub mod net;
 pub mod netlink;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub mod netns;
 pub mod nftables;
 pub mod policy;
 pub mod render;
 mod room;
 pub mod simulate;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod socket_options;
 mod sorted;
 
 pub use config::Config;

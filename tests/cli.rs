@@ -446,7 +446,7 @@ fn completion_offers_the_values_of_flags() {
 #[test]
 fn what_completion_offers_is_accepted() {
     for engine in ["netlink", "iptables", "ebpf"] {
-        assert!(engine.parse::<kumatp::engine::EngineName>().is_ok(), "{engine}");
+        assert!(engine.parse::<kumatp::model::EngineName>().is_ok(), "{engine}");
     }
     for mode in ["dualstack", "ipv4", "required"] {
         let text = format!("ipFamilyMode: {mode}");

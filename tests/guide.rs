@@ -117,7 +117,7 @@ fn failure() -> String {
     config.redirect.inbound.exclude_ports = "22".parse().unwrap();
     config.redirect.outbound.exclude_ports = "9000-9100".parse().unwrap();
     let plan = kumatp::policy::plan(&config, &kumatp::Facts::capable_host(kumatp::net::Uid::SIDECAR)).unwrap();
-    let rules = kumatp::simulate::Simulator::of(&plan, kumatp::engine::EngineName::Netlink);
+    let rules = kumatp::simulate::Simulator::of(&plan, kumatp::model::EngineName::Netlink);
     let expected = std::panic::AssertUnwindSafe(|| rules.expect("tcp 10.1.2.3:9042").redirected_to(15001));
     let said = std::panic::catch_unwind(expected).unwrap_err();
     format!("{}\n", said.downcast_ref::<String>().unwrap())

@@ -14,17 +14,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kumatp::config::Config;
-use kumatp::engine::iptables::{Iptables, Mode};
+use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, Status, state};
-use kumatp::model::Plan;
+use kumatp::model::{IptablesMode, Plan};
 use kumatp::{facts, policy};
 use netns::{isolated, run};
 use nix::sys::socket::sockopt::{BindToDevice, ReuseAddr};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket};
 use outside::{client, foreign_rules, left_unredirected, listener, native_rules, network, program, programs, watch};
 
-fn config(mode: Mode, harden: bool) -> Config {
+fn config(mode: IptablesMode, harden: bool) -> Config {
     let mut config = Config::default();
     config.kuma_dp_user = Some("5678".into());
     config.iptables_executables.v4 = programs("iptables", mode);
@@ -49,7 +49,7 @@ fn install(config: &Config) -> Plan {
 }
 
 /// Everybody's rules and chains, without counters.
-fn rules(mode: Mode) -> Vec<String> {
+fn rules(mode: IptablesMode) -> Vec<String> {
     let text = |family| run(program(family, mode, "-save").to_str().unwrap(), &[]);
     let text = ["iptables", "ip6tables"].map(text).concat();
     let chain = |line: &str| line.starts_with("-A") || line.contains(" - [");
@@ -60,7 +60,7 @@ fn rules(mode: Mode) -> Vec<String> {
 fn hardened_rules_come_and_go() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             foreign_rules(mode);
             let before = rules(mode);
             for comments in [true, false] {
@@ -90,14 +90,14 @@ fn hardened_rules_come_and_go() {
 fn netlink_takes_the_place_of_hardened_rules() {
     isolated(|| {
         network();
-        foreign_rules(Mode::Nft);
+        foreign_rules(IptablesMode::Nft);
         native_rules();
-        let before = rules(Mode::Nft);
-        install(&config(Mode::Nft, true));
+        let before = rules(IptablesMode::Nft);
+        install(&config(IptablesMode::Nft, true));
         let engine = Netlink::default();
-        let plan = plan(&engine, &config(Mode::Nft, true));
+        let plan = plan(&engine, &config(IptablesMode::Nft, true));
         engine.apply(&plan).unwrap();
-        assert_eq!(rules(Mode::Nft), before);
+        assert_eq!(rules(IptablesMode::Nft), before);
         assert_eq!(state(Some(&plan), None).unwrap().status, Status::Current);
     });
 }
@@ -121,7 +121,7 @@ fn a_socket_that_is_bound_to_loopback_reserves_no_way_out() {
     isolated(|| {
         network();
         watch();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             let mut port = 45001;
             let mut leave = |harden: bool| {
                 install(&config(mode, harden));
@@ -144,7 +144,7 @@ fn connections_are_redirected_as_without_hardening() {
         network();
         watch();
         let accepted = [listener("127.0.0.1:15001"), listener("[::1]:15001")];
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             install(&config(mode, true));
             let stop = Arc::new(AtomicBool::new(false));
             let clients = [client("10.88.0.1:80", stop.clone()), client("[fd88::1]:80", stop.clone())];

@@ -9,13 +9,12 @@ mod plans;
 use std::path::Path;
 
 use kumatp::config::Config;
-use kumatp::engine::iptables::Mode;
 use kumatp::engine::netlink::Netlink;
-use kumatp::engine::{Engine as _, EngineName, Installed, installed};
+use kumatp::engine::{Engine as _, Installed, installed};
 use kumatp::iptables_save::{PartialMatch, PartialTarget};
-use kumatp::model::{BuiltinChain, End, Match, Plan};
+use kumatp::model::{BuiltinChain, End, EngineName, IptablesMode, Match, Plan};
 use kumatp::net::FamilyName;
-use kumatp::netlink::Namespace;
+use kumatp::netns::Namespace;
 use kumatp::nftables::{Action, ChainType, LiveTable, Marker, Native, OtherHook, Rule, Table};
 use kumatp::render::iptables::{self, Style};
 use kumatp::simulate::{Simulator, Verdict};
@@ -31,7 +30,7 @@ fn now() -> Installed {
     let mut read = installed(None).unwrap();
     if !all_users_are_mapped() {
         // The kernel may keep legacy tables back, of which there are none.
-        read.iptables.retain(|listing| listing.mode == Mode::Nft);
+        read.iptables.retain(|listing| listing.mode == IptablesMode::Nft);
         read.notes.retain(|note| {
             // Nor does it tell of eBPF programs.
             let hidden = ["the tables (IPv4, legacy)", "the tables (IPv6, legacy)", "no eBPF programs are pinned here"];
@@ -236,7 +235,7 @@ fn all_users_are_mapped() -> bool {
     std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.contains("4294967295"))
 }
 
-fn program(family: FamilyName, mode: Mode, suffix: &str) -> String {
+fn program(family: FamilyName, mode: IptablesMode, suffix: &str) -> String {
     let prefix = if family == FamilyName::V4 { "iptables" } else { "ip6tables" };
     format!("/usr/sbin/{prefix}-{mode}{suffix}")
 }
@@ -249,7 +248,7 @@ fn rules_by_iptables_are_read_back_with_those_of_others() {
         }
         let plan = plan(&Config::default(), &[], false);
         let v6 = plan.v6.as_ref().unwrap();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             let restore = |family, text: &str| drop(run(&program(family, mode, "-restore"), &["--noflush"], text));
             restore(FamilyName::V4, &iptables::ruleset(&plan.v4, Style::Short));
             restore(FamilyName::V6, &iptables::ruleset(v6, Style::Short));
@@ -263,7 +262,7 @@ fn rules_by_iptables_are_read_back_with_those_of_others() {
             assert_eq!(listing.v6.ruleset().unwrap().canonical(), v6.canonical());
             assert!(listing.unread.is_empty() && read.notes.is_empty(), "{read:?}");
             assert_eq!(read.engine(), Some(EngineName::Iptables));
-            if mode == Mode::ALL[0] {
+            if mode == IptablesMode::ALL[0] {
                 agrees("default", &plan, EngineName::Iptables, &read);
                 let diff =
                     Simulator::of(&plan, EngineName::Iptables).diff(&Simulator::of_installed_ours(&read).unwrap());
@@ -302,7 +301,7 @@ fn rules_by_iptables_are_read_back_with_those_of_others() {
             let policy = &filter.chains.iter().find(|chain| chain.name == "FORWARD").unwrap().policy;
             assert_eq!(policy.as_deref(), Some("DROP"));
         }
-        assert_eq!(now().iptables.iter().map(|listing| listing.mode).collect::<Vec<_>>(), Mode::ALL);
+        assert_eq!(now().iptables.iter().map(|listing| listing.mode).collect::<Vec<_>>(), IptablesMode::ALL);
     });
 }
 
@@ -321,7 +320,7 @@ fn what_no_program_can_read_is_said() {
             script(&nft);
             let read = now();
             let [listing] = &read.iptables[..] else { panic!("{read:?}") };
-            assert_eq!(listing.mode, Mode::Nft);
+            assert_eq!(listing.mode, IptablesMode::Nft);
             let unread: Vec<_> =
                 listing.unread.iter().map(|u| (u.family, u.table.as_deref().unwrap_or_default())).collect();
             assert_eq!(unread, [(FamilyName::V4, table)], "{nft}");

@@ -12,32 +12,29 @@ const TABLE: &[(&str, &[&str])] = &[
     // Opening files and finding room on the stack: what several modules ask of the system.
     ("files", &["error"]),
     ("room", &["error"]),
+    ("socket_options", &[]),
+    ("netns", &["error", "files", "room", "socket_options"]),
     ("net", &["error"]),
     // A plan carries the configuration that it came from.
     ("model", &["error", "sorted", "net", "config"]),
     ("config", &["error", "sorted", "files", "room", "net", "model"]),
     // `facts::probe` reads the host through netlink.
-    ("facts", &["error", "files", "room", "net", "netlink"]),
+    ("facts", &["error", "files", "room", "netns", "net", "model", "netlink"]),
     ("policy", &["error", "sorted", "net", "model", "config", "facts"]),
-    ("nftables", &["error", "sorted", "net", "model", "config"]),
+    ("nftables", &["error", "sorted", "net", "model"]),
     ("iptables_save", &["error", "sorted", "net", "model"]),
     ("render", &["error", "sorted", "net", "model", "nftables", "iptables_save"]),
     ("firewalld", &["error", "files", "room", "net", "model", "config", "iptables_save", "render"]),
-    (
-        "simulate",
-        &["error", "sorted", "room", "net", "model", "config", "nftables", "iptables_save", "render", "engine"],
-    ),
-    // The names of chains that older installations left are the configuration's.
-    ("netlink", &["error", "sorted", "files", "room", "net", "model", "config", "nftables"]),
-    // Namespaces are told apart in `netlink`.
-    ("ebpf", &["error", "sorted", "net", "model", "config", "files", "netlink"]),
+    ("simulate", &["error", "sorted", "room", "net", "model", "nftables", "iptables_save", "render", "engine"]),
+    ("netlink", &["error", "sorted", "files", "socket_options", "netns", "net", "model", "nftables"]),
+    ("ebpf", &["error", "sorted", "net", "model", "config", "files", "netns", "netlink"]),
     (
         "engine",
         &[
             "error",
             "sorted",
             "files",
-            "room",
+            "netns",
             "net",
             "model",
             "config",
@@ -49,7 +46,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "ebpf",
         ],
     ),
-    ("cni", &["error", "files", "room", "net", "model", "config", "facts", "policy", "netlink", "engine"]),
+    ("cni", &["error", "files", "netns", "net", "model", "config", "facts", "policy", "engine"]),
     (
         "ffi",
         &[
@@ -57,6 +54,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "sorted",
             "files",
             "room",
+            "netns",
             "net",
             "model",
             "config",
@@ -67,7 +65,6 @@ const TABLE: &[(&str, &[&str])] = &[
             "render",
             "firewalld",
             "engine",
-            "netlink",
             "simulate",
         ],
     ),

@@ -13,10 +13,10 @@ use std::process::{Command, Stdio};
 
 use kumatp::config::{Config, IpFamilyMode};
 use kumatp::engine::netlink::Netlink;
-use kumatp::engine::{Engine, EngineName, Report, Status, engine_there, presuming, state};
+use kumatp::engine::{Engine, Report, Status, engine_there, presuming, state};
 use kumatp::facts::{self, HostAbilities};
-use kumatp::model::Plan;
-use kumatp::netlink::Namespace;
+use kumatp::model::{EngineName, Plan};
+use kumatp::netns::Namespace;
 use kumatp::render::nft;
 use kumatp::{Error, Facts, policy};
 

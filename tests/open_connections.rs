@@ -18,7 +18,7 @@ use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine as _, Report};
 use kumatp::model::Severity;
 use kumatp::net::Uid;
-use kumatp::netlink::Namespace;
+use kumatp::netns::Namespace;
 use kumatp::{Facts, Plan, policy};
 use nix::sched::{CloneFlags, setns};
 

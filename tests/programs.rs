@@ -17,7 +17,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
-use kumatp::engine::iptables::Mode;
+use kumatp::model::IptablesMode;
 
 use self::command::{text, with_variables};
 use self::netns::{isolated, run};
@@ -43,7 +43,7 @@ fn wrap() {
 }
 
 /// Runs the command, which ends with this status, and says how many programs it ran for IPv4 and for IPv6.
-fn programs(mode: Mode, status: i32, args: &[&str]) -> [usize; 2] {
+fn programs(mode: IptablesMode, status: i32, args: &[&str]) -> [usize; 2] {
     let _ = fs::remove_file(CALLS);
     let given = FAMILIES.map(|family| {
         let own = |end| format!("{family}{end}:{WRAPPED}/{family}-{mode}{end}");
@@ -52,7 +52,7 @@ fn programs(mode: Mode, status: i32, args: &[&str]) -> [usize; 2] {
     let path = format!("{WRAPPED}:{}", std::env::var("PATH").unwrap());
     let given = format!("--iptables-executables={}", given.join(","));
     // Those of the nft variant are found without being named, and a removal looks for all.
-    let named = mode == Mode::Legacy && args[0] != "uninstall";
+    let named = mode == IptablesMode::Legacy && args[0] != "uninstall";
     let args: Vec<_> = args.iter().copied().chain(named.then_some(given.as_str())).collect();
     let output = with_variables(&args, "", &[("PATH", &path)]);
     assert_eq!(output.status.code(), Some(status), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
@@ -69,7 +69,7 @@ fn with<'a>(args: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// The rules that kumactl has for these flags, with comments of its own.
-fn by_kumactl(mode: Mode) {
+fn by_kumactl(mode: IptablesMode) {
     for (family, name) in ["ipv4", "ipv6"].into_iter().zip(FAMILIES) {
         let flags = ["render", "--kuma-dp-user=5678", "--redirect-dns", "--family", family];
         let output = with_variables(&flags, "", &[]);
@@ -81,7 +81,7 @@ fn by_kumactl(mode: Mode) {
     }
 }
 
-fn comes_and_goes(mode: Mode, before: fn(Mode)) {
+fn comes_and_goes(mode: IptablesMode, before: fn(IptablesMode)) {
     network();
     wrap();
     before(mode);
@@ -128,20 +128,20 @@ fn comes_and_goes(mode: Mode, before: fn(Mode)) {
 
 #[test]
 fn nft_needs_few_programs() {
-    isolated(|| comes_and_goes(Mode::Nft, |_| ()));
+    isolated(|| comes_and_goes(IptablesMode::Nft, |_| ()));
 }
 
 #[test]
 fn legacy_needs_few_programs() {
-    isolated(|| comes_and_goes(Mode::Legacy, |_| ()));
+    isolated(|| comes_and_goes(IptablesMode::Legacy, |_| ()));
 }
 
 #[test]
 fn nft_needs_few_programs_beside_rules_of_others() {
-    isolated(|| comes_and_goes(Mode::Nft, foreign_rules));
+    isolated(|| comes_and_goes(IptablesMode::Nft, foreign_rules));
 }
 
 #[test]
 fn legacy_needs_few_programs_beside_rules_of_others() {
-    isolated(|| comes_and_goes(Mode::Legacy, foreign_rules));
+    isolated(|| comes_and_goes(IptablesMode::Legacy, foreign_rules));
 }

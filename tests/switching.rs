@@ -20,12 +20,12 @@ use std::thread;
 use std::time::Duration;
 
 use kumatp::config::{Config, IpFamilyMode};
-use kumatp::engine::iptables::{Iptables, Mode};
+use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
-use kumatp::engine::{Engine, EngineName, Report, State, Status, state, uninstall_all};
-use kumatp::model::{Comment, Plan, Severity};
+use kumatp::engine::{Engine, Report, State, Status, state, uninstall_all};
+use kumatp::model::{Comment, EngineName, IptablesMode, Plan, Severity};
 use kumatp::net::FamilyName;
-use kumatp::netlink::Namespace;
+use kumatp::netns::Namespace;
 use kumatp::render::iptables::{self, Style};
 use kumatp::{Error, facts, policy};
 use netns::{isolated, run};
@@ -33,7 +33,7 @@ use outside::{
     TABLES, client, foreign_rules, left_unredirected, listener, native_rules, network, program, programs, watch,
 };
 
-fn config(mode: Mode) -> Config {
+fn config(mode: IptablesMode) -> Config {
     let mut config = Config::default();
     config.kuma_dp_user = Some("5678".into());
     config.redirect.outbound.exclude_ports = "22,3306".parse().unwrap();
@@ -44,7 +44,7 @@ fn config(mode: Mode) -> Config {
 }
 
 /// Other options, with rules in every table and at both ends of the chains.
-fn other(mode: Mode) -> Config {
+fn other(mode: IptablesMode) -> Config {
     let mut config = config(mode);
     config.redirect.dns.enabled = true;
     config.redirect.dns.capture_all = true;
@@ -68,7 +68,7 @@ fn netlink(config: &Config) -> Result<Report, Error> {
 }
 
 /// What kumactl would have installed: the same rules with comments of its own, or with none.
-fn kumactl(plan: &Plan, mode: Mode, comments: bool) {
+fn kumactl(plan: &Plan, mode: IptablesMode, comments: bool) {
     let load = |family: &str, text: &str| {
         let lines = text.lines().map(|line| match line.split_once(Comment::PREFIX) {
             Some((before, rest)) => {
@@ -108,7 +108,7 @@ fn ours_in_nft() -> bool {
     run("nft", &["list", "tables"]).contains("kuma-mesh")
 }
 
-fn ours_in_iptables(mode: Mode) -> bool {
+fn ours_in_iptables(mode: IptablesMode) -> bool {
     ["iptables", "ip6tables"].iter().any(|family| {
         let text = run(program(family, mode, "-save").to_str().unwrap(), &[]);
         text.contains("\n:KUMA_MESH_") || text.contains(&format!("--comment \"{}", Comment::PREFIX))
@@ -141,31 +141,31 @@ fn netlink_takes_the_place_of_iptables_nft_and_touches_nothing_else() {
         network();
         // Tables that iptables makes and does not remove.
         for table in TABLES {
-            run(program("iptables", Mode::Nft, "").to_str().unwrap(), &["-t", table, "-S"]);
+            run(program("iptables", IptablesMode::Nft, "").to_str().unwrap(), &["-t", table, "-S"]);
         }
-        foreign_rules(Mode::Nft);
+        foreign_rules(IptablesMode::Nft);
         native_rules();
         let before = others();
         assert!(before.contains("packets 3 "), "{before}");
-        let old = other(Mode::Nft);
+        let old = other(IptablesMode::Nft);
         let plan = plan(&Iptables::default(), &old);
         let installations: [&dyn Fn(); 2] =
-            [&|| drop(Iptables::default().apply(&plan).unwrap()), &|| kumactl(&plan, Mode::Nft, true)];
+            [&|| drop(Iptables::default().apply(&plan).unwrap()), &|| kumactl(&plan, IptablesMode::Nft, true)];
         for install_old in installations {
             install_old();
             assert_ne!(others(), before);
-            let report = netlink(&config(Mode::Nft)).unwrap();
+            let report = netlink(&config(IptablesMode::Nft)).unwrap();
             let removed = report.steps.iter().filter(|step| step.contains("nft)")).collect::<Vec<_>>();
             assert_eq!(removed.len(), 6, "raw, mangle and nat of both families: {report:?}");
             assert!(warnings(&report).is_empty(), "{report:?}");
             assert_eq!(others(), before);
             assert!(ours_in_nft() && loopback_address());
             assert_eq!(now().status, Status::Current);
-            assert!(!netlink(&config(Mode::Nft)).unwrap().changed);
+            assert!(!netlink(&config(IptablesMode::Nft)).unwrap().changed);
 
             // An installation beside ours that is right goes without a replacement.
             install_old_again(&plan);
-            let report = netlink(&config(Mode::Nft)).unwrap();
+            let report = netlink(&config(IptablesMode::Nft)).unwrap();
             assert!(!report.steps.iter().any(|step| step.contains("kuma-mesh")), "{report:?}");
             assert_eq!(others(), before);
 
@@ -179,35 +179,35 @@ fn netlink_takes_the_place_of_iptables_nft_and_touches_nothing_else() {
 }
 
 fn install_old_again(plan: &Plan) {
-    kumactl(plan, Mode::Nft, true);
-    assert!(ours_in_iptables(Mode::Nft));
+    kumactl(plan, IptablesMode::Nft, true);
+    assert!(ours_in_iptables(IptablesMode::Nft));
 }
 
 #[test]
 fn rules_without_comments_are_removed_as_far_as_they_are_known() {
     isolated(|| {
         network();
-        let mut old = config(Mode::Nft);
+        let mut old = config(IptablesMode::Nft);
         old.comments.disabled = true;
         let plan = plan(&Iptables::default(), &old);
-        kumactl(&plan, Mode::Nft, false);
-        let report = netlink(&config(Mode::Nft)).unwrap();
+        kumactl(&plan, IptablesMode::Nft, false);
+        let report = netlink(&config(IptablesMode::Nft)).unwrap();
         assert!(warnings(&report).iter().any(|text| text.contains("had no comments")), "{report:?}");
-        assert!(!ours_in_iptables(Mode::Nft));
-        let stayed = run(program("iptables", Mode::Nft, "-save").to_str().unwrap(), &[]);
+        assert!(!ours_in_iptables(IptablesMode::Nft));
+        let stayed = run(program("iptables", IptablesMode::Nft, "-save").to_str().unwrap(), &[]);
         assert!(stayed.contains("-A OUTPUT -d 10.99.0.0/16 -j RETURN"), "{stayed}");
         run("nft", &["flush", "ruleset"]);
 
         // Ours are noted down, and go with the programs.
         Iptables::default().apply(&plan).unwrap();
         let engine = Netlink::default();
-        let report = install(&engine, &config(Mode::Nft)).unwrap();
+        let report = install(&engine, &config(IptablesMode::Nft)).unwrap();
         assert!(warnings(&report).iter().any(|text| text.contains("rules without comments in built-in")), "{report:?}");
         assert!(!warnings(&report).iter().any(|text| text.contains("had no comments")), "{report:?}");
         assert_eq!(engine.left_to_iptables().unwrap().len(), 1);
         Iptables::default().remove_leftovers(&old).unwrap();
         assert!(engine.left_to_iptables().unwrap().is_empty());
-        let left = run(program("iptables", Mode::Nft, "-save").to_str().unwrap(), &[]);
+        let left = run(program("iptables", IptablesMode::Nft, "-save").to_str().unwrap(), &[]);
         assert!(!left.contains("-A "), "{left}");
         assert!(ours_in_nft() && loopback_address());
         assert_eq!(now().status, Status::Current);
@@ -216,7 +216,7 @@ fn rules_without_comments_are_removed_as_far_as_they_are_known() {
         Iptables::default().apply(&plan).unwrap();
         let reports = uninstall_all(&Config::default(), None).unwrap();
         assert!(reports.iter().all(|report| warnings(report).is_empty()), "{reports:?}");
-        let left = run(program("iptables", Mode::Nft, "-save").to_str().unwrap(), &[]);
+        let left = run(program("iptables", IptablesMode::Nft, "-save").to_str().unwrap(), &[]);
         assert!(!left.contains("-A "), "{left}");
     });
 }
@@ -225,14 +225,15 @@ fn rules_without_comments_are_removed_as_far_as_they_are_known() {
 fn rules_of_others_that_lead_to_what_is_to_go_are_a_conflict() {
     isolated(|| {
         network();
-        install(&Iptables::default(), &config(Mode::Nft)).unwrap();
-        let tables = program("ip6tables", Mode::Nft, "");
+        install(&Iptables::default(), &config(IptablesMode::Nft)).unwrap();
+        let tables = program("ip6tables", IptablesMode::Nft, "");
         run(tables.to_str().unwrap(), &["-t", "nat", "-N", "SOMEBODY"]);
         run(tables.to_str().unwrap(), &["-t", "nat", "-A", "SOMEBODY", "-p", "tcp", "-j", "KUMA_MESH_OUTBOUND"]);
         let before = run("nft", &["-a", "list", "ruleset"]);
-        for error in
-            [netlink(&config(Mode::Nft)).unwrap_err(), Netlink::default().uninstall(&Config::default()).unwrap_err()]
-        {
+        for error in [
+            netlink(&config(IptablesMode::Nft)).unwrap_err(),
+            Netlink::default().uninstall(&Config::default()).unwrap_err(),
+        ] {
             assert!(matches!(error, Error::Conflict { .. }), "{error}");
             let text = error.to_string();
             assert!(text.contains("KUMA_MESH_OUTBOUND") && text.contains("ip6 nat"), "{text}");
@@ -246,7 +247,7 @@ fn rules_of_others_that_lead_to_what_is_to_go_are_a_conflict() {
 fn leftovers_are_removed_while_others_change_the_same_tables() {
     isolated(|| {
         network();
-        let plan = plan(&Iptables::default(), &other(Mode::Nft));
+        let plan = plan(&Iptables::default(), &other(IptablesMode::Nft));
         let stop = Arc::new(AtomicBool::new(false));
         let changes = Arc::new(AtomicUsize::new(0));
         let (stopped, changed) = (stop.clone(), changes.clone());
@@ -265,9 +266,9 @@ fn leftovers_are_removed_while_others_change_the_same_tables() {
         // Until there was something to disturb them, however busy the machine is.
         let enough = |round| round >= 10 && changes.load(Ordering::Relaxed) > 10;
         for _ in (0..1_000).take_while(|round| !enough(*round)) {
-            kumactl(&plan, Mode::Nft, true);
-            netlink(&config(Mode::Nft)).unwrap();
-            assert!(!ours_in_iptables(Mode::Nft));
+            kumactl(&plan, IptablesMode::Nft, true);
+            netlink(&config(IptablesMode::Nft)).unwrap();
+            assert!(!ours_in_iptables(IptablesMode::Nft));
             assert!(run("nft", &["list", "chain", "ip", "nat", "SOMEBODY"]).contains("counter"));
         }
         stop.store(true, Ordering::Relaxed);
@@ -280,28 +281,28 @@ fn leftovers_are_removed_while_others_change_the_same_tables() {
 fn legacy_leftovers_are_a_conflict_unless_somebody_removes_them() {
     isolated(|| {
         network();
-        foreign_rules(Mode::Legacy);
-        let foreign = run(program("iptables", Mode::Legacy, "-save").to_str().unwrap(), &[]);
+        foreign_rules(IptablesMode::Legacy);
+        let foreign = run(program("iptables", IptablesMode::Legacy, "-save").to_str().unwrap(), &[]);
         // Chains and comments of others that only mention us are none of ours.
         assert!(foreign.contains("KUMA_MESH_"));
-        netlink(&config(Mode::Nft)).unwrap();
+        netlink(&config(IptablesMode::Nft)).unwrap();
         Netlink::default().uninstall(&Config::default()).unwrap();
 
-        let old = config(Mode::Legacy);
+        let old = config(IptablesMode::Legacy);
         let plan = plan(&Iptables::default(), &old);
         let installations: [&dyn Fn(); 2] =
-            [&|| drop(Iptables::default().apply(&plan).unwrap()), &|| kumactl(&plan, Mode::Legacy, true)];
+            [&|| drop(Iptables::default().apply(&plan).unwrap()), &|| kumactl(&plan, IptablesMode::Legacy, true)];
         for install_old in installations {
             install_old();
             let address = loopback_address();
-            let error = netlink(&config(Mode::Nft)).unwrap_err();
+            let error = netlink(&config(IptablesMode::Nft)).unwrap_err();
             assert!(matches!(error, Error::Conflict { .. }), "{error}");
             assert!(error.to_string().contains("IPv4") && error.to_string().contains("IPv6"), "{error}");
             assert!(!ours_in_nft());
             assert_eq!(loopback_address(), address);
 
             let engine = Netlink::default().allow_legacy_leftovers();
-            let report = install(&engine, &config(Mode::Nft)).unwrap();
+            let report = install(&engine, &config(IptablesMode::Nft)).unwrap();
             assert!(report.notes.iter().any(|note| note.text.contains("iptables-legacy")), "{report:?}");
             let both = now();
             assert_eq!(both.installations.len(), 2, "{both:?}");
@@ -309,7 +310,7 @@ fn legacy_leftovers_are_a_conflict_unless_somebody_removes_them() {
             assert_eq!(engine.left_to_iptables().unwrap().len(), 2);
             let report = Iptables::default().remove_leftovers(&old).unwrap();
             assert!(report.changed);
-            assert!(engine.left_to_iptables().unwrap().is_empty() && !ours_in_iptables(Mode::Legacy));
+            assert!(engine.left_to_iptables().unwrap().is_empty() && !ours_in_iptables(IptablesMode::Legacy));
             assert!(ours_in_nft() && loopback_address());
             assert_eq!(now().status, Status::Current);
             let report = engine.uninstall(&Config::default()).unwrap();
@@ -317,7 +318,9 @@ fn legacy_leftovers_are_a_conflict_unless_somebody_removes_them() {
             assert!(!loopback_address());
         }
         assert_eq!(
-            run(program("iptables", Mode::Legacy, "-save").to_str().unwrap(), &["-t", "nat"]).matches(":KUMA").count(),
+            run(program("iptables", IptablesMode::Legacy, "-save").to_str().unwrap(), &["-t", "nat"])
+                .matches(":KUMA")
+                .count(),
             0
         );
 
@@ -332,7 +335,7 @@ fn legacy_leftovers_are_a_conflict_unless_somebody_removes_them() {
 fn iptables_takes_the_place_of_netlink() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             netlink(&config(mode)).unwrap();
             let report = install(&Iptables::default(), &config(mode)).unwrap();
             let removed = "removed the tables ip kuma-mesh and ip6 kuma-mesh";
@@ -343,8 +346,8 @@ fn iptables_takes_the_place_of_netlink() {
             assert!(!ours_in_iptables(mode) && !loopback_address());
         }
         // Without IPv6 now, nothing of IPv6 stays.
-        netlink(&config(Mode::Nft)).unwrap();
-        let mut four = config(Mode::Nft);
+        netlink(&config(IptablesMode::Nft)).unwrap();
+        let mut four = config(IptablesMode::Nft);
         four.ip_family_mode = IpFamilyMode::Ipv4;
         install(&Iptables::default(), &four).unwrap();
         assert!(!ours_in_nft() && !loopback_address());
@@ -358,13 +361,13 @@ fn a_switch_of_engines_lets_no_connection_out() {
         watch();
         // As Kuma's, on every address of both families: netlink sends connections to the one that they come from.
         let accepted = listener("[::]:15001");
-        netlink(&config(Mode::Nft)).unwrap();
+        netlink(&config(IptablesMode::Nft)).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let clients = [client("10.88.0.1:80", stop.clone()), client("[fd88::1]:80", stop.clone())];
         // Until there were connections to be let out, however busy the machine is.
         let enough = |round| round >= 12 && accepted.load(Ordering::Relaxed) > 40;
         for round in (0..1_000).take_while(|round| !enough(*round)) {
-            let mode = if round % 3 == 2 { Mode::Legacy } else { Mode::Nft };
+            let mode = if round % 3 == 2 { IptablesMode::Legacy } else { IptablesMode::Nft };
             install(&Iptables::default(), &config(mode)).unwrap();
             assert!(!ours_in_nft());
             let engine = Netlink::default().allow_legacy_leftovers();
@@ -386,7 +389,7 @@ fn a_switch_of_engines_lets_no_connection_out() {
 fn the_state_follows_what_happens_to_the_tables() {
     isolated(|| {
         network();
-        let plan = plan(&Netlink::default(), &config(Mode::Nft));
+        let plan = plan(&Netlink::default(), &config(IptablesMode::Nft));
         let install = || drop(Netlink::default().apply(&plan).unwrap());
         let absent = now();
         assert_eq!((&absent.status, absent.installations.len()), (&Status::Absent, 0));
@@ -448,7 +451,7 @@ fn the_state_follows_what_happens_to_the_tables() {
             assert_eq!(state(Some(&plan), None).unwrap().status, Status::Current);
         }
         // Right as it was installed, and not what another configuration asks for.
-        let other = self::plan(&Netlink::default(), &other(Mode::Nft));
+        let other = self::plan(&Netlink::default(), &other(IptablesMode::Nft));
         assert!(differences(&state(Some(&other), None).unwrap()).contains("a different configuration"));
         run("nft", &["flush", "ruleset"]);
         assert_eq!(now().status, Status::Absent);
@@ -482,7 +485,7 @@ fn any_plan_is_current_once_it_is_installed() {
 fn the_state_names_installations_by_iptables() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             let mut plain = other(mode);
             plain.comments.disabled = true;
             for (config, comments) in [(other(mode), true), (plain, false)] {
@@ -525,8 +528,8 @@ fn the_state_names_installations_by_iptables() {
 fn everything_can_be_uninstalled_whatever_engine_made_it() {
     isolated(|| {
         network();
-        netlink(&config(Mode::Nft)).unwrap();
-        for mode in Mode::ALL {
+        netlink(&config(IptablesMode::Nft)).unwrap();
+        for mode in IptablesMode::ALL {
             let plan = plan(&Iptables::default(), &other(mode));
             kumactl(&plan, mode, true);
         }
@@ -543,7 +546,7 @@ fn everything_can_be_uninstalled_whatever_engine_made_it() {
         let reports = uninstall_all(&Config::default(), None).unwrap();
         assert!(reports.iter().all(|report| report.changed && warnings(report).is_empty()), "{reports:?}");
         assert!(!ours_in_nft() && !loopback_address());
-        assert!(Mode::ALL.into_iter().all(|mode| !ours_in_iptables(mode)));
+        assert!(IptablesMode::ALL.into_iter().all(|mode| !ours_in_iptables(mode)));
         assert!(!Path::new("/run/kumatp").exists());
         let reports = uninstall_all(&Config::default(), None).unwrap();
         assert!(reports.iter().all(|report| !report.changed && report.steps.is_empty()), "{reports:?}");
@@ -555,11 +558,13 @@ fn everything_can_be_uninstalled_whatever_engine_made_it() {
 fn rules_that_stay_are_a_failure_that_names_them() {
     isolated(|| {
         network();
-        install(&Iptables::default(), &config(Mode::Legacy)).unwrap();
-        install(&Netlink::default().allow_legacy_leftovers(), &config(Mode::Nft)).unwrap();
+        install(&Iptables::default(), &config(IptablesMode::Legacy)).unwrap();
+        install(&Netlink::default().allow_legacy_leftovers(), &config(IptablesMode::Nft)).unwrap();
         let names: Vec<_> = ["iptables", "ip6tables"]
             .into_iter()
-            .flat_map(|family| Mode::ALL.map(|mode| ["", "-save", "-restore"].map(|end| program(family, mode, end))))
+            .flat_map(|family| {
+                IptablesMode::ALL.map(|mode| ["", "-save", "-restore"].map(|end| program(family, mode, end)))
+            })
             .flatten()
             .map(|path| path.canonicalize().unwrap())
             .collect();
@@ -580,9 +585,9 @@ fn rules_that_stay_are_a_failure_that_names_them() {
         for path in names.iter().collect::<std::collections::BTreeSet<_>>() {
             run("umount", &[path.to_str().unwrap()]);
         }
-        assert!(ours_in_iptables(Mode::Legacy));
+        assert!(ours_in_iptables(IptablesMode::Legacy));
         uninstall_all(&Config::default(), None).unwrap();
-        assert!(!ours_in_iptables(Mode::Legacy) && !loopback_address());
+        assert!(!ours_in_iptables(IptablesMode::Legacy) && !loopback_address());
     });
 }
 
@@ -607,17 +612,17 @@ fn the_address_stays_where_rules_of_another_engine_need_it() {
     };
     isolated(|| {
         network();
-        netlink(&config(Mode::Nft)).unwrap();
+        netlink(&config(IptablesMode::Nft)).unwrap();
         stays(&Iptables::default(), "netlink");
         programs().iter().for_each(|engine| stays(&**engine, "netlink"));
         assert_eq!(now().status, Status::Current);
         uninstall_all(&Config::default(), None).unwrap();
         assert!(!loopback_address());
 
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             install(&Iptables::default(), &config(mode)).unwrap();
             programs().iter().for_each(|engine| stays(&**engine, "iptables"));
-            if mode == Mode::Legacy {
+            if mode == IptablesMode::Legacy {
                 stays(&Netlink::default(), "iptables");
             }
             assert!(ours_in_iptables(mode));
@@ -626,7 +631,7 @@ fn the_address_stays_where_rules_of_another_engine_need_it() {
         }
 
         // Rules for IPv4 do not need it.
-        netlink(&config(Mode::Nft)).unwrap();
+        netlink(&config(IptablesMode::Nft)).unwrap();
         run("nft", &["delete", "table", "ip6", "kuma-mesh"]);
         let report = Iptables::default().uninstall(&Config::default()).unwrap();
         assert_eq!(report.steps, ["removed ::6/128 from the loopback interface"]);
@@ -639,7 +644,7 @@ fn the_address_stays_where_rules_of_another_engine_need_it() {
 fn the_address_stays_where_nobody_can_tell_whether_rules_need_it() {
     isolated(|| {
         network();
-        netlink(&config(Mode::Nft)).unwrap();
+        netlink(&config(IptablesMode::Nft)).unwrap();
         let lists = std::fs::canonicalize("/proc/thread-self/net").unwrap();
         run("mount", &["-t", "tmpfs", "none", lists.to_str().unwrap()]);
         let report = Netlink::default().uninstall(&Config::default()).unwrap();
@@ -667,7 +672,7 @@ fn engines_and_facts_of_another_namespace() {
         inside("ip", &["link", "add", "out0", "type", "veth", "peer", "name", "nobody0"]);
         inside("ip", &["link", "set", "out0", "up"]);
         inside("ip", &["addr", "add", "fd77::1/64", "dev", "out0", "nodad"]);
-        let mut config = config(Mode::Nft);
+        let mut config = config(IptablesMode::Nft);
         config.redirect.dns.enabled = true;
         config.redirect.dns.resolv_conf = "/run/resolv.conf".into();
         std::fs::write("/run/resolv.conf", "nameserver 203.0.113.53\n").unwrap();
@@ -677,7 +682,7 @@ fn engines_and_facts_of_another_namespace() {
         for engine in &engines {
             let abilities = engine.abilities(&config).unwrap();
             let here = facts::probe(&request, abilities.clone()).unwrap();
-            let there = facts::probe_in(&pod(), &request, abilities).unwrap();
+            let there = facts::probe_in(Some(&pod()), &request, abilities).unwrap();
             assert_eq!((here.loopback.as_str(), there.loopback.as_str()), ("lo", "loop"));
             assert!(here.ipv6 != there.ipv6, "{here:?} {there:?}");
             assert_eq!(there.resolvers.as_ref().unwrap().path, Path::new("/run/resolv.conf"));

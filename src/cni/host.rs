@@ -14,7 +14,7 @@ use super::failure::Code;
 use super::request::Attachment;
 use crate::error::{Error, visible};
 use crate::files;
-use crate::netlink::{Namespace, worker};
+use crate::netns::{Namespace, worker};
 
 /// The network namespace of the calling thread.
 const OWN: &str = "/proc/thread-self/ns/net";

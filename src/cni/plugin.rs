@@ -15,10 +15,10 @@ use super::{Failure, Version, host};
 use crate::config::kubernetes::Pod;
 use crate::config::{Config, IpFamilyMode};
 use crate::engine::netlink::Netlink;
-use crate::engine::{Engine, EngineName, Status, engine_there};
+use crate::engine::{Engine, Status, engine_there};
 use crate::error::{Error, visible};
 use crate::facts::{self, Facts, Resolvers};
-use crate::model::{Note, Plan};
+use crate::model::{EngineName, Note, Plan};
 use crate::net::Uid;
 use crate::policy;
 

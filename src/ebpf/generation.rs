@@ -14,7 +14,7 @@ use super::sys;
 use super::table::{MAPS, Map as Name, SETTING_V4, SETTING_V6, Settings};
 use crate::error::Error;
 use crate::net::FamilyName;
-use crate::netlink::Here;
+use crate::netns::Here;
 
 /// What all generations share.
 #[derive(Debug)]

@@ -37,7 +37,7 @@ use self::table::{COUNTERS, Map};
 use crate::error::Error;
 use crate::model::{Note, Plan};
 use crate::net::FamilyName;
-use crate::netlink::Here;
+use crate::netns::Here;
 
 /// Where things are.
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::geteuid;
 
 use crate::error::{Error, InvalidValue};
-use crate::netlink::Here;
+use crate::netns::Here;
 
 /// The directory of all our installations in a bpffs.
 pub(super) const NAME: &str = "kumatp";

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use super::cgroup::{Cgroup, unless_gone};
 use super::table::{SETTING_INBOUND, SETTING_OUTBOUND, Settings};
 use crate::error::{Error, visible};
-use crate::netlink::{Here, Listener, tracking};
+use crate::netlink::{Listener, tracking};
+use crate::netns::Here;
 
 /// What of the sidecar is to be in the cgroup: who listens on these ports, and what runs as this user.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,11 +5,11 @@ use std::fmt;
 use serde::Serialize;
 
 use super::installed::Installed;
-use super::iptables::{Mode, has_ours};
+use super::iptables::has_ours;
 use crate::error::Error;
 use crate::error::visible;
 use crate::iptables_save::Saved;
-use crate::model::{BuiltinChain, Note, TableName};
+use crate::model::{BuiltinChain, IptablesMode, Note, TableName};
 use crate::net::{Family, FamilyName};
 use crate::netlink::{CalledChain, Dump, Kernel, Stop};
 use crate::nftables::{ChainType, OtherHook, priority, table_name};
@@ -83,15 +83,15 @@ pub(super) fn earlier(ours: &[NatChain], others: Vec<NatChain>) -> Vec<EarlierCh
 const HOOKS: [BuiltinChain; 2] = [BuiltinChain::Prerouting, BuiltinChain::Output];
 
 /// What each mode of iptables calls its nat table here.
-fn table_of(mode: Mode, family: FamilyName) -> String {
+fn table_of(mode: IptablesMode, family: FamilyName) -> String {
     match (mode, family) {
-        (Mode::Nft, FamilyName::V4) => "ip nat".to_owned(),
-        (Mode::Nft, FamilyName::V6) => "ip6 nat".to_owned(),
-        (Mode::Legacy, _) => "nat (iptables-legacy)".to_owned(),
+        (IptablesMode::Nft, FamilyName::V4) => "ip nat".to_owned(),
+        (IptablesMode::Nft, FamilyName::V6) => "ip6 nat".to_owned(),
+        (IptablesMode::Legacy, _) => "nat (iptables-legacy)".to_owned(),
     }
 }
 
-fn of_iptables(mode: Mode, family: FamilyName, hook: BuiltinChain) -> NatChain {
+fn of_iptables(mode: IptablesMode, family: FamilyName, hook: BuiltinChain) -> NatChain {
     let (table, chain, priority) = (table_of(mode, family), hook.as_str().to_owned(), priority(TableName::Nat, hook));
     NatChain { family, table, chain, hook, priority }
 }
@@ -106,7 +106,7 @@ fn of_netlink(family: FamilyName, (hook, priority): (BuiltinChain, i32)) -> NatC
 pub(super) fn look(
     kernel: &mut Kernel,
     dump: &Dump,
-    by_iptables: &[(Mode, Vec<FamilyName>)],
+    by_iptables: &[(IptablesMode, Vec<FamilyName>)],
     notes: &mut Vec<Note>,
 ) -> Result<Vec<EarlierChain>, Stop> {
     let mut ours = Vec::new();
@@ -133,7 +133,7 @@ pub(super) fn look(
     }
     for family in FamilyName::ALL {
         match kernel.legacy.nat_chains(family) {
-            Ok(hooks) => others.extend(hooks.into_iter().map(|hook| of_iptables(Mode::Legacy, family, hook))),
+            Ok(hooks) => others.extend(hooks.into_iter().map(|hook| of_iptables(IptablesMode::Legacy, family, hook))),
             Err(error) => {
                 let action = format!("look whether nat rules of iptables-legacy ({family}) come before ours");
                 notes.push(Note::info("iptables", Error::io(action, &error).to_string()));
@@ -174,7 +174,7 @@ pub(super) fn of_installed(installed: &Installed) -> Vec<EarlierChain> {
     earlier(&ours, others)
 }
 
-fn of_listing<F: Family>(mode: Mode, saved: &Saved<F>, ours: &mut Vec<NatChain>, others: &mut Vec<NatChain>) {
+fn of_listing<F: Family>(mode: IptablesMode, saved: &Saved<F>, ours: &mut Vec<NatChain>, others: &mut Vec<NatChain>) {
     let Some(table) = saved.table(TableName::Nat.as_str()) else { return };
     let chains = HOOKS.map(|hook| of_iptables(mode, F::NAME, hook));
     match has_ours(saved) {

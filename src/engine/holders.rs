@@ -1,10 +1,9 @@
 //! Who needs `::6` on the loopback interface: whatever installation has rules for IPv6, of any engine. An engine that takes away what
 //! it has installed leaves the address where another one's is in force.
 
-use super::EngineName;
 #[cfg(all(feature = "host", target_os = "linux"))]
 use crate::config::Config;
-use crate::model::Note;
+use crate::model::{EngineName, Note};
 #[cfg(all(feature = "host", target_os = "linux"))]
 use crate::net::FamilyName;
 #[cfg(all(feature = "host", target_os = "linux"))]

@@ -64,8 +64,8 @@ fn may_be_about_abilities(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::EngineName;
     use crate::engine::fake::{Call, Fake, Operation};
+    use crate::model::EngineName;
     use crate::{Facts, net::Uid, policy};
 
     fn refusal() -> Error {

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::iptables::{Iptables, Listing, Mode, NftTables};
-use super::{EarlierChain, EngineName, earlier, netlink};
+use super::iptables::{Iptables, Listing, NftTables};
+use super::{EarlierChain, earlier, netlink};
 #[cfg(feature = "ebpf")]
 use crate::config::Config;
 use crate::error::Error;
 use crate::facts;
-use crate::model::Note;
+use crate::model::{EngineName, IptablesMode, Note};
 use crate::net::{FamilyName, InterfaceName};
-use crate::netlink::{Around, Kernel, Namespace, Socket, Stop};
+use crate::netlink::{Around, Kernel, Socket, Stop};
+use crate::netns::{self, Namespace};
 use crate::nftables::{LiveTable, OtherTable};
 
 /// The rules of a network namespace, as far as anything here knows of them: our tables, those of iptables, and those that other
@@ -20,7 +21,7 @@ use crate::nftables::{LiveTable, OtherTable};
 pub struct Installed {
     /// Our tables of nf_tables, as they are.
     pub native: Vec<LiveTable>,
-    /// The tables of iptables, for each [`Mode`] that has some or could not be looked into.
+    /// The tables of iptables, for each [`IptablesMode`] that has some or could not be looked into.
     pub iptables: Vec<Listing>,
     /// The tables of nf_tables that are other programs', but for those that iptables lists.
     pub foreign: Vec<OtherTable>,
@@ -88,10 +89,7 @@ const PROGRAMS: &str = "programs of the engine ebpf are in force, and what they 
 /// [`Error::Permission`] if the caller may not look, [`Error::Os`] if something cannot be read. Want of a program is no
 /// error: a note says so, and [`Listing::unread`] what there is.
 pub fn installed(namespace: Option<&Namespace>) -> Result<Installed, Error> {
-    match namespace {
-        None => installed_here(),
-        Some(namespace) => namespace.run(installed_here)?,
-    }
+    netns::run(namespace, installed_here)
 }
 
 fn installed_here() -> Result<Installed, Error> {
@@ -116,7 +114,7 @@ fn installed_here() -> Result<Installed, Error> {
     let (foreign, others): (Vec<_>, Vec<_>) = foreign.into_iter().partition(of_ip);
     let others: Vec<_> = others.into_iter().filter(OtherTable::has_a_say).map(|table| table.title).collect();
     let mut iptables = Vec::new();
-    for mode in Mode::ALL {
+    for mode in IptablesMode::ALL {
         let listing = Iptables::default().list(mode, &nft)?;
         notes.extend(listing.unread.iter().map(|unread| {
             let what = match &unread.table {

@@ -51,13 +51,10 @@ mod turn;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod uninstall;
 
-use std::fmt;
-use std::str::FromStr;
-
 use crate::config::Config;
-use crate::error::{Error, InvalidValue};
+use crate::error::Error;
 use crate::facts::HostAbilities;
-use crate::model::{Note, Plan};
+use crate::model::{EngineName, Note, Plan};
 
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use earlier::EarlierChain;
@@ -111,42 +108,6 @@ pub trait Engine {
     /// # Errors
     /// If something could not be removed.
     fn uninstall(&self, config: &Config) -> Result<Report, Error>;
-}
-
-/// The engines by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum EngineName {
-    /// The distribution's iptables programs.
-    Iptables,
-    /// The kernel's nf_tables, without any program.
-    Netlink,
-    /// eBPF programs that steer sockets; in builds with the feature `ebpf`.
-    Ebpf,
-}
-
-impl fmt::Display for EngineName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Iptables => "iptables",
-            Self::Netlink => "netlink",
-            Self::Ebpf => "ebpf",
-        })
-    }
-}
-
-impl FromStr for EngineName {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        match text {
-            "iptables" => Ok(Self::Iptables),
-            "netlink" => Ok(Self::Netlink),
-            "ebpf" => Ok(Self::Ebpf),
-            _ => Err(InvalidValue::new(text, "one of the engines netlink, iptables and ebpf")),
-        }
-    }
 }
 
 /// How what is installed compares with a plan.

@@ -17,10 +17,9 @@ use nix::libc::O_NOFOLLOW;
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
-use super::iptables::Mode;
 use crate::error::Error;
 use crate::files;
-use crate::model::TableName;
+use crate::model::{IptablesMode, TableName};
 use crate::net::FamilyName;
 use crate::netlink::Kernel;
 
@@ -54,7 +53,7 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Recorded {
     pub(crate) family: FamilyName,
-    pub(crate) mode: Mode,
+    pub(crate) mode: IptablesMode,
     pub(crate) table: TableName,
     pub(crate) chain: String,
     /// What stood after the chain.
@@ -112,7 +111,7 @@ impl Record {
     }
 
     /// The rules of a family and mode.
-    pub(crate) fn of(&self, family: FamilyName, mode: Mode) -> Vec<&Recorded> {
+    pub(crate) fn of(&self, family: FamilyName, mode: IptablesMode) -> Vec<&Recorded> {
         self.rules.iter().filter(|rule| rule.family == family && rule.mode == mode).collect()
     }
 }
@@ -293,7 +292,7 @@ mod tests {
     fn rule(spec: &str) -> Recorded {
         Recorded {
             family: FamilyName::V6,
-            mode: Mode::Legacy,
+            mode: IptablesMode::Legacy,
             table: TableName::Nat,
             chain: "OUTPUT".into(),
             spec: spec.into(),
@@ -381,7 +380,7 @@ mod tests {
         record.or_rules(&[rule("a"), rule("a"), rule("c")]);
         let specs: Vec<_> = record.rules.iter().map(|r| r.spec.as_str()).collect();
         assert_eq!(specs, ["a", "b", "a", "c"]);
-        assert!(record.of(FamilyName::V4, Mode::Legacy).is_empty());
+        assert!(record.of(FamilyName::V4, IptablesMode::Legacy).is_empty());
         let moved = Recorded { behind: 2, ..rule("a") };
         record.or_rules_anywhere(std::slice::from_ref(&moved));
         assert_eq!(record.rules[0].behind, 0);

@@ -6,12 +6,13 @@ use super::install::first_presuming;
 use super::iptables::Iptables;
 use super::netlink::{Netlink, presumed};
 use super::turn::Turn;
-use super::{Engine, EngineName, Report};
+use super::{Engine, Report};
 use crate::config::Config;
 use crate::error::Error;
 use crate::facts::{self, Facts, Request};
-use crate::model::Plan;
-use crate::netlink::{Kernel, Namespace};
+use crate::model::{EngineName, Plan};
+use crate::netlink::Kernel;
+use crate::netns::{self, Namespace};
 
 /// [`replace_all_by`] netlink.
 ///
@@ -32,10 +33,7 @@ pub fn replace_all(plan: &Plan, namespace: Option<&Namespace>) -> Result<Vec<Rep
 /// As the engine's [`apply`](super::Engine::apply). [`Error::Conflict`] if the new rules are in force
 /// and the older ones could not be removed.
 pub fn replace_all_by(engine: EngineName, plan: &Plan, namespace: Option<&Namespace>) -> Result<Vec<Report>, Error> {
-    match namespace {
-        None => replace_here(engine, plan),
-        Some(namespace) => namespace.run(|| replace_here(engine, plan))?,
-    }
+    netns::run(namespace, || replace_here(engine, plan))
 }
 
 /// Looks at the host, plans and installs: what [`presuming`](super::presuming), [`facts::probe`] and [`replace_all_by`] do one
@@ -44,7 +42,8 @@ pub fn replace_all_by(engine: EngineName, plan: &Plan, namespace: Option<&Namesp
 /// `needed` is which facts the plan needs, and `plan` makes it from them. It is called once, and once more where the host refuses what it was presumed to have.
 ///
 /// ```no_run
-/// use kumatp::engine::{EngineName, install_all};
+/// use kumatp::engine::install_all;
+/// use kumatp::model::EngineName;
 /// use kumatp::{Config, policy};
 ///
 /// let config = Config::default();
@@ -63,10 +62,7 @@ pub fn install_all(
     namespace: Option<&Namespace>,
     plan: impl FnMut(&Facts) -> Result<Plan, Error> + Send,
 ) -> Result<(Plan, Vec<Report>), Error> {
-    match namespace {
-        None => install_here(engine, config, needed, plan),
-        Some(namespace) => namespace.run(|| install_here(engine, config, needed, plan))?,
-    }
+    netns::run(namespace, || install_here(engine, config, needed, plan))
 }
 
 fn install_here(

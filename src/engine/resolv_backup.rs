@@ -79,7 +79,7 @@ fn overwrite(path: &Path, content: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::EngineName;
+    use crate::model::EngineName;
 
     fn etc(test: &str) -> std::path::PathBuf {
         let dir = std::env::temp_dir().join(format!("kumatp-resolv-{test}-{}", std::process::id()));

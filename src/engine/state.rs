@@ -5,14 +5,15 @@ use std::cell::OnceCell;
 use serde::Serialize;
 
 use super::compare::ExpectedTables;
-use super::iptables::{Iptables, Mode};
+use super::iptables::Iptables;
 use super::messages::not_installed_by_us;
-use super::{EarlierChain, EngineName, Status, earlier, netlink};
+use super::{EarlierChain, Status, earlier, netlink};
 use crate::config::Config;
 use crate::error::Error;
-use crate::model::{Note, Plan};
+use crate::model::{EngineName, IptablesMode, Note, Plan};
 use crate::net::FamilyName;
-use crate::netlink::{Dump, Kernel, Namespace, Socket, Stop};
+use crate::netlink::{Dump, Kernel, Socket, Stop};
+use crate::netns::{self, Namespace};
 use crate::nftables::Native;
 
 /// What is installed in a network namespace.
@@ -58,7 +59,7 @@ pub struct Installation {
     pub engine: EngineName,
     /// The mode of the iptables programs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<Mode>,
+    pub mode: Option<IptablesMode>,
     /// The families that have rules.
     pub families: Vec<FamilyName>,
     /// How it compares with the plan, or with what was installed.
@@ -91,10 +92,7 @@ pub fn state(plan: Option<&Plan>, namespace: Option<&Namespace>) -> Result<State
 /// # Errors
 /// As [`state`].
 pub fn state_with(config: &Config, plan: Option<&Plan>, namespace: Option<&Namespace>) -> Result<State, Error> {
-    match namespace {
-        None => state_here(config, plan),
-        Some(namespace) => namespace.run(|| state_here(config, plan))?,
-    }
+    netns::run(namespace, || state_here(config, plan))
 }
 
 /// The engine of the first installation that [`state_with`] would name; none if there is none. It is told by names alone: nothing
@@ -103,10 +101,7 @@ pub fn state_with(config: &Config, plan: Option<&Plan>, namespace: Option<&Names
 /// # Errors
 /// As [`state`].
 pub fn engine_there(config: &Config, namespace: Option<&Namespace>) -> Result<Option<EngineName>, Error> {
-    match namespace {
-        None => engine_here(config),
-        Some(namespace) => namespace.run(|| engine_here(config))?,
-    }
+    netns::run(namespace, || engine_here(config))
 }
 
 #[cfg_attr(not(feature = "ebpf"), expect(unused_variables, reason = "only the engine ebpf has a place that is chosen"))]
@@ -148,8 +143,9 @@ fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
                 notes.push(Note::warning("netlink", not_installed_by_us(&dump.taken)));
             }
             installations.extend(by_netlink(plan.map(|plan| || wanted(plan)), &dump));
-            installations.extend(by_iptables(plan, Mode::Nft, leftovers.families()));
-            let of_iptables = [(Mode::Nft, leftovers.families()), (Mode::Legacy, legacy.families.clone())];
+            installations.extend(by_iptables(plan, IptablesMode::Nft, leftovers.families()));
+            let of_iptables =
+                [(IptablesMode::Nft, leftovers.families()), (IptablesMode::Legacy, legacy.families.clone())];
             let mut unseen = Vec::new();
             earlier = earlier::look(kernel, &dump, &of_iptables, &mut unseen)?;
             // Otherwise that has been said.
@@ -163,7 +159,7 @@ fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
         }
         Err(stop) => return Err(stop.into()),
     }
-    installations.extend(by_iptables(plan, Mode::Legacy, legacy.families));
+    installations.extend(by_iptables(plan, IptablesMode::Legacy, legacy.families));
     #[cfg(feature = "ebpf")]
     let suspected = by_ebpf(kernel, config, plan, &mut installations, &mut notes)?;
     #[cfg(not(feature = "ebpf"))]
@@ -217,7 +213,7 @@ fn by_netlink<'a>(wanted: Option<impl FnOnce() -> &'a ExpectedTables>, dump: &Du
     Some(Installation::new(EngineName::Netlink, None, families, status))
 }
 
-fn by_iptables(plan: Option<&Plan>, mode: Mode, families: Vec<FamilyName>) -> Option<Installation> {
+fn by_iptables(plan: Option<&Plan>, mode: IptablesMode, families: Vec<FamilyName>) -> Option<Installation> {
     if families.is_empty() {
         return None;
     }
@@ -275,7 +271,12 @@ fn overall(installations: &[Installation]) -> Status {
 }
 
 impl Installation {
-    pub(super) fn new(engine: EngineName, mode: Option<Mode>, families: Vec<FamilyName>, status: Status) -> Self {
+    pub(super) fn new(
+        engine: EngineName,
+        mode: Option<IptablesMode>,
+        families: Vec<FamilyName>,
+        status: Status,
+    ) -> Self {
         Self {
             engine,
             mode,

@@ -234,7 +234,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::engine::EngineName;
+    use crate::model::EngineName;
 
     fn name(test: &str) -> Vec<u8> {
         format!("kumatp/test/{test}/{}", std::process::id()).into_bytes()

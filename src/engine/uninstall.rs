@@ -1,16 +1,17 @@
 //! Removing whatever is installed, by whichever engine.
 
+use super::Report;
 use super::failures::Failures;
 use super::holders::{self, Holder};
 use super::iptables::Iptables;
 use super::messages::legacy_stays;
 use super::netlink::{Legacy, Netlink};
 use super::turn::Turn;
-use super::{EngineName, Report};
 use crate::config::Config;
 use crate::error::Error;
-use crate::model::Note;
-use crate::netlink::{Kernel, Namespace};
+use crate::model::{EngineName, Note};
+use crate::netlink::Kernel;
+use crate::netns::{self, Namespace};
 
 /// Removes what any version of ours, or kumactl's, has installed in the network namespace of the
 /// calling thread or in another one, and nothing else: first the eBPF programs (in builds with them), then the rules, by
@@ -24,10 +25,7 @@ use crate::netlink::{Kernel, Namespace};
 /// If something could not be removed, or no engine can be used. What can be removed has been then; the error has all that is left,
 /// and why.
 pub fn uninstall_all(config: &Config, namespace: Option<&Namespace>) -> Result<Vec<Report>, Error> {
-    match namespace {
-        None => uninstall_here(config),
-        Some(namespace) => namespace.run(|| uninstall_here(config))?,
-    }
+    netns::run(namespace, || uninstall_here(config))
 }
 
 fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {

@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use crate::model::Note;
+
 /// What the host can do for one address family. All present by default, since a plan is for a
 /// capable host unless somebody looked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,31 +49,5 @@ pub struct HostAbilities {
     /// Set if the engine makes rules for IPv6 only where an interface has an address besides loopback, as kumactl does.
     pub v6_only_with_address: bool,
     /// What was noticed while looking, for people.
-    pub remarks: Vec<Remark>,
-}
-
-/// Something noticed while looking at the host, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Remark {
-    /// The fact, file or program that it is about.
-    pub about: String,
-    /// The statement, in one sentence without a full stop.
-    pub text: String,
-    /// Whether somebody should look at it; else it needs no action.
-    #[serde(default)]
-    pub warning: bool,
-}
-
-impl Remark {
-    /// Something that somebody should look at.
-    pub fn warning(about: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { about: about.into(), text: text.into(), warning: true }
-    }
-
-    /// Something worth knowing that needs no action.
-    pub fn info(about: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { about: about.into(), text: text.into(), warning: false }
-    }
+    pub remarks: Vec<Note>,
 }

@@ -82,8 +82,8 @@ mod look {
     use std::path::Path;
 
     use super::Ipv6;
-    use crate::facts::Remark;
     use crate::files;
+    use crate::model::Note;
     use crate::net::{Family, V6};
     use crate::netlink::{Interfaces, Kernel};
 
@@ -92,7 +92,7 @@ mod look {
     const IF_INET6: &str = "/proc/thread-self/net/if_inet6";
 
     /// Looks at the network namespace of the calling thread.
-    pub(crate) fn look(kernel: &mut Kernel, remarks: &mut Vec<Remark>) -> Ipv6 {
+    pub(crate) fn look(kernel: &mut Kernel, remarks: &mut Vec<Note>) -> Ipv6 {
         // What has not been seen there is asked for where it is told apart from what there is not.
         if let Ok(Interfaces { addresses: Ok(addresses), has_ipv6: true, .. }) = kernel.interfaces() {
             return of_addresses(addresses.iter().map(|address| address.addr));
@@ -103,7 +103,7 @@ mod look {
                 Ipv6::Unusable { reason: "the kernel has no IPv6, or it is switched off there".into() }
             }
             Err(error) => {
-                remarks.push(Remark::info(
+                remarks.push(Note::info(
                     "ipv6",
                     format!("IPv6 is taken to be usable, as {IF_INET6} cannot be read: {}", error.kind()),
                 ));

@@ -7,6 +7,7 @@ mod abilities;
 mod ipv6;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod probe;
+mod remarks;
 mod resolv_conf;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod users;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use abilities::{Abilities, HostAbilities, Remark};
+pub use abilities::{Abilities, HostAbilities};
 pub use ipv6::Ipv6;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use ipv6::look as look_for_ipv6;
@@ -28,6 +29,7 @@ pub use probe::{loopback, probe, probe_in};
 pub(crate) use probe::{loopback_by, probe_by};
 pub use resolv_conf::{NameServer, Resolvers};
 
+use crate::model::Note;
 use crate::net::{Family, FamilyName, InterfaceName, InterfacePattern, Uid};
 
 /// What is known of the host.
@@ -64,8 +66,8 @@ pub struct Facts {
     #[serde(default, rename = "ipv6Abilities")]
     pub v6: Abilities,
     /// What was noticed while looking, for people.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remarks: Vec<Remark>,
+    #[serde(default, with = "remarks", skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<Note>,
 }
 
 /// Which facts are wanted, so that nothing is looked at that nobody needs.

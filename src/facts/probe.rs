@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use super::users::{self, PasswdScan};
-use super::{Facts, HostAbilities, Ipv6, Remark, Request, Resolvers, ipv6};
+use super::{Facts, HostAbilities, Ipv6, Request, Resolvers, ipv6};
 use crate::error::{Error, visible};
 use crate::files;
+use crate::model::Note;
 use crate::net::{InterfacePattern, Uid};
-use crate::netlink::{Kernel, Namespace};
+use crate::netlink::Kernel;
+use crate::netns::{self, Namespace};
 
 /// The user that the sidecar runs as where nobody says another.
 const DEFAULT_USER: &str = "kuma-dp";
@@ -27,14 +29,14 @@ pub(crate) fn probe_by(kernel: &mut Kernel, request: &Request, abilities: HostAb
     gather(request, abilities, network(kernel, request.ipv6))
 }
 
-/// The same in another network namespace: its loopback interface and its IPv6 addresses. Users and
+/// The same in another network namespace, if one is given: its loopback interface and its IPv6 addresses. Users and
 /// the file that lists the name servers are the caller's, as they belong to the mount namespace; which
 /// file was read is in [`Resolvers::path`].
 ///
 /// # Errors
 /// As with [`probe`], and if the caller may not enter the namespace.
-pub fn probe_in(namespace: &Namespace, request: &Request, abilities: HostAbilities) -> Result<Facts, Error> {
-    let network = namespace.run(|| network(&mut Kernel::default(), request.ipv6))?;
+pub fn probe_in(namespace: Option<&Namespace>, request: &Request, abilities: HostAbilities) -> Result<Facts, Error> {
+    let network = netns::run(namespace, || Ok(network(&mut Kernel::default(), request.ipv6)))?;
     gather(request, abilities, network)
 }
 
@@ -51,7 +53,7 @@ fn gather(request: &Request, abilities: HostAbilities, network: Network) -> Resu
 struct Network {
     loopback: InterfacePattern,
     ipv6: Ipv6,
-    remarks: Vec<Remark>,
+    remarks: Vec<Note>,
 }
 
 /// Looks at the network namespace of the calling thread.
@@ -60,7 +62,7 @@ fn network(kernel: &mut Kernel, ipv6_wanted: bool) -> Network {
     let loopback = match loopback_by(kernel) {
         Ok((name, _)) => name,
         Err(error) => {
-            remarks.push(Remark::info("loopback", format!("taken to be lo: {error}")));
+            remarks.push(Note::info("loopback", format!("taken to be lo: {error}")));
             InterfacePattern::lo()
         }
     };
@@ -103,7 +105,7 @@ fn resolvers(path: &Path) -> Result<Resolvers, Error> {
 }
 
 /// The uid that the sidecar runs as.
-fn sidecar(request: &Request, remarks: &mut Vec<Remark>) -> Result<Uid, Error> {
+fn sidecar(request: &Request, remarks: &mut Vec<Note>) -> Result<Uid, Error> {
     let unknown =
         |problem: String, remedy: &str| Err(Error::Facts { fact: "kumaDPUser".into(), problem, remedy: remedy.into() });
     let given = request.user.as_deref().map(str::trim).filter(|user| !user.is_empty());
@@ -135,7 +137,7 @@ fn sidecar(request: &Request, remarks: &mut Vec<Remark>) -> Result<Uid, Error> {
             // A number is an answer.
             Ok(_) => {
                 let text = format!("no user with uid {uid} is in /etc/passwd; using it anyway");
-                remarks.push(Remark::info("kumaDPUser", text));
+                remarks.push(Note::info("kumaDPUser", text));
             }
             Err(_) => {}
         }
@@ -176,6 +178,7 @@ pub(crate) fn ipv6_is_off(kernel: &mut Kernel) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Severity;
 
     fn request(user: Option<&str>, cni: bool) -> Request {
         Request { user: user.map(Into::into), cni, ..Request::default() }
@@ -197,7 +200,7 @@ mod tests {
     fn an_unknown_uid_is_used_without_a_warning() {
         let mut remarks = Vec::new();
         assert_eq!(sidecar(&request(Some("4294967000"), false), &mut remarks).unwrap().number(), 4_294_967_000);
-        assert!(!remarks[0].warning && remarks[0].text.contains("4294967000"));
+        assert!(remarks[0].severity == Severity::Info && remarks[0].text.contains("4294967000"));
     }
 
     #[test]

@@ -12,8 +12,9 @@ use super::host;
 use super::plan::{known_flags, kumatp_plan};
 use super::text::kumatp_text;
 use crate::config::Config;
-use crate::engine::{EngineName, Report};
+use crate::engine::Report;
 use crate::error::{Error, InvalidValue};
+use crate::model::EngineName;
 
 /// The engine that talks to the kernel's nf_tables, without any program. Needs CAP_NET_ADMIN. Since 0.1.
 pub const KUMATP_ENGINE_NETLINK: u32 = 1;

@@ -13,16 +13,16 @@ use crate::config::Config;
 use crate::engine::ebpf::Ebpf;
 use crate::engine::iptables::Iptables;
 use crate::engine::netlink::Netlink;
-use crate::engine::{self, Engine, EngineName, Report, replace_all_by, resolv_backup, uninstall_all};
+use crate::engine::{self, Engine, Report, replace_all_by, resolv_backup, uninstall_all};
 use crate::error::Error;
 use crate::facts::{self, Facts};
-use crate::model::{Note, Plan};
-use crate::policy;
+use crate::model::{EngineName, Note, Plan};
 use crate::simulate::{Packets, Planned, Simulator};
+use crate::{netns, policy};
 
 /// The network namespace that a call is about.
 #[derive(Debug)]
-pub(super) struct Namespace(Option<crate::netlink::Namespace>);
+pub(super) struct Namespace(Option<netns::Namespace>);
 
 /// The namespace behind a number from C: -1 is that of the calling thread.
 ///
@@ -42,16 +42,13 @@ pub(super) unsafe fn namespace(netns_fd: i32) -> Result<Namespace, kumatp_error>
         Some(nix::libc::EBADF) => wrong("expected an open file descriptor"),
         _ => Error::io("keep the file descriptor of the network namespace", &error).into(),
     })?;
-    Ok(Namespace(Some(crate::netlink::Namespace::from_fd(own))))
+    Ok(Namespace(Some(netns::Namespace::from_fd(own))))
 }
 
 impl Namespace {
     /// Does the work there; the calling thread stays where it is.
     pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
-        match &self.0 {
-            None => work(),
-            Some(namespace) => namespace.run(work)?,
-        }
+        netns::run(self.0.as_ref(), work)
     }
 }
 

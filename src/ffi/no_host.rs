@@ -7,10 +7,10 @@ use super::error::kumatp_error;
 use super::state::StateAnswer;
 use super::text::kumatp_text;
 use crate::config::Config;
-use crate::engine::{EngineName, Report};
+use crate::engine::Report;
 use crate::error::Error;
 use crate::facts::Facts;
-use crate::model::Plan;
+use crate::model::{EngineName, Plan};
 use crate::simulate::Packets;
 
 fn absent() -> Error {

@@ -6,7 +6,8 @@ use super::error::{kumatp_error, kumatp_status};
 use super::host;
 use super::plan::{known_flags, kumatp_plan};
 use super::text::kumatp_text;
-use crate::engine::{EngineName, Status};
+use crate::engine::Status;
+use crate::model::EngineName;
 
 /// Nothing is installed. Since 0.1.
 pub const KUMATP_STATE_ABSENT: u32 = 0;

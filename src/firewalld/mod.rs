@@ -13,10 +13,9 @@ pub use store::{DIRECT_XML, store, unstore};
 
 use std::ops::Range;
 
-use crate::config::ChainPair;
 use crate::error::{Error, Problem};
 use crate::iptables_save::{self, Saved, SavedPlacement, tokens::tokens};
-use crate::model::{Comment, Plan, TableName};
+use crate::model::{ChainPair, Comment, Plan, TableName};
 use crate::net::{Family, V4, V6};
 use crate::render::firewalld::{Entries, Entry};
 

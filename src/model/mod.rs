@@ -4,6 +4,8 @@
 //! [`Ruleset`] → [`Table`] → [`Chain`] → [`Rule`]; a rule is a list of [`Match`]es that must all
 //! hold, a [`Target`], a [`Comment`] and the configuration key that it came from ([`Origin`]).
 
+mod chain_pair;
+mod engine;
 mod matches;
 mod names;
 mod plan;
@@ -11,6 +13,8 @@ mod rule;
 mod ruleset;
 mod target;
 
+pub use chain_pair::ChainPair;
+pub use engine::{EngineName, IptablesMode};
 pub use matches::{CtState, End, Match, Owner, PortMatch, Transport};
 pub use names::{BuiltinChain, ChainName, Comment, LogLevel, LogPrefix, TableName};
 pub use plan::{Guards, Hardened, Note, Plan, Severity};

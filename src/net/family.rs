@@ -147,6 +147,11 @@ pub enum FamilyName {
     V6,
 }
 
+impl FamilyName {
+    /// Every family.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+}
+
 impl Display for FamilyName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -2,13 +2,15 @@
 
 #[cfg(feature = "ebpf")]
 use std::fs::File;
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
 use super::route::{Interfaces, Route};
-use super::{Here, LegacyView, Socket, Stop};
+use super::{LegacyView, Socket, Stop};
 use crate::error::Error;
+use crate::netns::Here;
 
 /// The room for what sock_diag says at once. The kernel cuts lists to what is read of them.
 const SOCKETS: usize = 2 * 8 * 1024;
@@ -74,7 +76,7 @@ impl Kernel {
 
     /// The namespace, and which one it is.
     pub(crate) fn here(&mut self) -> Result<&Here, Error> {
-        opened(&mut self.here, || Here::find_by(self.netfilter.as_ref())).map(|here| &*here)
+        opened(&mut self.here, || Here::find_by(self.netfilter.as_ref().map(AsFd::as_fd))).map(|here| &*here)
     }
 }
 

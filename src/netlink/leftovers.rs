@@ -9,9 +9,8 @@ use super::batch::{Batch, Object, number};
 use super::constants::*;
 use super::expression::Expression;
 use super::wire::{Attributes, Head, Messages, text};
-use crate::config::ChainPair;
 use crate::error::counted;
-use crate::model::{BuiltinChain, Comment, TableName};
+use crate::model::{BuiltinChain, ChainPair, Comment, TableName};
 use crate::net::FamilyName;
 
 /// The built-in chains that installations put rules into.

@@ -7,12 +7,10 @@ use std::path::Path;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::legacy_rules::{self, Marked};
-use super::options;
 use super::wire::array;
-use crate::config::ChainPair;
-use crate::files;
-use crate::model::{BuiltinChain, Comment, TableName};
+use crate::model::{BuiltinChain, ChainPair, Comment, TableName};
 use crate::net::FamilyName;
+use crate::{files, socket_options};
 
 /// `IPT_SO_GET_INFO` and `IPT_SO_GET_ENTRIES` (linux/netfilter_ipv4/ip_tables.h); those of ip6_tables
 /// have the same numbers.
@@ -188,7 +186,7 @@ pub(super) fn ask(family: FamilyName, question: i32, bytes: &mut [u8]) -> io::Re
     };
     // Any socket of the family will do.
     let socket = socket(domain, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    options::get(socket.as_fd(), level, question, bytes).map(drop)
+    socket_options::get(socket.as_fd(), level, question, bytes).map(drop)
 }
 
 /// A chain begins with an entry of the target `ERROR` that holds the chain's name: 29 bytes for the

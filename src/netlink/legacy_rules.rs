@@ -7,8 +7,7 @@
 
 use super::legacy_spec::spec;
 use super::wire::{array, text};
-use crate::config::ChainPair;
-use crate::model::{BuiltinChain, Comment, TableName};
+use crate::model::{BuiltinChain, ChainPair, Comment, TableName};
 use crate::net::FamilyName;
 
 /// What is ours in a table.

@@ -44,10 +44,6 @@ mod legacy_rules;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod legacy_spec;
 #[cfg(all(feature = "host", target_os = "linux"))]
-mod namespace;
-#[cfg(all(feature = "host", target_os = "linux"))]
-mod options;
-#[cfg(all(feature = "host", target_os = "linux"))]
 mod others;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod receive;
@@ -83,12 +79,6 @@ pub(crate) use leftovers::Leftovers;
 pub(crate) use legacy::{LegacyView, legacy_table_exists};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use legacy_rules::Marked;
-#[cfg(all(feature = "host", target_os = "linux"))]
-pub(crate) use namespace::Here;
-#[cfg(all(feature = "host", target_os = "linux"))]
-pub use namespace::Namespace;
-#[cfg(all(feature = "cni", target_os = "linux"))]
-pub(crate) use namespace::worker;
 pub use reply::{BatchReply, Failure};
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub(crate) use route::{Interfaces, Trouble, is_absence};

@@ -13,10 +13,11 @@ use super::constants::*;
 use super::decode::Decoder;
 use super::receive::receive;
 use super::wire::{Head, Messages, Writer, array};
-use super::{BatchReply, Dump, InvalidDump, KernelTable, Leftovers, leftovers, options};
+use super::{BatchReply, Dump, InvalidDump, KernelTable, Leftovers, leftovers};
 use crate::model::TableName;
 use crate::net::FamilyName;
 use crate::nftables::{Marker, TABLE};
+use crate::socket_options;
 
 /// How many times a dump is begun again because the rules changed meanwhile.
 pub(super) const ATTEMPTS: usize = 64;
@@ -95,7 +96,7 @@ impl Socket {
         let socket = Self::open_for(SockProtocol::NetlinkNetFilter, BUFFER)?;
         // Kernels from before 4.12 know neither; errors are then without details.
         for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
-            let _ = options::set(socket.fd.as_fd(), libc::SOL_NETLINK, option, 1);
+            let _ = socket_options::set(socket.fd.as_fd(), libc::SOL_NETLINK, option, 1);
         }
         Ok(socket)
     }

@@ -34,10 +34,7 @@ use crate::net::{Cidr, Family, FamilyName, InterfacePattern, V4, V6};
 /// unknown, IPv6 is required and not usable, or it is in use and refused.
 pub fn plan(config: &Config, facts: &Facts) -> Result<Plan, Error> {
     let mut notes = settings_without_effect(config);
-    notes.extend(facts.remarks.iter().map(|remark| match remark.warning {
-        true => Note::warning(&remark.about, &remark.text),
-        false => Note::info(&remark.about, &remark.text),
-    }));
+    notes.extend_from_slice(&facts.remarks);
     note_servers(config, facts, &mut notes);
     let v4 = ruleset::<V4>(config, facts, &mut notes)?;
     let v6 = match ipv6(config, facts, &mut notes)? {
@@ -295,11 +292,6 @@ fn note_servers(config: &Config, facts: &Facts, notes: &mut Vec<Note>) {
             )
         }));
     }
-}
-
-impl FamilyName {
-    /// Every family.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 }
 
 #[cfg(test)]

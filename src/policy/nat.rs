@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 
 use super::{Context, Queries};
-use crate::config::{ChainPair, VirtualNetwork};
+use crate::config::VirtualNetwork;
 use crate::model::{
-    BuiltinChain, Chain, ChainName, Comment, LogPrefix, Match, Origin, Rule, Table, TableName, Target, Transport,
+    BuiltinChain, Chain, ChainName, ChainPair, Comment, LogPrefix, Match, Origin, Rule, Table, TableName, Target,
+    Transport,
 };
 use crate::net::{Cidr, Family, InterfacePattern, Port, PortSet};
 

@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use super::guards::Guarding;
 use super::outcome::RulePosition;
 use super::program::{Act, Base, Code, Line, Program, Spans, Test};
-use crate::engine::EngineName;
 use crate::iptables_save::CtStates;
 use crate::model::{
-    Chain, ChainName, CtState, Match, Owner, PortMatch, Rule, Ruleset, Table, TableName, Target, Transport,
+    Chain, ChainName, CtState, EngineName, Match, Owner, PortMatch, Rule, Ruleset, Table, TableName, Target, Transport,
 };
 use crate::net::{Cidr, Family};
 use crate::nftables::{ChainType, Field, Span, priority};

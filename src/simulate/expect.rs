@@ -10,7 +10,7 @@ impl<'r> Simulator<'r> {
     /// the trace.
     ///
     /// ```
-    /// use kumatp::engine::EngineName;
+    /// use kumatp::model::EngineName;
     /// use kumatp::simulate::Simulator;
     /// # use kumatp::{Config, Facts, net::Uid, policy};
     ///

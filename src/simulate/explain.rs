@@ -68,7 +68,7 @@ impl<'r> Simulator<'r> {
     /// Says what becomes of the connection or the query that begins with this packet.
     ///
     /// ```
-    /// use kumatp::engine::EngineName;
+    /// use kumatp::model::EngineName;
     /// use kumatp::simulate::Simulator;
     /// # use kumatp::{Config, Facts, net::Uid, policy};
     ///

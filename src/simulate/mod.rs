@@ -5,7 +5,7 @@
 //! total: any packet through any rules gives an answer, in bounded time.
 //!
 //! ```
-//! use kumatp::engine::EngineName;
+//! use kumatp::model::EngineName;
 //! use kumatp::simulate::{Simulator, Verdict};
 //! # use kumatp::{Config, Facts, net::Uid, policy};
 //!
@@ -82,10 +82,9 @@ pub use outcome::{Effect, LogLine, Outcome, Step, Verdict};
 pub use packet::{AnyPacket, Direction, IpProtocol, Packet, Socket, Tracking};
 pub use planned::Planned;
 
-use crate::engine::EngineName;
 use crate::error::Error;
 use crate::iptables_save::Saved;
-use crate::model::{Plan, Ruleset};
+use crate::model::{EngineName, Plan, Ruleset};
 use crate::net::{Family, FamilyName, InterfaceName, Port, Uid, V4, V6};
 use crate::nftables::{Native, Table};
 use guards::Guarding;

@@ -1,8 +1,7 @@
 //! A plan in the form in which it gets installed.
 
 use super::Simulator;
-use crate::engine::EngineName;
-use crate::model::Plan;
+use crate::model::{EngineName, Plan};
 use crate::nftables::Native;
 
 /// A plan with its rules as an engine installs them, so that they can be compared with those that are installed, rule by
@@ -11,7 +10,7 @@ use crate::nftables::Native;
 /// The rules of [`Simulator::of`] are iptables' for either engine, which are the ones that people know.
 ///
 /// ```
-/// use kumatp::engine::EngineName;
+/// use kumatp::model::EngineName;
 /// use kumatp::simulate::{Planned, Simulator};
 /// # use kumatp::{Config, Facts, net::Uid, policy};
 ///

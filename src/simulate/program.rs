@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::outcome::RulePosition;
 use super::view::Value;
-use crate::config::ChainPair;
 use crate::iptables_save::CtStates;
-use crate::model::{BuiltinChain, LogLevel, LogPrefix};
+use crate::model::{BuiltinChain, ChainPair, LogLevel, LogPrefix};
 use crate::net::{InterfacePattern, Port, Uid};
 use crate::nftables::{ChainType, End, Field, Span};
 

@@ -7,10 +7,9 @@ use super::compile;
 use super::outcome::RulePosition;
 use super::program::{Act, Base, Code, Line, NewSource, Program, Test};
 use super::view::Value;
-use crate::config::ChainPair;
 use crate::error::Error;
 use crate::iptables_save::{PartialMatch, PartialTarget, Saved, SavedRule, SavedTable};
-use crate::model::{ChainName, Comment, TableName, Target};
+use crate::model::{ChainName, ChainPair, Comment, TableName, Target};
 use crate::net::{Family, Port};
 use crate::nftables::{ChainType, priority};
 

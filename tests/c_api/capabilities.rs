@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use crate::library::root;
 
 /// The modules whose functions do something; the others are the vocabulary, which documents and numbers carry.
-const MODULES: [&str; 8] = ["config", "engine", "facts", "firewalld", "policy", "render", "save", "simulate"];
+const MODULES: [&str; 8] = ["config", "engine", "facts", "firewalld", "policy", "render", "iptables_save", "simulate"];
 
-/// Types that documents and numbers carry; what `kumatp_plan_apply` is made of (`netlink`); what `KUMATP_SYNTAX_NATIVE`
-/// shows (`nftables`); pages; what is a program of its own (`cni`).
-const OTHERS: [&str; 8] = ["cni", "error", "ffi", "guide", "model", "net", "netlink", "nftables"];
+/// Types that documents and numbers carry; what `kumatp_plan_apply` is made of (`netlink`), and where (`netns`: a descriptor);
+/// what `KUMATP_SYNTAX_NATIVE` shows (`nftables`); pages; what is a program of its own (`cni`).
+const OTHERS: [&str; 9] = ["cni", "error", "ffi", "guide", "model", "net", "netlink", "netns", "nftables"];
 
 /// What takes the place of an engine behind the Rust trait, in tests of Rust programs. C has no such place.
-const OF_RUST_ONLY: &str = "src/engine/fake.rs";
+const OF_RUST_ONLY: &str = "src/engine/fake/mod.rs";
 
 /// How a capability is reached.
 enum Reached {
@@ -31,8 +31,6 @@ const TABLE: &[(&str, Reached)] = &[
     ("config::KumaDifference::find", By("kumatp_config_check")),
     ("config::KumaDifference::concerns", In("kumatp_config_check")),
     ("config::KumaDifference::to_problem", In("kumatp_config_check")),
-    // Which chains are taken for ours: what uninstalling and the state go by.
-    ("config::ChainPair::owns", In("kumatp_uninstall")),
     ("config::Key::all", By("kumatp_config_keys")),
     ("config::Key::environment", In("kumatp_config_keys")),
     ("config::Key::flag", In("kumatp_config_keys")),
@@ -105,7 +103,7 @@ const TABLE: &[(&str, Reached)] = &[
     ("config::Resources::new", In("kumatp_dataplane_reach")),
     ("config::Rule::allows_all", In("kumatp_dataplane_reach")),
     ("config::Service::new", In("kumatp_dataplane_reach")),
-    ("config::Source::is_set", In("kumatp_config_from_pod")),
+    ("config::SettingSource::is_set", In("kumatp_config_from_pod")),
     ("config::Sources::config_map", In("kumatp_config_from_pod")),
     ("config::Sources::control_plane", In("kumatp_config_from_pod")),
     ("config::Sources::custom_config_map", In("kumatp_config_from_pod")),
@@ -165,7 +163,6 @@ const TABLE: &[(&str, Reached)] = &[
     ("engine::replace_all_by", In("kumatp_plan_apply")),
     ("engine::uninstall_all", By("kumatp_uninstall")),
     ("facts::probe_in", By("kumatp_facts_probe")),
-    ("engine::Mode::other", In("kumatp_plan_apply")),
     ("engine::Netlink::in_namespace", In("kumatp_plan_apply")),
     ("engine::Netlink::marker", In("kumatp_state_to_json")),
     ("engine::Netlink::status", By("kumatp_state_read")),
@@ -176,8 +173,6 @@ const TABLE: &[(&str, Reached)] = &[
     ("engine::restore", By("kumatp_resolv_conf_restore")),
     ("facts::Facts::abilities", In("kumatp_facts_to_json")),
     ("facts::Facts::capable_host", By("kumatp_facts_capable_host")),
-    ("facts::Remark::info", In("kumatp_facts_parse")),
-    ("facts::Remark::warning", In("kumatp_facts_parse")),
     ("facts::Resolvers::by_interface", In("kumatp_plan_build")),
     ("facts::Resolvers::new", In("kumatp_facts_parse")),
     ("facts::Resolvers::of", In("kumatp_plan_build")),

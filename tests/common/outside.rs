@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use kumatp::config::FamilyExecutables;
-use kumatp::engine::iptables::Mode;
+use kumatp::model::IptablesMode;
 
 use crate::netns::run;
 
@@ -30,13 +30,13 @@ pub(crate) fn network() {
     }
 }
 
-pub(crate) fn program(family: &str, mode: Mode, suffix: &str) -> PathBuf {
+pub(crate) fn program(family: &str, mode: IptablesMode, suffix: &str) -> PathBuf {
     let path = PathBuf::from(format!("/usr/sbin/{family}-{mode}{suffix}"));
     assert!(path.exists(), "{} is needed for this test", path.display());
     path
 }
 
-pub(crate) fn programs(family: &str, mode: Mode) -> FamilyExecutables {
+pub(crate) fn programs(family: &str, mode: IptablesMode) -> FamilyExecutables {
     let mut programs = FamilyExecutables::default();
     programs.tables = Some(program(family, mode, ""));
     programs.save = Some(program(family, mode, "-save"));
@@ -45,7 +45,7 @@ pub(crate) fn programs(family: &str, mode: Mode) -> FamilyExecutables {
 }
 
 /// Rules of somebody else in every table, at the places where ours go, some of which have counted.
-pub(crate) fn foreign_rules(mode: Mode) {
+pub(crate) fn foreign_rules(mode: IptablesMode) {
     for family in ["iptables", "ip6tables"] {
         let tables = program(family, mode, "");
         let tables = tables.to_str().unwrap();

@@ -6,8 +6,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use arbitrary::Unstructured;
-use kumatp::engine::EngineName;
-use kumatp::model::Plan;
+use kumatp::model::{EngineName, Plan};
 use kumatp::net::{FamilyName, InterfaceName};
 use kumatp::nftables::Native;
 use kumatp::render::iptables;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use kumatp::engine::ebpf::Ebpf;
 use kumatp::engine::{Engine as _, Status};
 use kumatp::net::FamilyName;
-use kumatp::netlink::Namespace;
+use kumatp::netns::Namespace;
 use nix::libc;
 
 use crate::common::world::{APP, BPFFS, Netns, OUTSIDE, Place, SIDECAR, Server, cgroup};

@@ -18,9 +18,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use kumatp::config::{Config, FamilyExecutables};
-use kumatp::engine::iptables::{Iptables, Mode};
+use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, Report};
+use kumatp::model::IptablesMode;
 use kumatp::net::FamilyName;
 use kumatp::{Error, facts, policy};
 
@@ -29,12 +30,12 @@ use world::{APP, PORT, PORT_EXCLUDED_INBOUND, PORT_EXCLUDED_OUTBOUND, SIDECAR, S
 
 #[test]
 fn iptables_nft() {
-    run(Rules::Iptables(Mode::Nft));
+    run(Rules::Iptables(IptablesMode::Nft));
 }
 
 #[test]
 fn iptables_legacy() {
-    run(Rules::Iptables(Mode::Legacy));
+    run(Rules::Iptables(IptablesMode::Legacy));
 }
 
 #[test]
@@ -51,7 +52,7 @@ fn ebpf() {
 /// What makes the rules, or does what they do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rules {
-    Iptables(Mode),
+    Iptables(IptablesMode),
     Netlink,
     #[cfg(feature = "ebpf")]
     Ebpf,
@@ -191,7 +192,7 @@ impl Rules {
     }
 }
 
-fn programs(name: &str, mode: Mode) -> Result<FamilyExecutables, String> {
+fn programs(name: &str, mode: IptablesMode) -> Result<FamilyExecutables, String> {
     let find = |suffix: &str| {
         let name = format!("{name}-{mode}{suffix}");
         let found = ["/usr/sbin", "/sbin"].map(|dir| PathBuf::from(dir).join(&name)).into_iter().find(|p| p.exists());

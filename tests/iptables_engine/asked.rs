@@ -6,10 +6,11 @@ use std::path::Path;
 use std::thread;
 
 use kumatp::config::Config;
-use kumatp::engine::iptables::{Iptables, Mode};
+use kumatp::engine::iptables::Iptables;
 use kumatp::engine::{Engine as _, presuming};
 use kumatp::error::Error;
 use kumatp::facts::HostAbilities;
+use kumatp::model::IptablesMode;
 use kumatp::{facts, policy};
 
 use crate::netns::{isolated, run};
@@ -27,7 +28,7 @@ fn script(dir: &str, name: &str, text: &str) {
 /// An engine whose programs do not say by their names what they are, so that they are asked everything.
 fn asked() -> Iptables {
     let mut path = OsString::new();
-    for mode in Mode::ALL {
+    for mode in IptablesMode::ALL {
         let dir = format!("/run/asked-{mode}");
         for family in ["iptables", "ip6tables"] {
             for end in ["", "-save", "-restore"] {
@@ -48,7 +49,7 @@ fn asking() -> Iptables {
 /// One that asks for nothing, one for each thing that can be asked, one for all, and a dry run of that.
 fn configs() -> Vec<Config> {
     let with = |dns: bool, drop: bool, comments: bool, dry_run: bool| {
-        let mut config = config(Mode::Nft);
+        let mut config = config(IptablesMode::Nft);
         config.iptables_executables = kumatp::config::Executables::default();
         config.redirect.dns.enabled = dns;
         config.drop_invalid_packets = drop;
@@ -89,19 +90,19 @@ fn the_kernel_says_what_programs_say() {
         network();
         let nothing = both_say_the_same();
         assert!(nothing.iter().flatten().all(|found| found.as_ref().is_ok_and(|found| found.remarks.is_empty())));
-        foreign_rules(Mode::Nft);
+        foreign_rules(IptablesMode::Nft);
         both_say_the_same();
-        let tables = |mode: Mode, args: &[&str]| run(program("iptables", mode, "").to_str().unwrap(), args);
-        tables(Mode::Nft, &["-t", "nat", "-N", "DOCKER_OUTPUT"]);
+        let tables = |mode: IptablesMode, args: &[&str]| run(program("iptables", mode, "").to_str().unwrap(), args);
+        tables(IptablesMode::Nft, &["-t", "nat", "-N", "DOCKER_OUTPUT"]);
         let docker = |all: &[[Found; 2]]| all.iter().flatten().all(|f| f.as_ref().is_ok_and(|f| f.v4.docker_output));
         assert!(!docker(&nothing) && docker(&both_say_the_same()));
         // Rules of legacy programs alone, of both, and Docker's chain there.
-        tables(Mode::Legacy, &["-t", "raw", "-N", "OLD"]);
+        tables(IptablesMode::Legacy, &["-t", "raw", "-N", "OLD"]);
         assert!(docker(&both_say_the_same()));
-        tables(Mode::Legacy, &["-t", "nat", "-N", "DOCKER_OUTPUT"]);
+        tables(IptablesMode::Legacy, &["-t", "nat", "-N", "DOCKER_OUTPUT"]);
         let both = both_say_the_same();
         assert!(both.iter().flatten().all(|found| found.as_ref().is_ok_and(|found| found.remarks.len() == 1)));
-        tables(Mode::Nft, &["-t", "nat", "-X", "DOCKER_OUTPUT"]);
+        tables(IptablesMode::Nft, &["-t", "nat", "-X", "DOCKER_OUTPUT"]);
         let legacy = both_say_the_same();
         assert!(docker(&legacy) && legacy.iter().flatten().flatten().all(|found| found.remarks.is_empty()));
     });
@@ -111,7 +112,7 @@ fn the_kernel_says_what_programs_say() {
 fn the_kernel_says_what_legacy_programs_say() {
     isolated(|| {
         network();
-        run(program("iptables", Mode::Legacy, "").to_str().unwrap(), &["-t", "mangle", "-N", "OLD"]);
+        run(program("iptables", IptablesMode::Legacy, "").to_str().unwrap(), &["-t", "mangle", "-N", "OLD"]);
         both_say_the_same();
         // An empty chain of iptables-nft that is built in is no rule.
         run("iptables-nft", &["-t", "mangle", "-A", "OUTPUT", "-p", "udp", "-j", "ACCEPT"]);
@@ -126,7 +127,7 @@ fn tables_that_programs_cannot_list_are_left_to_them() {
     isolated(|| {
         network();
         native_rules();
-        run(program("iptables", Mode::Legacy, "").to_str().unwrap(), &["-t", "nat", "-N", "OLD"]);
+        run(program("iptables", IptablesMode::Legacy, "").to_str().unwrap(), &["-t", "nat", "-N", "OLD"]);
         both_say_the_same();
     });
 }
@@ -191,10 +192,10 @@ fn with(refused: Refused, find: fn() -> Vec<[Found; 2]>) -> Vec<[Found; 2]> {
 fn what_the_kernel_does_not_say_programs_are_asked() {
     isolated(|| {
         network();
-        run(program("iptables", Mode::Nft, "").to_str().unwrap(), &["-t", "nat", "-N", "DOCKER_OUTPUT"]);
+        run(program("iptables", IptablesMode::Nft, "").to_str().unwrap(), &["-t", "nat", "-N", "DOCKER_OUTPUT"]);
         let free = both_say_the_same();
         assert_eq!(with(Refused::Ours, both_say_the_same), free);
-        run(program("iptables", Mode::Legacy, "").to_str().unwrap(), &["-t", "nat", "-N", "DOCKER_OUTPUT"]);
+        run(program("iptables", IptablesMode::Legacy, "").to_str().unwrap(), &["-t", "nat", "-N", "DOCKER_OUTPUT"]);
         let free = both_say_the_same();
         assert_eq!(with(Refused::Ours, both_say_the_same), free);
         // Where there is no nf_tables, programs of the other variant are chosen, and asked.
@@ -207,7 +208,7 @@ fn what_the_kernel_does_not_say_programs_are_asked() {
 fn without_zones() -> Iptables {
     let dir = "/run/small";
     for family in ["iptables", "ip6tables"] {
-        let real = |end| program(family, Mode::Nft, end).display().to_string();
+        let real = |end| program(family, IptablesMode::Nft, end).display().to_string();
         let missing = "echo \"Couldn't load target \\`CT'\" >&2; exit 2";
         script(dir, &format!("{family}-nft-save"), &format!("exec {} \"$@\"", real("-save")));
         let tables = format!("case \"$*\" in *CT*) {missing};; esac\nexec {} \"$@\"", real(""));
@@ -226,7 +227,7 @@ fn what_programs_lack_is_found_out_where_they_refuse() {
     isolated(|| {
         network();
         let engine = without_zones();
-        let mut config = config(Mode::Nft);
+        let mut config = config(IptablesMode::Nft);
         config.iptables_executables = kumatp::config::Executables::default();
         config.redirect.dns.enabled = true;
         assert!(engine.presumed(&config).unwrap().v4.conntrack_zones);
@@ -241,7 +242,7 @@ fn what_programs_lack_is_found_out_where_they_refuse() {
         assert!(report.unwrap().changed && plans.len() == 2);
         assert!(plans[1].notes.len() > plans[0].notes.len(), "{:?}", plans[1].notes);
         for family in ["iptables", "ip6tables"] {
-            let tables = saved(family, Mode::Nft).concat();
+            let tables = saved(family, IptablesMode::Nft).concat();
             assert!(tables.contains("KUMA_MESH_OUTBOUND") && !tables.contains("--zone"), "{tables}");
         }
     });

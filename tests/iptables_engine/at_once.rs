@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use kumatp::engine::iptables::{Iptables, Mode};
+use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
-use kumatp::engine::{Engine as _, EngineName, Status, replace_all, replace_all_by, state, uninstall_all};
-use kumatp::model::Plan;
+use kumatp::engine::{Engine as _, Status, replace_all, replace_all_by, state, uninstall_all};
+use kumatp::model::{EngineName, IptablesMode, Plan};
 use kumatp::net::Uid;
 use kumatp::{Error, Facts, policy};
 
@@ -22,7 +22,7 @@ use crate::{config, install, other_options, ours_is_there, saved, uninstall};
 fn installations_at_once_leave_one_whole_configuration() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             let numbered = |number: u16| {
                 let mut config = other_options(mode);
                 config.redirect.inbound.exclude_ports = (1000 + number).to_string().parse().unwrap();
@@ -70,12 +70,12 @@ fn whoever_may_not_change_rules_cannot_stop_an_installation() {
             drop(name);
         });
         assert_eq!(is_bound.recv().unwrap(), 0);
-        let report = install(&config(Mode::Nft)).unwrap();
+        let report = install(&config(IptablesMode::Nft)).unwrap();
         assert!(report.notes.iter().any(|note| note.text.contains("of the user 1000")), "{report:?}");
-        assert!(ours_is_there("iptables", Mode::Nft));
+        assert!(ours_is_there("iptables", IptablesMode::Nft));
         drop(done);
         stranger.join().unwrap();
-        assert!(install(&config(Mode::Nft)).unwrap().notes.is_empty());
+        assert!(install(&config(IptablesMode::Nft)).unwrap().notes.is_empty());
     });
 }
 
@@ -99,16 +99,16 @@ fn root_without_the_capability_cannot_stop_an_installation() {
         if said.is_empty() {
             return skipped("python3 is not there");
         }
-        let report = install(&config(Mode::Nft)).unwrap();
+        let report = install(&config(IptablesMode::Nft)).unwrap();
         assert!(report.notes.iter().any(|note| note.text.contains("may not change rules")), "{report:?}");
-        assert!(ours_is_there("iptables", Mode::Nft));
+        assert!(ours_is_there("iptables", IptablesMode::Nft));
         drop(holder.stdin.take());
         holder.wait().unwrap();
-        assert!(install(&config(Mode::Nft)).unwrap().notes.is_empty());
+        assert!(install(&config(IptablesMode::Nft)).unwrap().notes.is_empty());
     });
 }
 
-fn plan(mode: Mode) -> Plan {
+fn plan(mode: IptablesMode) -> Plan {
     policy::plan(&config(mode), &Facts::capable_host(Uid::SIDECAR)).unwrap()
 }
 
@@ -123,7 +123,7 @@ fn under_way() -> UnixListener {
 fn every_operation_waits_for_the_one_that_is_under_way() {
     isolated(|| {
         network();
-        let plan = plan(Mode::Nft);
+        let plan = plan(IptablesMode::Nft);
         let operations: [&(dyn Fn() -> Result<(), Error> + Sync); 7] = [
             &|| Netlink::default().apply(&plan).map(drop),
             &|| Netlink::default().uninstall(&plan.config).map(drop),
@@ -161,7 +161,7 @@ fn every_operation_waits_for_the_one_that_is_under_way() {
 fn engines_at_once_leave_one_installation() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             let plan = &plan(mode);
             for _ in 0..5 {
                 thread::scope(|scope| {

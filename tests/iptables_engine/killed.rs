@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use kumatp::engine::iptables::Mode;
+use kumatp::model::IptablesMode;
 
 use crate::netns::isolated;
 use crate::outside::{TABLES, network};
@@ -16,8 +16,8 @@ use crate::{MODE, config, install, loopback_address, other_options, ours_is_ther
 #[ignore = "a part of another test"]
 fn installs_until_killed() {
     let mode = match std::env::var(MODE).as_deref() {
-        Ok("nft") => Mode::Nft,
-        Ok("legacy") => Mode::Legacy,
+        Ok("nft") => IptablesMode::Nft,
+        Ok("legacy") => IptablesMode::Legacy,
         _ => return,
     };
     for _ in 0..1_000_000 {
@@ -28,7 +28,7 @@ fn installs_until_killed() {
     }
 }
 
-fn killed_at_any_moment(mode: Mode) {
+fn killed_at_any_moment(mode: IptablesMode) {
     network();
     let families = ["iptables", "ip6tables"];
     let state = || families.map(|family| saved(family, mode));
@@ -85,10 +85,10 @@ fn killed_at_any_moment(mode: Mode) {
 
 #[test]
 fn nft_killed_at_any_moment_leaves_old_or_new_rules() {
-    isolated(|| killed_at_any_moment(Mode::Nft));
+    isolated(|| killed_at_any_moment(IptablesMode::Nft));
 }
 
 #[test]
 fn legacy_killed_at_any_moment_leaves_old_or_new_rules() {
-    isolated(|| killed_at_any_moment(Mode::Legacy));
+    isolated(|| killed_at_any_moment(IptablesMode::Legacy));
 }

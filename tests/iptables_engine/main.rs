@@ -23,9 +23,10 @@ use std::thread;
 use std::time::Duration;
 
 use kumatp::config::{Config, IpFamilyMode};
-use kumatp::engine::iptables::{Iptables, Mode};
+use kumatp::engine::iptables::Iptables;
 use kumatp::engine::{Engine as _, Report};
 use kumatp::error::Error;
+use kumatp::model::{IptablesMode, Severity};
 use kumatp::{facts, policy};
 use netns::{isolated, run};
 use outside::{client, foreign_rules, left_unredirected, listener, native_rules, network, program, programs, watch};
@@ -34,7 +35,7 @@ use outside::{client, foreign_rules, left_unredirected, listener, native_rules, 
 pub(crate) const MODE: &str = "KUMATP_TEST_MODE";
 
 /// A configuration for programs of this mode.
-pub(crate) fn config(mode: Mode) -> Config {
+pub(crate) fn config(mode: IptablesMode) -> Config {
     let mut config = Config::default();
     config.kuma_dp_user = Some("5678".into());
     config.iptables_executables.v4 = programs("iptables", mode);
@@ -44,7 +45,7 @@ pub(crate) fn config(mode: Mode) -> Config {
 }
 
 /// Other options, with rules in every table that we use, at both ends of the chains.
-pub(crate) fn other_options(mode: Mode) -> Config {
+pub(crate) fn other_options(mode: IptablesMode) -> Config {
     let mut config = config(mode);
     config.redirect.dns.enabled = true;
     config.redirect.dns.capture_all = true;
@@ -73,7 +74,7 @@ pub(crate) fn uninstall() -> Report {
 
 /// The rules of a family and mode with the counters of rules, without those of chains, and without
 /// empty tables; sorted by table.
-pub(crate) fn saved(family: &str, mode: Mode) -> Vec<String> {
+pub(crate) fn saved(family: &str, mode: IptablesMode) -> Vec<String> {
     // Looking with legacy programs makes tables.
     let text = run(program(family, mode, "-save").to_str().unwrap(), &["-c"]);
     let mut tables = Vec::new();
@@ -92,10 +93,10 @@ pub(crate) fn saved(family: &str, mode: Mode) -> Vec<String> {
 }
 
 pub(crate) fn everything() -> Vec<Vec<String>> {
-    ["iptables", "ip6tables"].into_iter().flat_map(|family| Mode::ALL.map(|mode| saved(family, mode))).collect()
+    ["iptables", "ip6tables"].into_iter().flat_map(|family| IptablesMode::ALL.map(|mode| saved(family, mode))).collect()
 }
 
-pub(crate) fn ours_is_there(family: &str, mode: Mode) -> bool {
+pub(crate) fn ours_is_there(family: &str, mode: IptablesMode) -> bool {
     saved(family, mode).iter().any(|table| table.contains("\nKUMA_MESH_") || table.contains("--comment \"kuma/mesh/"))
 }
 
@@ -103,10 +104,10 @@ pub(crate) fn loopback_address() -> bool {
     run("ip", &["-6", "addr", "show", "dev", "lo"]).contains("inet6 ::6/128")
 }
 
-fn comes_and_goes(mode: Mode) {
+fn comes_and_goes(mode: IptablesMode) {
     network();
     foreign_rules(mode);
-    if mode == Mode::Nft {
+    if mode == IptablesMode::Nft {
         native_rules();
     }
     let native = || run("nft", &["list", "ruleset"]);
@@ -143,15 +144,15 @@ fn comes_and_goes(mode: Mode) {
 
 #[test]
 fn nft_comes_and_goes() {
-    isolated(|| comes_and_goes(Mode::Nft));
+    isolated(|| comes_and_goes(IptablesMode::Nft));
 }
 
 #[test]
 fn legacy_comes_and_goes() {
-    isolated(|| comes_and_goes(Mode::Legacy));
+    isolated(|| comes_and_goes(IptablesMode::Legacy));
 }
 
-fn never_goes_out_unredirected(mode: Mode) {
+fn never_goes_out_unredirected(mode: IptablesMode) {
     network();
     watch();
     let accepted = [listener("127.0.0.1:15001"), listener("[::1]:15001")];
@@ -186,19 +187,19 @@ fn never_goes_out_unredirected(mode: Mode) {
 
 #[test]
 fn nft_never_lets_a_connection_out_during_installations() {
-    isolated(|| never_goes_out_unredirected(Mode::Nft));
+    isolated(|| never_goes_out_unredirected(IptablesMode::Nft));
 }
 
 #[test]
 fn legacy_never_lets_a_connection_out_during_installations() {
-    isolated(|| never_goes_out_unredirected(Mode::Legacy));
+    isolated(|| never_goes_out_unredirected(IptablesMode::Legacy));
 }
 
 #[test]
 fn an_installation_of_the_other_mode_or_family_is_removed() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             install(&other_options(mode)).unwrap();
             let report = install(&config(mode.other())).unwrap();
             assert!(report.steps.iter().any(|step| step.contains(&format!("(IPv6, {mode})"))), "{report:?}");
@@ -221,7 +222,7 @@ fn an_address_that_was_there_stays() {
     isolated(|| {
         network();
         run("ip", &["addr", "add", "::6/128", "dev", "lo"]);
-        install(&config(Mode::Nft)).unwrap();
+        install(&config(IptablesMode::Nft)).unwrap();
         uninstall();
         assert!(loopback_address());
     });
@@ -231,7 +232,7 @@ fn an_address_that_was_there_stays() {
 fn rules_of_others_that_lead_to_our_chains_are_a_conflict() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             let tables = program("iptables", mode, "");
             let tables = tables.to_str().unwrap();
             install(&config(mode)).unwrap();
@@ -258,7 +259,7 @@ fn rules_of_others_that_lead_to_our_chains_are_a_conflict() {
 fn the_mode_is_the_one_that_has_rules() {
     isolated(|| {
         network();
-        let mut config = config(Mode::Nft);
+        let mut config = config(IptablesMode::Nft);
         config.iptables_executables = kumatp::config::Executables::default();
         let engine = Iptables::default();
         assert!(engine.abilities(&config).unwrap().remarks.is_empty());
@@ -267,21 +268,21 @@ fn the_mode_is_the_one_that_has_rules() {
         // Looking has not made legacy tables.
         assert_eq!(std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default(), "");
 
-        let (nft, legacy) = (program("iptables", Mode::Nft, ""), program("iptables", Mode::Legacy, ""));
+        let (nft, legacy) = (program("iptables", IptablesMode::Nft, ""), program("iptables", IptablesMode::Legacy, ""));
         run(legacy.to_str().unwrap(), &["-t", "raw", "-N", "OLD"]);
         install(&config).unwrap();
-        assert!(ours_is_there("iptables", Mode::Legacy) && ours_is_there("ip6tables", Mode::Legacy));
+        assert!(ours_is_there("iptables", IptablesMode::Legacy) && ours_is_there("ip6tables", IptablesMode::Legacy));
         uninstall();
         run(nft.to_str().unwrap(), &["-t", "mangle", "-N", "NEW"]);
         let abilities = engine.abilities(&config).unwrap();
-        assert!(abilities.remarks.iter().any(|remark| remark.warning), "{abilities:?}");
+        assert!(abilities.remarks.iter().any(|remark| remark.severity == Severity::Warning), "{abilities:?}");
         install(&config).unwrap();
-        assert!(ours_is_there("iptables", Mode::Nft) && !ours_is_there("iptables", Mode::Legacy));
+        assert!(ours_is_there("iptables", IptablesMode::Nft) && !ours_is_there("iptables", IptablesMode::Legacy));
         uninstall();
         run(legacy.to_str().unwrap(), &["-t", "nat", "-N", "DOCKER_OUTPUT"]);
         let abilities = engine.abilities(&config).unwrap();
         assert!(abilities.v4.docker_output && abilities.remarks.is_empty(), "{abilities:?}");
         install(&config).unwrap();
-        assert!(ours_is_there("iptables", Mode::Legacy) && !ours_is_there("iptables", Mode::Nft));
+        assert!(ours_is_there("iptables", IptablesMode::Legacy) && !ours_is_there("iptables", IptablesMode::Nft));
     });
 }

@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use kumatp::engine::iptables::Mode;
 use kumatp::error::Error;
+use kumatp::model::IptablesMode;
 
 use crate::netns::isolated;
 use crate::outside::{network, program, programs};
@@ -14,8 +14,9 @@ use crate::{config, everything, install, loopback_address, ours_is_there, uninst
 fn programs_of_both_modes_are_refused() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
-            let other = programs("iptables", if mode == Mode::Nft { Mode::Legacy } else { Mode::Nft });
+        for mode in IptablesMode::ALL {
+            let other =
+                programs("iptables", if mode == IptablesMode::Nft { IptablesMode::Legacy } else { IptablesMode::Nft });
             let before = everything();
             let mut mixed = [config(mode), config(mode)];
             mixed[0].iptables_executables.v4.restore = other.restore;
@@ -30,7 +31,7 @@ fn programs_of_both_modes_are_refused() {
 }
 
 /// A program with a name of one mode that is of the other.
-fn lying(family: &str, end: &str, is: Mode, says: Mode) -> PathBuf {
+fn lying(family: &str, end: &str, is: IptablesMode, says: IptablesMode) -> PathBuf {
     let path = PathBuf::from(format!("/run/{family}-{says}{end}"));
     let script = format!("#!/bin/sh\nexec {} \"$@\"\n", program(family, is, end).display());
     std::fs::write(&path, script).unwrap();
@@ -42,7 +43,7 @@ fn lying(family: &str, end: &str, is: Mode, says: Mode) -> PathBuf {
 fn rules_that_land_elsewhere_are_not_taken_for_an_installation() {
     isolated(|| {
         network();
-        for (is, says) in [(Mode::Nft, Mode::Legacy), (Mode::Legacy, Mode::Nft)] {
+        for (is, says) in [(IptablesMode::Nft, IptablesMode::Legacy), (IptablesMode::Legacy, IptablesMode::Nft)] {
             let mut config = config(is);
             for (family, given) in
                 [("iptables", &mut config.iptables_executables.v4), ("ip6tables", &mut config.iptables_executables.v6)]

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use kumatp::engine::iptables::Mode;
 use kumatp::error::Error;
+use kumatp::model::IptablesMode;
 
 use crate::netns::isolated;
 use crate::outside::{foreign_rules, network, program};
 use crate::{config, everything, install, loopback_address, other_options, ours_is_there, saved, uninstall};
 
 /// A program that takes rules for a test and refuses to apply them.
-fn refusing_restore(mode: Mode) -> PathBuf {
+fn refusing_restore(mode: IptablesMode) -> PathBuf {
     let path = PathBuf::from("/run/refusing-restore");
     let real = program("ip6tables", mode, "-restore");
     let script = format!(
@@ -31,7 +31,7 @@ fn refusing_restore(mode: Mode) -> PathBuf {
 fn ipv4_is_put_back_if_ipv6_fails() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             foreign_rules(mode);
             let mut failing = other_options(mode);
             failing.iptables_executables.v6.restore = Some(refusing_restore(mode));
@@ -55,7 +55,7 @@ fn ipv4_is_put_back_if_ipv6_fails() {
 }
 
 /// A program that loads rules until the file `/run/trip` is there; then it runs a script instead, once.
-fn tripping_restore(family: &str, mode: Mode, script: &str) -> PathBuf {
+fn tripping_restore(family: &str, mode: IptablesMode, script: &str) -> PathBuf {
     let path = PathBuf::from("/run/tripping-restore");
     let real = program(family, mode, "-restore");
     let real = real.display();
@@ -72,7 +72,7 @@ fn tripping_restore(family: &str, mode: Mode, script: &str) -> PathBuf {
 fn a_table_that_is_refused_leaves_those_before_it_as_they_were() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             foreign_rules(mode);
             for family in ["iptables", "ip6tables"] {
                 // In the last of three tables.
@@ -108,7 +108,7 @@ fn a_table_that_is_refused_leaves_those_before_it_as_they_were() {
 fn what_another_program_wrote_meanwhile_is_not_undone() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             install(&config(mode)).unwrap();
             let tables = program("iptables", mode, "");
             let theirs =
@@ -132,7 +132,7 @@ fn what_another_program_wrote_meanwhile_is_not_undone() {
 fn a_line_that_failed_is_a_reason_to_look_again() {
     isolated(|| {
         network();
-        let mode = Mode::Legacy;
+        let mode = IptablesMode::Legacy;
         install(&config(mode)).unwrap();
         // What legacy programs say if somebody changed the rules after we looked.
         let mut changed = other_options(mode);
@@ -164,7 +164,7 @@ fn calls(program: &Path) -> usize {
 fn rules_that_are_refused_change_nothing_and_are_not_tried_again() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             install(&config(mode)).unwrap();
             let before = everything();
             let mut config = other_options(mode);
@@ -189,8 +189,8 @@ fn lock() -> nix::fcntl::Flock<OwnedFd> {
 fn a_held_lock_is_waited_for_within_bounds() {
     isolated(|| {
         network();
-        let mut config = config(Mode::Legacy);
-        let real = program("iptables", Mode::Legacy, "-restore");
+        let mut config = config(IptablesMode::Legacy);
+        let real = program("iptables", IptablesMode::Legacy, "-restore");
         let waiting = || counted("/run/waiting-restore", &format!("exec {} \"$@\"", real.display()));
         config.wait.seconds = 1;
         let held = lock();
@@ -201,7 +201,7 @@ fn a_held_lock_is_waited_for_within_bounds() {
             config.iptables_executables.v4.restore = Some(restore.clone());
             let error = install(&config).unwrap_err().to_string();
             assert!(error.contains("xtables lock"), "{error}");
-            assert!(!ours_is_there("iptables", Mode::Legacy));
+            assert!(!ours_is_there("iptables", IptablesMode::Legacy));
             tries.push(calls(&restore));
         }
         assert_eq!(tries[1], tries[0] + 2, "{tries:?}");
@@ -215,7 +215,7 @@ fn a_held_lock_is_waited_for_within_bounds() {
         });
         install(&config).unwrap();
         free.join().unwrap();
-        assert!(ours_is_there("iptables", Mode::Legacy));
+        assert!(ours_is_there("iptables", IptablesMode::Legacy));
     });
 }
 
@@ -225,16 +225,16 @@ fn a_lock_file_that_cannot_be_made_is_named_with_a_remedy() {
         network();
         // Programs read the variable when they are started.
         let path = "/run/restore";
-        let real = program("iptables", Mode::Legacy, "-restore");
+        let real = program("iptables", IptablesMode::Legacy, "-restore");
         let text = format!("#!/bin/sh\nXTABLES_LOCKFILE=/proc/no/lock exec {} \"$@\"\n", real.display());
         std::fs::write(path, text).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let mut config = config(Mode::Legacy);
+        let mut config = config(IptablesMode::Legacy);
         config.iptables_executables.v4.restore = Some(path.into());
         let error = install(&config).unwrap_err();
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
         let error = error.to_string();
         assert!(error.contains("XTABLES_LOCKFILE") && error.contains("netlink"), "{error}");
-        assert!(!ours_is_there("iptables", Mode::Legacy) && !ours_is_there("ip6tables", Mode::Legacy));
+        assert!(!ours_is_there("iptables", IptablesMode::Legacy) && !ours_is_there("ip6tables", IptablesMode::Legacy));
     });
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use kumatp::engine::iptables::Mode;
+use kumatp::model::IptablesMode;
 
 use crate::netns::{isolated, run};
 use crate::outside::{TABLES, foreign_rules, network, program};
@@ -14,7 +14,7 @@ use crate::{config, everything, install, other_options, ours_is_there, saved, un
 fn rules_without_comments_are_known_from_the_record() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             foreign_rules(mode);
             let foreign = everything();
             let mut plain = config(mode);
@@ -64,7 +64,7 @@ fn rules_without_comments_are_known_from_the_record() {
 fn an_equal_rule_of_an_administrator_stays_in_its_place_with_its_counters() {
     isolated(|| {
         network();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             let tables = program("iptables", mode, "");
             let tables = tables.to_str().unwrap();
             let equal = ["-t", "mangle", "-A", "PREROUTING", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"];

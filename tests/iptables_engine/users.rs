@@ -7,8 +7,9 @@ use std::thread;
 
 use kumatp::config::{Config, IpFamilyMode};
 use kumatp::engine::Engine as _;
-use kumatp::engine::iptables::{Iptables, Mode};
+use kumatp::engine::iptables::Iptables;
 use kumatp::error::Error;
+use kumatp::model::IptablesMode;
 
 use crate::netns::{self, isolated, run};
 use crate::outside::program;
@@ -36,8 +37,8 @@ fn a_host_without_programs_is_named_except_by_a_dry_run() {
 #[ignore = "a part of another test"]
 fn comes_and_goes_in_a_user_namespace() {
     let mode = match std::env::var(MODE).as_deref() {
-        Ok("nft") => Mode::Nft,
-        Ok("legacy") => Mode::Legacy,
+        Ok("nft") => IptablesMode::Nft,
+        Ok("legacy") => IptablesMode::Legacy,
         _ => return,
     };
     let names = "/proc/thread-self/net/ip_tables_names";
@@ -48,7 +49,7 @@ fn comes_and_goes_in_a_user_namespace() {
     // The only user that has a number here.
     config.kuma_dp_user = Some("0".into());
     config.ip_family_mode = IpFamilyMode::Ipv4;
-    let save = |mode: Mode| run(program("iptables", mode, "-save").to_str().unwrap(), &["-t", "nat"]);
+    let save = |mode: IptablesMode| run(program("iptables", mode, "-save").to_str().unwrap(), &["-t", "nat"]);
     let report = install(&config).unwrap();
     assert!(save(mode).contains("-j KUMA_MESH_OUTBOUND"));
     let hidden = report.notes.iter().any(|note| note.text.contains("tables of iptables-legacy are in use"));
@@ -74,9 +75,9 @@ fn tables_that_are_hidden_in_a_user_namespace_are_no_older_installation() {
         let exe = "/run/test";
         std::fs::copy(std::env::current_exe().unwrap(), exe).unwrap();
         std::fs::set_permissions(exe, std::fs::Permissions::from_mode(0o755)).unwrap();
-        for mode in Mode::ALL {
+        for mode in IptablesMode::ALL {
             // The module is loaded by root.
-            run(program("iptables", Mode::Legacy, "").to_str().unwrap(), &["-t", "nat", "-L"]);
+            run(program("iptables", IptablesMode::Legacy, "").to_str().unwrap(), &["-t", "nat", "-L"]);
             let mut child = Command::new("setpriv");
             child.args(["--reuid", "54321", "--regid", "54321", "--clear-groups"]);
             child.args(["unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-c"]);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::thread;
 
-use kumatp::engine::EngineName;
+use kumatp::model::EngineName;
 use kumatp::net::{FamilyName, Uid};
 use kumatp::simulate::{Simulator, Verdict};
 use kumatp::{Config, Facts, policy};

@@ -2,9 +2,8 @@
 
 use clap::ArgMatches;
 use kumatp::config::Config;
-use kumatp::engine::EngineName;
 use kumatp::iptables_save::SavedFamilies;
-use kumatp::model::Note;
+use kumatp::model::{EngineName, Note};
 use kumatp::net::FamilyName;
 use kumatp::simulate::{AnyPacket, Planned, Simulator};
 use kumatp::{Facts, Plan, policy};

@@ -7,9 +7,9 @@ use super::keys::{self, ALL_DNS, ENV_PREFIX, Field, ROWS, Row};
 use super::nearest::nearest;
 use super::node::{self, Node};
 use super::value::{Bad, ValueSource, Wire, switch, texts};
-use crate::config::{ChainPair, Config};
+use crate::config::Config;
 use crate::error::{Error, InvalidValue, Problem, visible};
-use crate::model::Note;
+use crate::model::{ChainPair, Note};
 
 /// How many problems of one list, or unknown keys of one document, are told one by one.
 const ENOUGH: usize = 100;

@@ -33,13 +33,14 @@ use super::messages::{self, not_removed};
 use super::netlink::{self, Address, Legacy};
 use super::record::Record;
 use super::turn::Turn;
-use super::{Engine, EngineName, Installation, Report, Status, ebpf_unsupported, left_open, loopback};
+use super::{Engine, Installation, Report, Status, ebpf_unsupported, left_open, loopback};
 use crate::config::Config;
 use crate::ebpf::{self, Change, FoundPrograms, Options, Sight};
 use crate::error::Error;
-use crate::facts::{HostAbilities, Remark};
-use crate::model::{Note, Plan};
-use crate::netlink::{Kernel, Namespace};
+use crate::facts::HostAbilities;
+use crate::model::{EngineName, Note, Plan};
+use crate::netlink::Kernel;
+use crate::netns::{self, Namespace};
 
 pub use preview::preview;
 
@@ -177,10 +178,7 @@ impl Ebpf {
     }
 
     fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
-        match &self.namespace {
-            None => work(),
-            Some(namespace) => namespace.run(work)?,
-        }
+        netns::run(self.namespace.as_ref(), work)
     }
 
     /// Whether there were some to remove.
@@ -216,7 +214,7 @@ impl Engine for Ebpf {
             Err(error @ Error::Permission { .. }) => {
                 abilities
                     .remarks
-                    .push(Remark::info("ebpf", format!("the kernel is taken to have all that is needed: {error}")));
+                    .push(Note::info("ebpf", format!("the kernel is taken to have all that is needed: {error}")));
             }
             other => other?,
         }

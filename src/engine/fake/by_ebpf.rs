@@ -2,10 +2,10 @@
 
 use super::host::Host;
 use crate::config::Config;
-use crate::engine::{EngineName, Report, Status, ebpf_unsupported, messages};
+use crate::engine::{Report, Status, ebpf_unsupported, messages};
 use crate::error::Error;
-use crate::facts::{HostAbilities, Remark};
-use crate::model::Plan;
+use crate::facts::HostAbilities;
+use crate::model::{EngineName, Note, Plan};
 
 impl Host {
     pub(super) fn abilities_by_ebpf(&self) -> HostAbilities {
@@ -13,7 +13,7 @@ impl Host {
             return HostAbilities::default();
         }
         let text = format!("the kernel is taken to have all that is needed: {}", no_programs());
-        HostAbilities { remarks: vec![Remark::info("ebpf", text)], ..HostAbilities::default() }
+        HostAbilities { remarks: vec![Note::info("ebpf", text)], ..HostAbilities::default() }
     }
 
     pub(super) fn status_by_ebpf(&self, plan: &Plan) -> Result<Status, Error> {

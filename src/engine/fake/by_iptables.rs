@@ -7,10 +7,10 @@ use crate::config::{Config, FamilyExecutables};
 use crate::engine::compare::of_rulesets;
 use crate::engine::failures::Failures;
 use crate::engine::messages::{self, tables};
-use crate::engine::{EngineName, Report, Status};
+use crate::engine::{Report, Status};
 use crate::error::{Error, InvalidValue};
-use crate::facts::{HostAbilities, Remark};
-use crate::model::{Note, Plan, Ruleset};
+use crate::facts::HostAbilities;
+use crate::model::{EngineName, Note, Plan, Ruleset};
 use crate::net::{Family, FamilyName, V4, V6};
 
 /// What iptables says to those who may not use it.
@@ -62,7 +62,7 @@ impl Host {
             Ok(()) => self.abilities.clone(),
             Err(error) if config.dry_run => {
                 let text = format!("the rules are for a host that has all that they need: {error}");
-                HostAbilities { remarks: vec![Remark::info("iptables", text)], ..HostAbilities::default() }
+                HostAbilities { remarks: vec![Note::info("iptables", text)], ..HostAbilities::default() }
             }
             Err(error) => return Err(error),
         };

@@ -4,10 +4,10 @@ use super::host::Host;
 use crate::config::Config;
 use crate::engine::compare::{ExpectedTables, differences};
 use crate::engine::messages::{self, tables};
-use crate::engine::{EngineName, Report, Status};
+use crate::engine::{Report, Status};
 use crate::error::Error;
-use crate::facts::{HostAbilities, Remark};
-use crate::model::{Note, Plan};
+use crate::facts::HostAbilities;
+use crate::model::{EngineName, Note, Plan};
 use crate::net::{FamilyName, V4, V6};
 use crate::netlink::Dump;
 use crate::nftables::Native;
@@ -20,7 +20,7 @@ impl Host {
         // Not being allowed to look is not absence.
         let text =
             format!("cannot check kernel support; assuming all features are present: {}", messages::not_permitted());
-        HostAbilities { remarks: vec![Remark::info("engine", text)], ..HostAbilities::default() }
+        HostAbilities { remarks: vec![Note::info("engine", text)], ..HostAbilities::default() }
     }
 
     pub(super) fn status_by_netlink(&self, plan: &Plan) -> Result<Status, Error> {

@@ -2,10 +2,10 @@
 
 use super::{Call, Operation};
 use crate::engine::holders::Holder;
-use crate::engine::{EngineName, Report, messages};
+use crate::engine::{Report, messages};
 use crate::error::{Error, InvalidValue};
 use crate::facts::HostAbilities;
-use crate::model::{Plan, Ruleset};
+use crate::model::{EngineName, Plan, Ruleset};
 use crate::net::{Family, FamilyName, V4, V6};
 use crate::netlink::{Dump, KernelTable};
 use crate::nftables::{Native, Table};

@@ -7,7 +7,8 @@
 //!
 //! ```
 //! use kumatp::engine::fake::{Call, Fake, Operation, Tables};
-//! use kumatp::engine::{Engine, EngineName, Status};
+//! use kumatp::engine::{Engine, Status};
+//! use kumatp::model::EngineName;
 //! use kumatp::net::Uid;
 //! use kumatp::{Config, Error, Facts, policy};
 //!
@@ -63,11 +64,11 @@ mod host;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::host::Host;
-use super::{Engine, EngineName, Report, Status, messages};
+use super::{Engine, Report, Status, messages};
 use crate::config::Config;
 use crate::error::{Error, InvalidValue};
 use crate::facts::{Facts, HostAbilities, Ipv6};
-use crate::model::Plan;
+use crate::model::{EngineName, Plan};
 use crate::net::{FamilyName, Uid};
 
 /// An engine on a host in memory.

@@ -2,20 +2,19 @@
 
 use super::host::Host;
 use super::kernel::Seen;
-use super::locate::Mode;
 use super::ours::Ours;
 use super::uncommented::unmarked as unmarked_of;
 use super::{Iptables, LIMIT};
 use crate::engine::compare::of_rulesets;
 use crate::engine::record::{Record, RecordStore};
 use crate::error::Error;
-use crate::model::{Plan, Ruleset};
+use crate::model::{IptablesMode, Plan, Ruleset};
 use crate::net::Family;
 
 impl Iptables {
     /// How what an installation in this mode has differs from a plan, in words; none if it is the same.
     /// Comments are not compared, so that kumactl's installation of the same plan is no other.
-    pub(crate) fn differences(&self, plan: &Plan, mode: Mode) -> Result<Vec<String>, Error> {
+    pub(crate) fn differences(&self, plan: &Plan, mode: IptablesMode) -> Result<Vec<String>, Error> {
         let host = Host::new(&self.search, &plan.config, LIMIT);
         // What is not known to be ours for want of a record is looked for by the plan itself.
         let mut record = RecordStore::of_this_namespace().and_then(|place| place.load()).unwrap_or_default();
@@ -31,7 +30,7 @@ impl Iptables {
 fn differences_of<F: Family>(
     host: &Host<'_>,
     wanted: Option<&Ruleset<F>>,
-    mode: Mode,
+    mode: IptablesMode,
     record: &Record,
 ) -> Result<Vec<String>, Error> {
     let wanted = wanted.map(Ruleset::canonical).unwrap_or_else(|| Ruleset::new([]));

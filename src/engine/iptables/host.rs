@@ -6,16 +6,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::kernel::Kernel;
-use super::locate::{self, Mode, Modes, Search, Toolset};
+use super::locate::{self, Modes, Search, Toolset};
 use super::program::{Output, Runner};
 use super::questions::Answers;
 use crate::config::Config;
 use crate::engine::messages;
 use crate::engine::turn::Turn;
 use crate::error::Error;
-use crate::facts::{HostAbilities, Remark};
+use crate::facts::HostAbilities;
 use crate::iptables_save::{self, Saved};
-use crate::model::TableName;
+use crate::model::{IptablesMode, Note, TableName};
 use crate::net::{Family, FamilyName};
 
 /// How long a program may take to print all rules: some hosts have hundreds of thousands.
@@ -51,7 +51,7 @@ pub(super) struct Choice {
     /// The error says what is missing.
     pub(super) v6: Result<Toolset, String>,
     /// What was noticed while choosing.
-    pub(super) remarks: Vec<Remark>,
+    pub(super) remarks: Vec<Note>,
 }
 
 impl<'a> Host<'a> {
@@ -86,7 +86,7 @@ impl<'a> Host<'a> {
         let mut all = Vec::new();
         for family in FamilyName::ALL {
             let given = self.given(family).and_then(|given| given.as_ref().ok());
-            for mode in Mode::ALL {
+            for mode in IptablesMode::ALL {
                 match given {
                     Some(given) if given.mode == mode => all.push(given.clone()),
                     _ => all.extend(self.toolset(family, mode).ok().cloned()),
@@ -109,7 +109,7 @@ impl<'a> Host<'a> {
         Ok(Choice { v4, v6, remarks })
     }
 
-    fn choose_v4(&self) -> Result<(Toolset, Vec<Remark>), Error> {
+    fn choose_v4(&self) -> Result<(Toolset, Vec<Note>), Error> {
         let none = |problem: String| Error::Unsupported {
             what: format!("the iptables engine on this host ({problem})"),
             remedy: "install iptables, name its programs (--iptables-executables), or take another engine".into(),
@@ -119,15 +119,15 @@ impl<'a> Host<'a> {
             self.check(&tools)?.map_err(none)?;
             return Ok((tools, Vec::new()));
         }
-        let [nft, legacy] = Mode::ALL.map(|mode| self.toolset(FamilyName::V4, mode));
+        let [nft, legacy] = IptablesMode::ALL.map(|mode| self.toolset(FamilyName::V4, mode));
         let (first, conflict) = match (nft, legacy) {
-            (_, Ok(legacy)) if !self.has_rules(legacy) => (Mode::Nft, false),
+            (_, Ok(legacy)) if !self.has_rules(legacy) => (IptablesMode::Nft, false),
             (Ok(nft), Ok(legacy)) if self.has_rules(nft) => match (self.has_docker(nft), self.has_docker(legacy)) {
-                (false, true) => (Mode::Legacy, false),
-                (in_nft, in_legacy) => (Mode::Nft, in_nft == in_legacy),
+                (false, true) => (IptablesMode::Legacy, false),
+                (in_nft, in_legacy) => (IptablesMode::Nft, in_nft == in_legacy),
             },
-            (_, Ok(_)) => (Mode::Legacy, false),
-            (_, Err(_)) => (Mode::Nft, false),
+            (_, Ok(_)) => (IptablesMode::Legacy, false),
+            (_, Err(_)) => (IptablesMode::Nft, false),
         };
         let mut problems = Vec::new();
         for mode in [first, first.other()] {
@@ -138,7 +138,7 @@ impl<'a> Host<'a> {
                     Ok(()) => {
                         let mut remarks = Vec::new();
                         if conflict && problems.is_empty() {
-                            remarks.push(Remark::warning("iptables", messages::BOTH_MODES));
+                            remarks.push(Note::warning("iptables", messages::BOTH_MODES));
                         }
                         return Ok((tools.clone(), remarks));
                     }
@@ -156,7 +156,7 @@ impl<'a> Host<'a> {
             Err(error) if self.config.dry_run => {
                 let mut assumed = HostAbilities { v6_only_with_address: true, ..HostAbilities::default() };
                 let text = format!("the rules are for a host that has all that they need: {error}");
-                assumed.remarks.push(Remark::info("iptables", text));
+                assumed.remarks.push(Note::info("iptables", text));
                 return Ok(assumed);
             }
             Err(error) => return Err(error),
@@ -199,7 +199,7 @@ impl<'a> Host<'a> {
 
     /// The same as [`look`](Self::look), and what is hidden from the programs.
     pub(super) fn look_whole<F: Family>(&self, tools: &Toolset) -> Result<Option<Looked<F>>, Error> {
-        if tools.mode == Mode::Legacy {
+        if tools.mode == IptablesMode::Legacy {
             match LegacyTables::of(tools.family) {
                 LegacyTables::Known(names) if names.is_empty() => return Ok(None),
                 LegacyTables::Known(_) => {}
@@ -222,8 +222,8 @@ impl<'a> Host<'a> {
         known.get_or_init(|| locate::given(&self.runner, &self.modes, family, executables)).as_ref()
     }
 
-    pub(super) fn toolset(&self, family: FamilyName, mode: Mode) -> Result<&Toolset, &String> {
-        let index = usize::from(family == FamilyName::V6) * 2 + usize::from(mode == Mode::Legacy);
+    pub(super) fn toolset(&self, family: FamilyName, mode: IptablesMode) -> Result<&Toolset, &String> {
+        let index = usize::from(family == FamilyName::V6) * 2 + usize::from(mode == IptablesMode::Legacy);
         self.toolsets[index].get_or_init(|| self.search.toolset(&self.runner, &self.modes, family, mode)).as_ref()
     }
 }
@@ -246,7 +246,7 @@ fn read<F: Family>(tools: &Toolset, output: &Output) -> Result<Saved<F>, Error> 
 impl Toolset {
     /// Whether the kernel does not say which of the tables of these programs are in use.
     pub(super) fn is_hidden(&self) -> bool {
-        self.mode == Mode::Legacy && matches!(LegacyTables::of(self.family), LegacyTables::Unknown)
+        self.mode == IptablesMode::Legacy && matches!(LegacyTables::of(self.family), LegacyTables::Unknown)
     }
 
     /// That it does not.

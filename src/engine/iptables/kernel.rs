@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::io;
 
 use super::host::LegacyTables;
-use super::locate::{Mode, Toolset};
+use super::locate::Toolset;
 use super::ours::Ours;
-use crate::model::TableName;
+use crate::model::{IptablesMode, TableName};
 use crate::net::FamilyName;
 use crate::netlink::{
     Batch, Extension, Leftovers, LegacyView, Socket, Stop, legacy_has_extension, legacy_table_exists,
@@ -42,24 +42,28 @@ impl Kernel {
     pub(super) fn has_table(&self, tools: &Toolset, table: TableName) -> Option<bool> {
         match tools.mode {
             // A kernel that answers has the tables that it is told to make.
-            Mode::Nft => self.ask(|socket| socket.chain_exists(tools.family, table.as_str(), DOCKER)).map(|_| true),
-            Mode::Legacy => legacy_table_exists(tools.family, table).ok(),
+            IptablesMode::Nft => {
+                self.ask(|socket| socket.chain_exists(tools.family, table.as_str(), DOCKER)).map(|_| true)
+            }
+            IptablesMode::Legacy => legacy_table_exists(tools.family, table).ok(),
         }
     }
 
     /// Whether rules can have this.
     pub(super) fn has(&self, tools: &Toolset, extension: Extension) -> Option<bool> {
         match tools.mode {
-            Mode::Nft => self.ask(|socket| socket.has_extension(tools.family, extension)),
-            Mode::Legacy => legacy_has_extension(tools.family, extension).ok(),
+            IptablesMode::Nft => self.ask(|socket| socket.has_extension(tools.family, extension)),
+            IptablesMode::Legacy => legacy_has_extension(tools.family, extension).ok(),
         }
     }
 
     /// Whether Docker has its chain.
     pub(super) fn has_docker(&self, tools: &Toolset) -> Option<bool> {
         match tools.mode {
-            Mode::Nft => self.ask(|socket| socket.chain_exists(tools.family, TableName::Nat.as_str(), DOCKER)),
-            Mode::Legacy => LegacyView::default().chain_exists(tools.family, TableName::Nat.as_str(), DOCKER).ok(),
+            IptablesMode::Nft => self.ask(|socket| socket.chain_exists(tools.family, TableName::Nat.as_str(), DOCKER)),
+            IptablesMode::Legacy => {
+                LegacyView::default().chain_exists(tools.family, TableName::Nat.as_str(), DOCKER).ok()
+            }
         }
     }
 
@@ -67,8 +71,8 @@ impl Kernel {
     /// the built-in chains.
     pub(super) fn has_rules(&self, tools: &Toolset) -> Option<bool> {
         match tools.mode {
-            Mode::Nft => self.ask(|socket| socket.iptables_has_rules(tools.family))?,
-            Mode::Legacy => {
+            IptablesMode::Nft => self.ask(|socket| socket.iptables_has_rules(tools.family))?,
+            IptablesMode::Legacy => {
                 let mut view = LegacyView::default();
                 let any = |table: TableName| view.has_rules(tools.family, table);
                 let found: io::Result<Vec<_>> = TableName::OURS.into_iter().map(any).collect();
@@ -80,7 +84,7 @@ impl Kernel {
     /// What there is of an installation whose rules have comments.
     pub(super) fn seen(&self, tools: &Toolset) -> Option<Seen> {
         match tools.mode {
-            Mode::Nft => {
+            IptablesMode::Nft => {
                 let leftovers = self.ask(|socket| Ok(socket.leftovers()?.0.of(tools.family)))?;
                 Some(match (leftovers.is_empty(), leftovers.is_plain()) {
                     (true, _) => Seen::Nothing,
@@ -88,8 +92,8 @@ impl Kernel {
                     (false, false) => Seen::Unclear,
                 })
             }
-            Mode::Legacy if LegacyTables::of(tools.family).none() => Some(Seen::Nothing),
-            Mode::Legacy => Some(if LegacyView::default().has_installation(tools.family).ok()? {
+            IptablesMode::Legacy if LegacyTables::of(tools.family).none() => Some(Seen::Nothing),
+            IptablesMode::Legacy => Some(if LegacyView::default().has_installation(tools.family).ok()? {
                 Seen::Unclear
             } else {
                 Seen::Nothing
@@ -99,7 +103,7 @@ impl Kernel {
 
     /// What is ours in tables of iptables-legacy, for removal.
     pub(super) fn marked(&self, tools: &Toolset) -> Option<Ours> {
-        let marked = (tools.mode == Mode::Legacy).then(|| LegacyView::default().marked(tools.family))?;
+        let marked = (tools.mode == IptablesMode::Legacy).then(|| LegacyView::default().marked(tools.family))?;
         marked.ok()?.map(Ours::marked)
     }
 

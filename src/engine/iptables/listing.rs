@@ -1,12 +1,12 @@
 //! Everything that the programs list, whoever made it.
 
 use super::host::{Host, LegacyTables};
-use super::locate::Mode;
 use super::ours::Ours;
 use super::{Iptables, LIMIT};
 use crate::config::Config;
 use crate::error::Error;
 use crate::iptables_save::Saved;
+use crate::model::IptablesMode;
 use crate::net::{Family, FamilyName, V4, V6};
 
 /// The tables of iptables of one mode, ours and those of others.
@@ -14,7 +14,7 @@ use crate::net::{Family, FamilyName, V4, V6};
 #[non_exhaustive]
 pub struct Listing {
     /// The mode of the programs that list them.
-    pub mode: Mode,
+    pub mode: IptablesMode,
     /// Those of IPv4, without what is unread.
     pub v4: Saved<V4>,
     /// Those of IPv6, without what is unread.
@@ -71,7 +71,7 @@ impl Iptables {
     ///
     /// # Errors
     /// If the caller may not look. Want of a program is no error.
-    pub(in crate::engine) fn list(&self, mode: Mode, nft: &NftTables) -> Result<Listing, Error> {
+    pub(in crate::engine) fn list(&self, mode: IptablesMode, nft: &NftTables) -> Result<Listing, Error> {
         let config = Config::default();
         let host = Host::new(&self.search, &config, LIMIT);
         let mut unread = Vec::new();
@@ -80,10 +80,15 @@ impl Iptables {
     }
 }
 
-fn list<F: Family>(host: &Host<'_>, mode: Mode, nft: &NftTables, unread: &mut Vec<Unread>) -> Result<Saved<F>, Error> {
+fn list<F: Family>(
+    host: &Host<'_>,
+    mode: IptablesMode,
+    nft: &NftTables,
+    unread: &mut Vec<Unread>,
+) -> Result<Saved<F>, Error> {
     let (there, certain) = match mode {
-        Mode::Nft => (nft.families.contains(&F::NAME), true),
-        Mode::Legacy => {
+        IptablesMode::Nft => (nft.families.contains(&F::NAME), true),
+        IptablesMode::Legacy => {
             let tables = LegacyTables::of(F::NAME);
             (!tables.none(), matches!(tables, LegacyTables::Known(_)))
         }
@@ -108,11 +113,11 @@ fn list<F: Family>(host: &Host<'_>, mode: Mode, nft: &NftTables, unread: &mut Ve
         }
         Ok(Err(error @ Error::Program { .. })) => cannot(None, error.to_string()),
         // In a user namespace, the kernel may keep even the names of legacy tables back.
-        Ok(Err(error @ Error::Permission { .. })) if mode == Mode::Legacy => cannot(None, error.to_string()),
+        Ok(Err(error @ Error::Permission { .. })) if mode == IptablesMode::Legacy => cannot(None, error.to_string()),
         Ok(Err(error)) => return Err(error),
         Err(missing) => cannot(None, missing.clone()),
     }
-    for (_, table) in nft.with_sets.iter().filter(|(family, _)| mode == Mode::Nft && *family == F::NAME) {
+    for (_, table) in nft.with_sets.iter().filter(|(family, _)| mode == IptablesMode::Nft && *family == F::NAME) {
         cannot(Some(table.clone()), "it has sets, which the iptables programs do not show".to_owned());
     }
     let hidden = |name: &str| unread.iter().any(|u| u.family == F::NAME && u.table.as_deref() == Some(name));

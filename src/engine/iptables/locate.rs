@@ -3,54 +3,20 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::program::Runner;
 use crate::config::FamilyExecutables;
+use crate::model::IptablesMode;
 use crate::net::FamilyName;
 
-/// Which of the two implementations of iptables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(clippy::exhaustive_enums, reason = "there are two")]
-pub enum Mode {
-    /// On nf_tables.
-    Nft,
-    /// On the older ip_tables.
-    Legacy,
-}
-
-impl Mode {
-    /// Both, the preferred one first.
-    pub const ALL: [Self; 2] = [Self::Nft, Self::Legacy];
-
-    /// The other one.
-    pub fn other(self) -> Self {
-        match self {
-            Self::Nft => Self::Legacy,
-            Self::Legacy => Self::Nft,
-        }
-    }
-
-    /// The mode that a program's `--version` names; one that names none is legacy, as all were
-    /// before there was another.
-    fn of_version(text: &str) -> Self {
-        match text.contains("(nf_tables)") {
-            true => Self::Nft,
-            false => Self::Legacy,
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Nft => "nft",
-            Self::Legacy => "legacy",
-        })
+/// The mode that a program's `--version` names; one that names none is legacy, as all were before there was another.
+fn mode_of_version(text: &str) -> IptablesMode {
+    match text.contains("(nf_tables)") {
+        true => IptablesMode::Nft,
+        false => IptablesMode::Legacy,
     }
 }
 
@@ -58,7 +24,7 @@ impl fmt::Display for Mode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Toolset {
     pub(super) family: FamilyName,
-    pub(super) mode: Mode,
+    pub(super) mode: IptablesMode,
     /// Changes single rules; asked for its version and extensions.
     pub(super) tables: PathBuf,
     /// Prints all rules.
@@ -70,7 +36,7 @@ pub(super) struct Toolset {
 }
 
 impl Toolset {
-    fn of(family: FamilyName, mode: Mode, programs: [PathBuf; 3]) -> Self {
+    fn of(family: FamilyName, mode: IptablesMode, programs: [PathBuf; 3]) -> Self {
         let familiar = mode_by_name(&programs[0]).is_some();
         let [tables, save, restore] = programs;
         Self { family, mode, tables, save, restore, familiar }
@@ -123,7 +89,7 @@ impl Search {
         runner: &Runner,
         modes: &Modes,
         family: FamilyName,
-        mode: Mode,
+        mode: IptablesMode,
     ) -> Result<Toolset, String> {
         let find = |suffix: &str| {
             let prefix = prefix(family);
@@ -188,23 +154,23 @@ pub(super) fn prefix(family: FamilyName) -> &'static str {
 /// The modes of programs whose names do not say it, each of which is asked once.
 #[derive(Debug, Default)]
 pub(super) struct Modes {
-    asked: RefCell<BTreeMap<PathBuf, Option<Mode>>>,
+    asked: RefCell<BTreeMap<PathBuf, Option<IptablesMode>>>,
 }
 
 impl Modes {
     /// The mode of a program by its name or by what it says of itself; `None` if it cannot be run.
-    fn of(&self, runner: &Runner, path: &Path) -> Option<Mode> {
+    fn of(&self, runner: &Runner, path: &Path) -> Option<IptablesMode> {
         if let Some(mode) = mode_by_name(path) {
             return Some(mode);
         }
         let ask =
-            || runner.run(path, &["--version"], "", VERSION_LIMIT).ok().map(|output| Mode::of_version(&output.stdout));
+            || runner.run(path, &["--version"], "", VERSION_LIMIT).ok().map(|output| mode_of_version(&output.stdout));
         *self.asked.borrow_mut().entry(path.to_owned()).or_insert_with(ask)
     }
 }
 
 /// The mode that the name of a program says, or of what it is a link to: distributions have all programs of a mode in one file.
-fn mode_by_name(path: &Path) -> Option<Mode> {
+fn mode_by_name(path: &Path) -> Option<IptablesMode> {
     /// More links in a row than the kernel follows.
     const LINKS: usize = 40;
 
@@ -213,8 +179,8 @@ fn mode_by_name(path: &Path) -> Option<Mode> {
         let name = path.file_name()?.to_string_lossy();
         let name = ["-save", "-restore"].into_iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
         match name {
-            "iptables-nft" | "ip6tables-nft" | "xtables-nft-multi" => return Some(Mode::Nft),
-            "iptables-legacy" | "ip6tables-legacy" | "xtables-legacy-multi" => return Some(Mode::Legacy),
+            "iptables-nft" | "ip6tables-nft" | "xtables-nft-multi" => return Some(IptablesMode::Nft),
+            "iptables-legacy" | "ip6tables-legacy" | "xtables-legacy-multi" => return Some(IptablesMode::Legacy),
             _ => {}
         }
         // A link that is not absolute is seen from where it is.
@@ -233,10 +199,10 @@ mod tests {
 
     #[test]
     fn the_mode_is_what_the_version_says() {
-        assert_eq!(Mode::of_version("iptables v1.8.9 (nf_tables)\n"), Mode::Nft);
-        assert_eq!(Mode::of_version("iptables v1.8.9 (legacy)\n"), Mode::Legacy);
-        assert_eq!(Mode::of_version("iptables v1.6.1\n"), Mode::Legacy);
-        assert_eq!(Mode::of_version("what?"), Mode::Legacy);
+        assert_eq!(mode_of_version("iptables v1.8.9 (nf_tables)\n"), IptablesMode::Nft);
+        assert_eq!(mode_of_version("iptables v1.8.9 (legacy)\n"), IptablesMode::Legacy);
+        assert_eq!(mode_of_version("iptables v1.6.1\n"), IptablesMode::Legacy);
+        assert_eq!(mode_of_version("what?"), IptablesMode::Legacy);
     }
 
     #[test]
@@ -249,9 +215,9 @@ mod tests {
         link("ip6tables-save", dir.join("ip6tables-nft-save").to_str().unwrap());
         link("round", "round");
         for (name, mode) in [
-            ("iptables", Some(Mode::Legacy)),
-            ("ip6tables-save", Some(Mode::Nft)),
-            ("iptables-nft", Some(Mode::Nft)),
+            ("iptables", Some(IptablesMode::Legacy)),
+            ("ip6tables-save", Some(IptablesMode::Nft)),
+            ("iptables-nft", Some(IptablesMode::Nft)),
             ("wrapper-of-iptables-nft", None),
             ("round", None),
             ("nothing", None),
@@ -271,7 +237,7 @@ mod tests {
     fn what_is_missing_is_named() {
         let runner = Runner::new(OsString::new(), Duration::from_secs(20));
         let error = Search::path(OsStr::new("/nonexistent"))
-            .toolset(&runner, &Modes::default(), FamilyName::V6, Mode::Legacy)
+            .toolset(&runner, &Modes::default(), FamilyName::V6, IptablesMode::Legacy)
             .unwrap_err();
         assert!(error.contains("ip6tables-legacy") && error.contains("/nonexistent"), "{error}");
     }
@@ -291,6 +257,9 @@ mod tests {
                 .contains("/nonexistent/restore")
         );
         some.restore = Some("/bin/true".into());
-        assert_eq!(given(&runner, &Modes::default(), FamilyName::V4, &some).unwrap().unwrap().mode, Mode::Legacy);
+        assert_eq!(
+            given(&runner, &Modes::default(), FamilyName::V4, &some).unwrap().unwrap().mode,
+            IptablesMode::Legacy
+        );
     }
 }

@@ -30,17 +30,17 @@ use super::holders::{self, Holder};
 use super::open_connections::OpenConnections;
 use super::record::{Record, RecordStore, Recorded};
 use super::turn::Turn;
-use super::{Engine, EngineName, Report, left_open, loopback, messages, netlink};
+use super::{Engine, Report, left_open, loopback, messages, netlink};
 use crate::config::{Config, IpFamilyMode};
 use crate::error::Error;
 use crate::facts::HostAbilities;
-use crate::model::{Note, Plan};
+use crate::model::{EngineName, IptablesMode, Note, Plan, Severity};
 use crate::net::FamilyName;
-use crate::netlink::{Kernel, Namespace};
+use crate::netlink::Kernel;
+use crate::netns::{self, Namespace};
 
 pub use self::listing::{Listing, Unread};
 pub(super) use self::listing::{NftTables, has_ours};
-pub use self::locate::Mode;
 
 /// How long an operation may take in all, retries included.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -90,10 +90,7 @@ impl Iptables {
     }
 
     fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
-        match &self.namespace {
-            None => work(),
-            Some(namespace) => namespace.run(work)?,
-        }
+        netns::run(self.namespace.as_deref(), work)
     }
 }
 
@@ -155,7 +152,7 @@ impl Iptables {
         #[cfg(feature = "ebpf")]
         let programs = super::ebpf::are_to_be_removed(&mut Kernel::default(), &plan.config, &mut report)?;
         // A plan that was made with this engine's abilities says so itself.
-        let chosen = choice.remarks.iter().filter(|remark| remark.warning).map(|r| Note::warning(&r.about, &r.text));
+        let chosen = choice.remarks.into_iter().filter(|note| note.severity == Severity::Warning);
         report.notes.extend(chosen.filter(|note| !plan.notes.contains(note)));
 
         let mut unmarked = uncommented::unmarked(plan.iptables_v4(), choice.v4.mode);
@@ -272,8 +269,8 @@ impl Iptables {
 
 /// Where there is nothing of ours for IPv6 any longer, by the programs' word: not where something is `left`, or there are none.
 fn looked_into(all: &[Toolset], left: &[Where]) -> Vec<Holder> {
-    let holders = [(Mode::Nft, Holder::IptablesNft), (Mode::Legacy, Holder::IptablesLegacy)];
-    let looked = |mode: Mode| {
+    let holders = [(IptablesMode::Nft, Holder::IptablesNft), (IptablesMode::Legacy, Holder::IptablesLegacy)];
+    let looked = |mode: IptablesMode| {
         let place = (FamilyName::V6, mode);
         all.iter().any(|tools| (tools.family, tools.mode) == place) && !left.contains(&place)
     };

@@ -11,12 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::uncommented::recorded_in;
-use crate::config::ChainPair;
 use crate::engine::messages;
 use crate::engine::record::Recorded;
 use crate::error::Error;
 use crate::iptables_save::{self, Saved, SavedRule, SavedTable};
-use crate::model::{BuiltinChain, Comment, Ruleset, TableName, Target};
+use crate::model::{BuiltinChain, ChainPair, Comment, Ruleset, TableName, Target};
 use crate::net::Family;
 use crate::netlink::Marked;
 use crate::render::iptables;
@@ -353,7 +352,7 @@ fn suspects<F: Family>(saved: &Saved<F>, ours: &[OursIn]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::iptables::locate::Mode;
+    use crate::model::IptablesMode;
     use crate::net::{FamilyName, V4};
 
     const FOREIGN: &str = "-A OUTPUT -p udp -m udp --dport 123 -j ACCEPT\n";
@@ -371,7 +370,7 @@ mod tests {
     fn recorded(spec: &str) -> Recorded {
         Recorded {
             family: FamilyName::V4,
-            mode: Mode::Nft,
+            mode: IptablesMode::Nft,
             table: TableName::Nat,
             chain: "OUTPUT".into(),
             spec: spec.into(),

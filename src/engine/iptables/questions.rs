@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::host::{Host, LegacyTables, SAVE_LIMIT, denied};
 use super::kernel::{DOCKER, Seen};
-use super::locate::{Mode, Toolset};
+use super::locate::Toolset;
 use super::program::Output;
 use crate::config::Config;
 use crate::engine::record::Record;
 use crate::error::Error;
 use crate::facts::Abilities;
 use crate::iptables_save::Saved;
-use crate::model::TableName;
+use crate::model::{IptablesMode, TableName};
 use crate::net::{Family, FamilyName, V4, V6};
 use crate::netlink::Extension;
 
@@ -24,7 +24,7 @@ const ASK_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     calls: HashMap<Vec<String>, Rc<Output>>,
-    rules: HashMap<(FamilyName, Mode, bool), Rules>,
+    rules: HashMap<(FamilyName, IptablesMode, bool), Rules>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -145,7 +145,7 @@ impl Host<'_> {
     /// Whether a table can be asked for without making it. A dry run changes nothing, so it takes a
     /// legacy table that is not there yet for one that can be made.
     fn may_look_at(&self, tools: &Toolset, table: TableName) -> bool {
-        tools.mode == Mode::Nft || !self.config.dry_run || LegacyTables::of(tools.family).has(table.as_str())
+        tools.mode == IptablesMode::Nft || !self.config.dry_run || LegacyTables::of(tools.family).has(table.as_str())
     }
 
     fn kernel_has_table(&self, tools: &Toolset, table: TableName) -> bool {

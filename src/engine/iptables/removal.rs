@@ -2,15 +2,15 @@
 
 use super::host::Host;
 use super::kernel::Seen;
-use super::locate::{Mode, Toolset};
+use super::locate::Toolset;
 use super::ours::{ExpectedRules, Ours};
 use super::transaction;
 use crate::config::Config;
 use crate::engine::failures::Failures;
 use crate::engine::record::Record;
-use crate::engine::{EngineName, Report, messages};
+use crate::engine::{Report, messages};
 use crate::error::Error;
-use crate::model::Note;
+use crate::model::{EngineName, IptablesMode, Note};
 use crate::net::{Family, FamilyName, V4, V6};
 use crate::netlink::{Leftovers, Socket};
 
@@ -192,7 +192,7 @@ impl<'a> Removal<'a> {
 }
 
 /// The tables of a family in a mode.
-pub(super) type Where = (FamilyName, Mode);
+pub(super) type Where = (FamilyName, IptablesMode);
 
 fn place(tools: &Toolset) -> Where {
     (tools.family, tools.mode)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::host::{Host, denied};
 use super::kernel::Seen;
-use super::locate::{Mode, Toolset};
+use super::locate::Toolset;
 use super::ours::{ExpectedRules, Ours};
 use super::removal::note_suspects;
 use super::{Memory, Report, uncommented};
@@ -17,7 +17,7 @@ use crate::engine::messages;
 use crate::engine::record::{Record, Recorded};
 use crate::error::Error;
 use crate::iptables_save::Saved;
-use crate::model::Ruleset;
+use crate::model::{IptablesMode, Ruleset};
 use crate::net::{Family, FamilyName, V4, V6};
 
 /// How often to look anew where somebody else changes the rules at the same time.
@@ -219,7 +219,7 @@ fn again_if_outdated<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Resu
 fn load(host: &Host<'_>, config: &Config, tools: &Toolset, text: &str) -> Result<(), Failure> {
     let mut args = vec!["--noflush".to_owned()];
     // The nft programs take no lock.
-    if tools.mode == Mode::Legacy && config.wait.seconds > 0 {
+    if tools.mode == IptablesMode::Legacy && config.wait.seconds > 0 {
         args.push(format!("--wait={}", config.wait.seconds));
         if config.wait.interval_micros > 0 {
             args.push(format!("--wait-interval={}", config.wait.interval_micros));

@@ -5,11 +5,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::locate::Mode;
 use super::ours::{Ours, is_builtin};
 use crate::engine::record::Recorded;
 use crate::iptables_save::{self, Saved, SavedRule, SavedTable};
-use crate::model::{Match, Placement, Rule, Ruleset, Table};
+use crate::model::{IptablesMode, Match, Placement, Rule, Ruleset, Table};
 use crate::net::{Cidr, Family};
 use crate::render::iptables;
 
@@ -19,7 +18,7 @@ type Key = (String, String, String);
 /// The rules of a plan for built-in chains that have no comment by which they could be known again.
 /// Some of them lead to our chains and are known by that; they are there to say that comments were
 /// off. How many equal rules stand before them is not known yet: see [`place`].
-pub(super) fn unmarked<F: Family>(ruleset: &Ruleset<F>, mode: Mode) -> Vec<Recorded> {
+pub(super) fn unmarked<F: Family>(ruleset: &Ruleset<F>, mode: IptablesMode) -> Vec<Recorded> {
     let in_table = |table: &Table<F>| {
         let name = table.name;
         let builtin = table.chains.iter().filter(|chain| chain.is_builtin());
@@ -130,7 +129,7 @@ mod tests {
     fn recorded(behind: usize) -> Recorded {
         Recorded {
             family: FamilyName::V4,
-            mode: Mode::Nft,
+            mode: IptablesMode::Nft,
             table: TableName::Mangle,
             chain: "PREROUTING".into(),
             spec: EQUAL.into(),

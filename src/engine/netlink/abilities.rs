@@ -5,8 +5,8 @@ use nix::libc;
 use super::problem;
 use crate::config::{Config, IpFamilyMode};
 use crate::error::Error;
-use crate::facts::{HostAbilities, Remark};
-use crate::model::{BuiltinChain, Chain, CtState, Match, Rule, Ruleset, Table, TableName, Target, Transport};
+use crate::facts::HostAbilities;
+use crate::model::{BuiltinChain, Chain, CtState, Match, Note, Rule, Ruleset, Table, TableName, Target, Transport};
 use crate::net::{Family, FamilyName, InterfacePattern, Port, Uid, V4, V6};
 use crate::netlink::{Batch, DOCKER_OUTPUT, Dump, Failure, Kernel, KernelTable, Object, Socket};
 use crate::nftables;
@@ -48,16 +48,14 @@ fn look_by(
         Ok(()) => Ok(found),
         // Not being allowed to look is not absence.
         Err(error @ Error::Permission { .. }) => {
-            found.remarks.push(Remark::info(
+            found.remarks.push(Note::info(
                 "engine",
                 format!("cannot check kernel support; assuming all features are present: {error}"),
             ));
             Ok(found)
         }
         Err(error) if config.dry_run => {
-            found
-                .remarks
-                .push(Remark::info("engine", format!("the plan is for a host that can do everything: {error}")));
+            found.remarks.push(Note::info("engine", format!("the plan is for a host that can do everything: {error}")));
             Ok(found)
         }
         Err(error) => Err(error),
@@ -68,7 +66,7 @@ fn look_for_docker(kernel: &mut Kernel, native: &[FamilyName], found: &mut HostA
     for (family, abilities) in [(FamilyName::V4, &mut found.v4), (FamilyName::V6, &mut found.v6)] {
         abilities.docker_output = native.contains(&family)
             || kernel.legacy.chain_exists(family, "nat", DOCKER_OUTPUT).unwrap_or_else(|error| {
-                found.remarks.push(Remark::info(
+                found.remarks.push(Note::info(
                     "docker",
                     format!("whether Docker has its DNS chain in the {family} tables of iptables-legacy is not known: {error}"),
                 ));

@@ -7,13 +7,12 @@ use nix::errno::Errno;
 use super::problem::{self, Attempt};
 use crate::engine::Report;
 use crate::engine::compare::ExpectedTables;
-use crate::engine::iptables::Mode;
 use crate::engine::loopback;
 use crate::engine::messages::{not_ours, tables};
 use crate::engine::open_connections::OpenConnections;
 use crate::engine::record::Record;
 use crate::error::Error;
-use crate::model::Note;
+use crate::model::{IptablesMode, Note};
 use crate::net::{FamilyName, Port};
 use crate::netlink::{Batch, Dump, Kernel, Leftovers, OwnTables, Socket, Stop};
 use crate::nftables::Native;
@@ -176,7 +175,7 @@ pub(crate) fn remove_tables(report: &mut Report) -> Result<(), Error> {
 
 /// Says that rules may be left that nothing tells from those of others: not where they were noted down, of which more is said.
 pub(super) fn note_uncommented(leftovers: &Leftovers, record: &Record, report: &mut Report) {
-    let noted = |family: &FamilyName| !record.of(*family, Mode::Nft).is_empty();
+    let noted = |family: &FamilyName| !record.of(*family, IptablesMode::Nft).is_empty();
     if leftovers.uncommented && !leftovers.families().iter().all(noted) {
         let text = "the rules of an older iptables-nft installation had no comments, so of those outside of its own chains only the ones that lead there are known; look into PREROUTING and OUTPUT with iptables-nft-save";
         report.notes.push(Note::warning("comments.disabled", text));

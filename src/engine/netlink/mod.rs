@@ -31,13 +31,14 @@ use super::messages::not_removed;
 use super::messages::{MISSING_ADDRESS, legacy, stays};
 use super::record::Record;
 use super::turn::Turn;
-use super::{Engine, EngineName, Report, Status, left_open};
+use super::{Engine, Report, Status, left_open};
 use crate::config::Config;
 use crate::error::Error;
 use crate::facts::{self, HostAbilities};
-use crate::model::{Note, Plan};
+use crate::model::{EngineName, Note, Plan};
 use crate::net::FamilyName;
-use crate::netlink::{Dump, Integrity, Kernel, KernelTable, Namespace, Socket};
+use crate::netlink::{Dump, Integrity, Kernel, KernelTable, Socket};
+use crate::netns::{self, Namespace};
 use crate::nftables::{Marker, Native, SCHEMA};
 
 pub(super) use self::abilities::presumed;
@@ -113,10 +114,7 @@ impl Netlink {
     }
 
     fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
-        match &self.namespace {
-            None => work(),
-            Some(namespace) => namespace.run(work)?,
-        }
+        netns::run(self.namespace.as_ref(), work)
     }
 }
 

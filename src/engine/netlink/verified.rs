@@ -5,10 +5,10 @@ use crate::config::Config;
 use crate::engine::compare::ExpectedTables;
 use crate::engine::install::first_presuming;
 use crate::engine::turn::Turn;
-use crate::engine::{EngineName, Report, Status};
+use crate::engine::{Report, Status};
 use crate::error::Error;
 use crate::facts::{self, Facts};
-use crate::model::Plan;
+use crate::model::{EngineName, Plan};
 use crate::netlink::Kernel;
 use crate::nftables::Native;
 

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::simulate::{DOCUMENT, rust_plan};
 use super::*;
-use crate::engine::EngineName;
 use crate::iptables_save::SavedFamilies;
+use crate::model::EngineName;
 use crate::render::iptables;
 use crate::simulate::Simulator;
 

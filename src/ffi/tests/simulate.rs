@@ -4,7 +4,7 @@ use arbitrary::Unstructured;
 use arbtest::arbtest;
 
 use super::*;
-use crate::engine::EngineName;
+use crate::model::EngineName;
 use crate::simulate::{AnyPacket, Simulator};
 
 pub(super) const DOCUMENT: &str = "redirect: {inbound: {excludePorts: [22]}, outbound: {excludePorts: 9000-9100}}";

@@ -7,9 +7,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::ChainPair;
 use crate::model::{
-    BuiltinChain, Chain, ChainName, CtState, End, Match, PortMatch, Rule, Ruleset, Table, TableName, Target, Transport,
+    BuiltinChain, Chain, ChainName, ChainPair, CtState, End, Match, PortMatch, Rule, Ruleset, Table, TableName, Target,
+    Transport,
 };
 use crate::net::{Cidr, Family, FamilyName, InterfacePattern, Port, Protocol};
 

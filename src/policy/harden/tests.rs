@@ -1,8 +1,7 @@
 use crate::config::Config;
-use crate::engine::EngineName;
 use crate::facts::Facts;
 use crate::iptables_save;
-use crate::model::{BuiltinChain, Match, Plan, TableName, Target};
+use crate::model::{BuiltinChain, EngineName, Match, Plan, TableName, Target};
 use crate::net::{Family, Uid, V4, V6};
 use crate::policy::plan;
 use crate::render::iptables;

@@ -4,10 +4,8 @@ use std::path::Path;
 
 use clap::ArgMatches;
 use kumatp::config::Config;
-use kumatp::engine::{
-    EngineName, Report, Status, ebpf, install_all, replace_all_by, resolv_backup, state, uninstall_all,
-};
-use kumatp::model::{Note, Plan, Severity};
+use kumatp::engine::{Report, Status, ebpf, install_all, replace_all_by, resolv_backup, state, uninstall_all};
+use kumatp::model::{EngineName, Note, Plan, Severity};
 use kumatp::{Error, Facts, firewalld, policy, render};
 
 use super::{print, warn};

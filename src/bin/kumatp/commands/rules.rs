@@ -1,7 +1,7 @@
 //! Rules as text, and text as other text.
 
 use clap::ArgMatches;
-use kumatp::engine::EngineName;
+use kumatp::model::EngineName;
 use kumatp::net::FamilyName;
 use kumatp::{Plan, firewalld, iptables_save, policy, render};
 

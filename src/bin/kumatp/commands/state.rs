@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use kumatp::config::Config;
 use kumatp::engine::ebpf::Programs;
-use kumatp::engine::{EngineName, State, Status, engine_there, state_with};
+use kumatp::engine::{State, Status, engine_there, state_with};
+use kumatp::model::EngineName;
 use kumatp::{Facts, policy};
 
 use super::{print, print_json, warn};

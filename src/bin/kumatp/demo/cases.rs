@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use kumatp::Plan;
-use kumatp::engine::EngineName;
+use kumatp::model::EngineName;
 use kumatp::simulate::{AnyPacket, Simulator, Verdict};
 
 use super::Result;

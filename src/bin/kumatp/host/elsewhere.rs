@@ -1,8 +1,7 @@
 //! A system that is not Linux: nothing can be looked at or installed.
 
 use kumatp::config::Config;
-use kumatp::engine::EngineName;
-use kumatp::model::Note;
+use kumatp::model::{EngineName, Note};
 use kumatp::simulate::Simulator;
 use kumatp::{Error, Facts, Plan};
 

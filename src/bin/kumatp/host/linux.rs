@@ -4,9 +4,9 @@ use kumatp::config::Config;
 use kumatp::engine::ebpf::{self, Ebpf};
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
-use kumatp::engine::{EarlierChain, Engine, EngineName, Installed, installed};
-use kumatp::model::Note;
-use kumatp::netlink::Namespace;
+use kumatp::engine::{EarlierChain, Engine, Installed, installed};
+use kumatp::model::{EngineName, Note};
+use kumatp::netns::Namespace;
 use kumatp::simulate::Simulator;
 use kumatp::{Error, Facts, Plan, facts, policy};
 
@@ -60,11 +60,7 @@ impl Target {
 
     /// Looks at the host for the facts that a plan for this configuration needs.
     pub(crate) fn look(&self, config: &Config, abilities: facts::HostAbilities) -> Result<Facts, Error> {
-        let request = policy::facts_needed(config);
-        match self.namespace()? {
-            Some(namespace) => facts::probe_in(&namespace, &request, abilities),
-            None => facts::probe(&request, abilities),
-        }
+        facts::probe_in(self.namespace()?.as_ref(), &policy::facts_needed(config), abilities)
     }
 
     /// What is installed.

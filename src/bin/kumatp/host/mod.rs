@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 use kumatp::config::Config;
-use kumatp::engine::EngineName;
+use kumatp::model::EngineName;
 use kumatp::net::Uid;
 use kumatp::{Error, Facts, policy};
 

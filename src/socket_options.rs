@@ -1,10 +1,10 @@
-//! The system calls that nix has no safe form of.
+//! Options of sockets that nix has no safe form of.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 
 /// Sets an option of a socket to a number.
-pub(super) fn set(
+pub(crate) fn set(
     socket: BorrowedFd<'_>,
     level: libc::c_int,
     option: libc::c_int,
@@ -26,7 +26,7 @@ pub(super) fn set(
 
 /// Reads an option of a socket into `value`, which the kernel reads as well, and says how many bytes
 /// it wrote.
-pub(super) fn get(
+pub(crate) fn get(
     socket: BorrowedFd<'_>,
     level: libc::c_int,
     option: libc::c_int,
@@ -42,7 +42,7 @@ pub(super) fn get(
 }
 
 /// The network namespace of a socket.
-pub(super) fn namespace_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub(crate) fn namespace_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     /// linux/sockios.h
     const SIOCGSKNS: libc::c_ulong = 0x894c;
     #[expect(unsafe_code, reason = "nix does not know this request")]

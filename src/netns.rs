@@ -1,4 +1,4 @@
-//! Work in another network namespace.
+//! Network namespaces: the one that a thread is in, and work in another.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -10,10 +10,9 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::{Socket, options};
 use crate::error::Error;
-use crate::files;
 use crate::room::on_thread;
+use crate::{files, socket_options};
 
 /// That of the calling thread.
 const PATH: &str = "/proc/thread-self/ns/net";
@@ -36,9 +35,9 @@ impl Here {
     }
 
     /// The same with a socket that was opened there, if there is one.
-    pub(super) fn find_by(opened: Option<&Socket>) -> Result<Self, Error> {
+    pub(crate) fn find_by(opened: Option<BorrowedFd<'_>>) -> Result<Self, Error> {
         match opened {
-            Some(socket) => Self::of(socket.as_fd()),
+            Some(socket) => Self::of(socket),
             None => {
                 let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
                 Self::of(socket.map_err(|errno| Error::io("open a socket", &errno.into()))?.as_fd())
@@ -47,7 +46,7 @@ impl Here {
     }
 
     /// What stands for it, opened without asking what it is.
-    pub(super) fn file() -> std::io::Result<File> {
+    pub(crate) fn file() -> std::io::Result<File> {
         File::open(PATH)
     }
 
@@ -56,7 +55,7 @@ impl Here {
         let file = match Self::file() {
             // Without /proc. This needs a privilege.
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                options::namespace_of(socket).map(File::from).map_err(|_| cannot(error))?
+                socket_options::namespace_of(socket).map(File::from).map_err(|_| cannot(error))?
             }
             other => other.map_err(cannot)?,
         };
@@ -64,7 +63,7 @@ impl Here {
         /// asm-generic/socket.h
         const SO_NETNS_COOKIE: i32 = 71;
         let mut cookie = [0; 8];
-        let cookie = match options::get(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut cookie) {
+        let cookie = match socket_options::get(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut cookie) {
             Ok(_) => Some(u64::from_ne_bytes(cookie)),
             Err(error) if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => None,
             Err(error) => return Err(Error::io("ask for the cookie of the network namespace", &error)),
@@ -130,6 +129,20 @@ impl Namespace {
             Errno::EINVAL => not_a_namespace(&self.name),
             _ => Error::io(action, &errno.into()),
         }
+    }
+}
+
+/// Does something in a network namespace, on a thread of its own; without one where the caller is.
+///
+/// # Errors
+/// Those of the work, and [`Error::Permission`] or [`Error::Os`] if the namespace cannot be entered.
+pub(crate) fn run<T: Send>(
+    namespace: Option<&Namespace>,
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    match namespace {
+        None => work(),
+        Some(namespace) => namespace.run(work)?,
     }
 }
 
