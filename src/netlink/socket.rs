@@ -389,42 +389,26 @@ impl Socket {
         request: &[u8],
         sequence: u32,
         dump: bool,
-        each: impl FnMut(&[u8]),
-    ) -> Result<bool, Stop> {
-        let mut ends = self.exchange_all(request, &[sequence], dump, each)?;
-        ends.pop().unwrap_or(Ok(false)).map_err(|errno| Stop::System(READ, errno))
-    }
-
-    /// The same for several requests at once, each with its own end.
-    pub(super) fn exchange_all(
-        &mut self,
-        requests: &[u8],
-        sequences: &[u32],
-        dump: bool,
         mut each: impl FnMut(&[u8]),
-    ) -> Result<Vec<Result<bool, Errno>>, Stop> {
-        self.send_bytes(requests)?;
-        let mut interrupted = vec![false; sequences.len()];
-        let mut ends: Vec<_> = sequences.iter().map(|_| None).collect();
-        while ends.iter().any(Option::is_none) {
+    ) -> Result<bool, Stop> {
+        self.send_bytes(request)?;
+        let (mut interrupted, mut end) = (false, None);
+        while end.is_none() {
             for place in self.receive()? {
                 let datagram = &self.buffer[place];
                 let mut answers = false;
-                for message in Messages(datagram) {
-                    // What is no answer to these requests is passed over when it is read.
-                    let Some(at) = sequences.iter().position(|sequence| *sequence == message.sequence) else {
-                        continue;
-                    };
+                // What is no answer to this request is passed over.
+                for message in Messages(datagram).filter(|message| message.sequence == sequence) {
                     answers = true;
-                    interrupted[at] |= message.flags & NLM_F_DUMP_INTR != 0;
+                    interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
                     // Both begin with a number: an error, or how the dump went.
                     let code = array(message.body, 0).map_or(0, i32::from_ne_bytes);
                     match message.kind {
                         NLMSG_ERROR | NLMSG_DONE if code < 0 => {
-                            ends[at] = Some(Err(Errno::from_raw(code.saturating_neg())));
+                            end = Some(Err(Errno::from_raw(code.saturating_neg())));
                         }
-                        NLMSG_ERROR | NLMSG_DONE => ends[at] = Some(Ok(interrupted[at])),
-                        _ if !dump => ends[at] = Some(Ok(interrupted[at])),
+                        NLMSG_ERROR | NLMSG_DONE => end = Some(Ok(())),
+                        _ if !dump => end = Some(Ok(())),
                         _ => {}
                     }
                 }
@@ -433,7 +417,7 @@ impl Socket {
                 }
             }
         }
-        Ok(ends.into_iter().flatten().collect())
+        end.unwrap_or(Ok(())).map(|()| interrupted).map_err(|errno| Stop::System(READ, errno))
     }
 
     /// Sees to it that so many bytes can be sent at once, as far as that is possible.

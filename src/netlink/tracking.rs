@@ -6,7 +6,6 @@ use nix::errno::Errno;
 #[cfg(feature = "ebpf")]
 use nix::sys::socket::SockProtocol;
 
-use super::ask::READ;
 use super::conntrack::{self, Connection, Tuple};
 use super::constants::NLMSG_ERROR;
 #[cfg(feature = "ebpf")]
@@ -36,9 +35,7 @@ pub(crate) struct Made {
 /// The TCP sockets in the network namespace of the calling thread. Needs no privilege.
 pub(crate) fn sockets(socket: &mut Socket) -> Result<Sockets, Stop> {
     let mut sockets = Sockets::default();
-    // Both, since a socket of one may have connections of the other.
-    let requests = FamilyName::ALL.map(|family| move |sequence| sock_diag::request(family, sequence));
-    list_all(socket, &requests, |datagram| sockets.read(datagram))?;
+    list(socket, sock_diag::request, |datagram| sockets.read(datagram))?;
     Ok(sockets)
 }
 
@@ -113,31 +110,6 @@ pub(crate) fn create(socket: &mut Socket, connections: &[Connection]) -> Result<
         }
     })?;
     Ok(made)
-}
-
-/// Makes several lists. Those that are empty are answered at once; where one is not, the kernel has no time for the next.
-fn list_all(
-    socket: &mut Socket,
-    requests: &[impl Fn(u32) -> Vec<u8>],
-    mut each: impl FnMut(&[u8]),
-) -> Result<(), Stop> {
-    let sequences: Vec<_> = requests.iter().map(|_| socket.next_sequence()).collect();
-    let bytes: Vec<_> = requests.iter().zip(&sequences).flat_map(|(request, sequence)| request(*sequence)).collect();
-    let ends = match socket.exchange_all(&bytes, &sequences, true, &mut each) {
-        Err(Stop::Unknown | Stop::System(_, Errno::ENOBUFS)) => {
-            _ = socket.read_all(|_| ())?;
-            requests.iter().map(|_| Err(Errno::EBUSY)).collect()
-        }
-        other => other?,
-    };
-    for (request, end) in requests.iter().zip(ends) {
-        match end {
-            Ok(false) => {}
-            Ok(true) | Err(Errno::EBUSY) => list(socket, request, &mut each)?,
-            Err(errno) => return Err(Stop::System(READ, errno)),
-        }
-    }
-    Ok(())
 }
 
 fn list(socket: &mut Socket, request: impl Fn(u32) -> Vec<u8>, mut each: impl FnMut(&[u8])) -> Result<(), Stop> {
