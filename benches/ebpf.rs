@@ -20,6 +20,7 @@ use common::timing::{Sample, settle, time, turns};
 use kumatp::engine::Engine;
 use kumatp::engine::ebpf::Ebpf;
 use kumatp::engine::netlink::Netlink;
+use kumatp::model::Options;
 use kumatp::net::{Port, Uid};
 use kumatp::{Config, Facts, Plan, policy};
 use nix::libc;
@@ -274,7 +275,7 @@ fn traffic(bench: &mut Bench, place: &Place) {
                         _ => place.outside(|| work.rate(to, once)),
                     };
                     if let Some(engine) = &engine {
-                        engine.uninstall(&Config::default()).expect("a removal");
+                        engine.uninstall(&Options::default()).expect("a removal");
                     }
                     // What a million of it takes: a bit takes less than a nanosecond.
                     Duration::from_secs_f64(1e6 / rate)
@@ -301,7 +302,7 @@ fn installing(bench: &mut Bench) {
             let fresh = time(|| drop(engine.apply(&plans[0]).expect("an installation")));
             let replaced = time(|| drop(engine.apply(&plans[1]).expect("another")));
             let unchanged = time(|| assert!(!engine.apply(&plans[1]).expect("the same").changed));
-            let removed = time(|| drop(engine.uninstall(&Config::default()).expect("a removal")));
+            let removed = time(|| drop(engine.uninstall(&Options::default()).expect("a removal")));
             times.push([fresh, replaced, unchanged, removed]);
             settle();
         }
@@ -340,7 +341,7 @@ fn bystanders(bench: &mut Bench) {
         let mut with = || {
             ebpf().apply(&plan).expect("an installation");
             let took = run();
-            ebpf().uninstall(&Config::default()).expect("a removal");
+            ebpf().uninstall(&Options::default()).expect("a removal");
             took
         };
         let took = turns(bench.turns(15), [&mut { run }, &mut with]);

@@ -15,10 +15,11 @@ use std::time::Duration;
 use common::host::{bare, batches, place, plan, program, skipped, two_configs};
 use common::timing::{Sample, settle, time, turns};
 use common::{Bench, grouped};
-use kumatp::config::{Config, IpFamilyMode};
+use kumatp::config::Config;
 use kumatp::engine::Engine as _;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
+use kumatp::model::{IpFamilyMode, Options};
 use kumatp::net::V4;
 use kumatp::render::iptables::Style;
 use kumatp::{Plan, render};
@@ -56,7 +57,7 @@ fn install(plan: &Plan) {
 }
 
 fn uninstall() {
-    Netlink::default().uninstall(&Config::default()).expect("a removal");
+    Netlink::default().uninstall(&Options::default()).expect("a removal");
 }
 
 fn in_process(bench: &mut Bench) {
@@ -178,7 +179,7 @@ fn connections(bench: &mut Bench) {
     let iptables = |name, mode| Contender {
         name,
         install: restore(mode),
-        remove: Box::new(|| drop(Iptables::default().uninstall(&Config::default()).expect("a removal"))),
+        remove: Box::new(|| drop(Iptables::default().uninstall(&Options::default()).expect("a removal"))),
     };
     let engines = [
         Contender { name: "netlink", install: Box::new(install), remove: Box::new(uninstall) },

@@ -205,7 +205,7 @@ fn apply(bench: &mut Bench, library: &Library) {
         &mut || {
             time(|| {
                 assert!(engine.apply(&plan).expect("installed").changed);
-                assert!(engine.uninstall(&config).expect("uninstalled").changed);
+                assert!(engine.uninstall(&config.options()).expect("uninstalled").changed);
             })
         },
         &mut || {
@@ -224,7 +224,7 @@ fn apply(bench: &mut Bench, library: &Library) {
         // SAFETY: as above.
         &mut repeated(|| unsafe { (library.text_free)(made(|out, err| (library.apply)(c_plan, 1, -1, 0, out, err))) }),
     );
-    engine.uninstall(&config).expect("uninstalled");
+    engine.uninstall(&config.options()).expect("uninstalled");
 }
 
 /// Loads the library in new processes: what a program pays before its first call.

@@ -395,10 +395,11 @@ fn programs_of_iptables_are_run_only_where_they_are_needed_and_that_is_said() {
         run("iptables-legacy", &["-t", "nat", "-N", "KUMA_MESH_OUTBOUND"]);
         let mut config = kumatp::Config::default();
         config.kuma_dp_user = Some("5678".to_owned());
-        config.ip_family_mode = kumatp::config::IpFamilyMode::Ipv4;
+        config.ip_family_mode = kumatp::model::IpFamilyMode::Ipv4;
         let (bpffs, cgroup) = ("/run/kumatp-bpffs", ground.cgroup.clone());
         let engine = || Ebpf::default().bpffs(bpffs).cgroup(&cgroup);
-        let facts = facts::probe(&policy::facts_needed(&config), engine().abilities(&config).unwrap()).unwrap();
+        let facts =
+            facts::probe(&policy::facts_needed(&config), engine().abilities(&config.options()).unwrap()).unwrap();
         let plan = policy::plan(&config, &facts).unwrap();
         let error = engine().apply(&plan).unwrap_err();
         assert!(matches!(error, Error::Conflict { .. }), "{error}");

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use arbtest::arbtest;
-use kumatp::config::{
-    Config, FamilyExecutables, Format, GidExclusion, IpFamilyMode, Key, Layers, UidExclusion, VirtualNetwork,
-};
-use kumatp::model::LogLevel;
+use kumatp::config::{Config, Format, GidExclusion, Key, Layers, UidExclusion, VirtualNetwork};
+use kumatp::model::{FamilyExecutables, IpFamilyMode, LogLevel};
 use kumatp::net::{AnyCidr, Port, PortRange, PortSet};
 
 #[test]

@@ -9,13 +9,13 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
-use kumatp::config::{Config, IpFamilyMode};
+use kumatp::config::Config;
 use kumatp::engine::fake::{Call, Fake, Tables};
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, Report, Status, state};
 use kumatp::facts::HostAbilities;
-use kumatp::model::{EngineName, Plan};
+use kumatp::model::{EngineName, IpFamilyMode, Options, Plan};
 use kumatp::net::{FamilyName, Uid};
 use kumatp::render::iptables::{Style, ruleset};
 use kumatp::{Error, Facts, policy};
@@ -59,10 +59,10 @@ fn other_chain() -> Plan {
     plan(|config| config.redirect.outbound.chains.decide = "KUMA_MESH_OTHER".parse().unwrap())
 }
 
-fn dry() -> Config {
-    let mut config = Config::default();
-    config.dry_run = true;
-    config
+fn dry() -> Options {
+    let mut options = Options::default();
+    options.dry_run = true;
+    options
 }
 
 /// A real engine and the fake of it, to which the same happens.
@@ -102,9 +102,9 @@ impl Pair {
         done
     }
 
-    fn uninstall(&mut self, config: &Config) -> Result<bool, Error> {
-        let (real, fake) = (self.real.uninstall(config), self.fake.uninstall(config));
-        let done = self.agree(&format!("uninstall, dry: {}", config.dry_run), real, fake);
+    fn uninstall(&mut self, options: &Options) -> Result<bool, Error> {
+        let (real, fake) = (self.real.uninstall(options), self.fake.uninstall(options));
+        let done = self.agree(&format!("uninstall, dry: {}", options.dry_run), real, fake);
         self.address();
         done
     }
@@ -231,8 +231,8 @@ fn come_and_go(name: EngineName) {
     let (plain, everything, ipv4_only) = (plain(), everything(), ipv4_only());
     let mut pair = Pair::of(name);
     assert_eq!(pair.status(&plain), Status::Absent);
-    for config in [dry(), Config::default()] {
-        assert_eq!(pair.uninstall(&config), Ok(false));
+    for options in [dry(), Options::default()] {
+        assert_eq!(pair.uninstall(&options), Ok(false));
     }
     assert_eq!(pair.apply("plain", &plain), Ok(true));
     assert!(matches!(pair.status(&everything), Status::Drifted { .. }));
@@ -260,12 +260,12 @@ fn come_and_go(name: EngineName) {
 
     // A dry run is the caller's affair: what is to be applied is applied.
     let mut dry_plan = plain.clone();
-    dry_plan.config.dry_run = true;
+    dry_plan.options.dry_run = true;
     assert_eq!(pair.apply("a dry plan", &dry_plan), Ok(true));
     assert_eq!(pair.uninstall(&dry()), Ok(false));
-    assert_eq!(pair.uninstall(&Config::default()), Ok(true));
+    assert_eq!(pair.uninstall(&Options::default()), Ok(true));
     assert_eq!(pair.status(&plain), Status::Absent);
-    assert_eq!(pair.uninstall(&Config::default()), Ok(false));
+    assert_eq!(pair.uninstall(&Options::default()), Ok(false));
     assert!(matches!(pair.fake.calls().last(), Some(Call::Uninstall(config)) if !config.dry_run));
 }
 
@@ -306,10 +306,10 @@ fn engines_take_each_others_place() {
         assert_eq!(netlink.uninstall(&dry()), Ok(false));
         // One removes neither the other's tables nor what both need.
         assert_eq!(iptables.uninstall(&dry()), Ok(false));
-        assert_eq!(iptables.uninstall(&Config::default()), Ok(true));
+        assert_eq!(iptables.uninstall(&Options::default()), Ok(true));
         assert_eq!(netlink.status(&everything), Status::Current);
         netlink.leave_behind(Tables::IptablesNft, &plain);
-        assert_eq!(netlink.uninstall(&Config::default()), Ok(true));
+        assert_eq!(netlink.uninstall(&Options::default()), Ok(true));
         assert_eq!(iptables.status(&plain), Status::Absent);
     });
 }
@@ -330,10 +330,10 @@ fn rules_of_others_are_in_the_way_of_both() {
         assert_eq!(iptables.apply("plain again", &plain), Ok(true));
         let conflict = |done: Result<bool, Error>| assert!(matches!(done, Err(Error::Conflict { .. })), "{done:?}");
         conflict(iptables.apply("without the chain", &other_chain));
-        conflict(iptables.uninstall(&Config::default()));
+        conflict(iptables.uninstall(&Options::default()));
         conflict(iptables.uninstall(&dry()));
         conflict(netlink.apply("plain", &plain));
-        conflict(netlink.uninstall(&Config::default()));
+        conflict(netlink.uninstall(&Options::default()));
         assert_eq!(netlink.uninstall(&dry()), Ok(false));
         // What could be removed has been.
         let Status::Drifted { differences } = iptables.status(&plain) else { panic!("the rules for IPv4 stay") };
@@ -343,7 +343,7 @@ fn rules_of_others_are_in_the_way_of_both() {
         iptables.fake.remove_others_jumps();
         assert_eq!(iptables.apply("without the chain", &other_chain), Ok(true));
         assert_eq!(netlink.apply("plain", &plain), Ok(true));
-        assert_eq!(netlink.uninstall(&Config::default()), Ok(true));
+        assert_eq!(netlink.uninstall(&Options::default()), Ok(true));
     });
 }
 
@@ -363,7 +363,7 @@ fn legacy_leftovers_are_in_the_way_of_netlink_only() {
         netlink.fake = netlink.fake.allow_legacy_leftovers();
         assert_eq!(netlink.apply("plain, allowed", &plain), Ok(true));
         assert_eq!(netlink.uninstall(&dry()), Ok(false));
-        assert_eq!(netlink.uninstall(&Config::default()), Ok(true));
+        assert_eq!(netlink.uninstall(&Options::default()), Ok(true));
         assert_eq!(netlink.fake.installed_in(Tables::IptablesLegacy).as_ref(), Some(&everything));
 
         // Programs are chosen by what is there.
@@ -375,7 +375,7 @@ fn legacy_leftovers_are_in_the_way_of_netlink_only() {
         assert_eq!(iptables.uninstall(&dry()), Ok(false));
         assert_eq!(iptables.apply("plain in the place of both", &plain), Ok(true));
         assert_eq!(iptables.fake.installed_in(Tables::IptablesLegacy), None);
-        assert_eq!(iptables.uninstall(&Config::default()), Ok(true));
+        assert_eq!(iptables.uninstall(&Options::default()), Ok(true));
     });
 }
 
@@ -389,11 +389,11 @@ fn the_powerless_are_refused_alike() {
             for name in [EngineName::Netlink, EngineName::Iptables] {
                 let (real, fake) = (real(name), Fake::new(name));
                 fake.set_privileged(false);
-                for config in [Config::default(), dry()] {
-                    let found = [real.abilities(&config), fake.abilities(&config)];
+                for options in [Options::default(), dry()] {
+                    let found = [real.abilities(&options), fake.abilities(&options)];
                     let seen = found.map(|found| found.map_err(kind).map(|found| (found.v4, found.remarks.len())));
                     assert_eq!(seen[0], seen[1], "{name}");
-                    let done = [real.uninstall(&config), fake.uninstall(&config)].map(|done| done.map_err(kind));
+                    let done = [real.uninstall(&options), fake.uninstall(&options)].map(|done| done.map_err(kind));
                     assert_eq!(done, [Err("permission"), Err("permission")], "{name}");
                 }
                 let done = [real.apply(&plain), fake.apply(&plain)].map(|done| done.map_err(kind));
@@ -433,7 +433,9 @@ fn ipv6_is_refused_alike() {
         fake.refuse_ipv6("no programs", "install them");
         let refused = |found: HostAbilities| found.v6_refused.is_some();
         let config = Config::default();
-        assert!(refused(real.abilities(&config).unwrap()) && refused(fake.abilities(&config).unwrap()));
+        assert!(
+            refused(real.abilities(&config.options()).unwrap()) && refused(fake.abilities(&config.options()).unwrap())
+        );
         for (plan, expected) in [(plain(), Err("unsupported")), (ipv4_only(), Ok(true))] {
             for engine in [&real as &dyn Engine, &fake] {
                 assert_eq!(engine.apply(&plan).map(|report| report.changed).map_err(kind), expected);

@@ -17,7 +17,7 @@ use kumatp::config::Config;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, Status, state};
-use kumatp::model::{IptablesMode, Plan};
+use kumatp::model::{IptablesMode, Options, Plan};
 use kumatp::{facts, policy};
 use netns::{isolated, run};
 use nix::sys::socket::sockopt::{BindToDevice, ReuseAddr};
@@ -37,7 +37,7 @@ fn config(mode: IptablesMode, harden: bool) -> Config {
 }
 
 fn plan(engine: &dyn Engine, config: &Config) -> Plan {
-    let facts = facts::probe(&policy::facts_needed(config), engine.abilities(config).unwrap()).unwrap();
+    let facts = facts::probe(&policy::facts_needed(config), engine.abilities(&config.options()).unwrap()).unwrap();
     policy::plan(config, &facts).unwrap()
 }
 
@@ -78,7 +78,7 @@ fn hardened_rules_come_and_go() {
                 assert!(matches!(state(Some(&plan), None).unwrap().status, Status::Drifted { .. }));
                 assert_eq!(state(Some(&usual), None).unwrap().status, Status::Current);
                 install(&hardened);
-                let report = Iptables::default().uninstall(&Config::default()).unwrap();
+                let report = Iptables::default().uninstall(&Options::default()).unwrap();
                 assert!(report.notes.is_empty(), "{report:?}");
                 assert_eq!(rules(mode), before, "{mode}, comments: {comments}");
             }
@@ -133,7 +133,7 @@ fn a_socket_that_is_bound_to_loopback_reserves_no_way_out() {
             };
             assert!(leave(false) > 0, "{mode}: without hardening nothing is left open here");
             assert_eq!(leave(true), 0, "{mode}");
-            Iptables::default().uninstall(&Config::default()).unwrap();
+            Iptables::default().uninstall(&Options::default()).unwrap();
         }
     });
 }
@@ -156,7 +156,7 @@ fn connections_are_redirected_as_without_hardening() {
                 let (made, failed) = client.join().unwrap();
                 assert!(made > 0 && failed == 0, "{mode}: {made} made, {failed} failed");
             }
-            Iptables::default().uninstall(&Config::default()).unwrap();
+            Iptables::default().uninstall(&Options::default()).unwrap();
         }
         assert!(accepted.iter().all(|count| count.load(Ordering::Relaxed) > 0));
         assert_eq!(left_unredirected(), 0);

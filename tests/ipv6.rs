@@ -5,12 +5,12 @@
 #[path = "common/isolated.rs"]
 mod isolated;
 
-use kumatp::config::{Config, IpFamilyMode};
+use kumatp::config::Config;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, Report, Status};
 use kumatp::facts::Ipv6;
-use kumatp::model::Note;
+use kumatp::model::{IpFamilyMode, Note};
 use kumatp::{Error, Facts, Plan, facts, policy};
 
 use self::isolated::{isolated, run};
@@ -24,7 +24,7 @@ fn config(mode: IpFamilyMode) -> Config {
 }
 
 fn look(config: &Config, engine: &dyn Engine) -> Facts {
-    facts::probe(&policy::facts_needed(config), engine.abilities(config).unwrap()).unwrap()
+    facts::probe(&policy::facts_needed(config), engine.abilities(&config.options()).unwrap()).unwrap()
 }
 
 fn plan_by_netlink(mode: IpFamilyMode) -> Result<Plan, Error> {
@@ -156,7 +156,7 @@ fn an_address_that_cannot_be_added_does_not_keep_rules_away() {
         set("lo", false);
         assert_eq!(engine.apply(&plan).unwrap().steps, ["added ::6/128 to the loopback interface"]);
         assert!(six_is_there());
-        engine.uninstall(&plan.config).unwrap();
+        engine.uninstall(&plan.options).unwrap();
         assert!(!six_is_there());
     });
 }

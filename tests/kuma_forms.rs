@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use arbtest::arbtest;
-use kumatp::config::{Config, Format, IpFamilyMode, Key, KumaDifference, KumaProgram, UidExclusion};
+use kumatp::config::{Config, Format, Key, KumaDifference, KumaProgram, UidExclusion};
+use kumatp::model::IpFamilyMode;
 
 #[path = "common/generate.rs"]
 #[expect(dead_code, reason = "facts are not needed here")]

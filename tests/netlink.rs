@@ -11,11 +11,11 @@ use std::cell::Cell;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use kumatp::config::{Config, IpFamilyMode};
+use kumatp::config::Config;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, Report, Status, engine_there, presuming, state};
 use kumatp::facts::{self, HostAbilities};
-use kumatp::model::{EngineName, Plan};
+use kumatp::model::{EngineName, IpFamilyMode, Options, Plan};
 use kumatp::netns::Namespace;
 use kumatp::render::nft;
 use kumatp::{Error, Facts, policy};
@@ -98,7 +98,7 @@ fn each_installation_replaces_the_one_before() {
         for (_, plan) in plans() {
             engine.apply(&plan).unwrap();
             fresh.push(ruleset());
-            assert!(engine.uninstall(&plan.config).unwrap().changed);
+            assert!(engine.uninstall(&plan.options).unwrap().changed);
             assert_eq!(nft_command("list tables"), "");
         }
         // In another order, over each other.
@@ -127,8 +127,8 @@ fn reports_say_what_was_done() {
             steps(engine.apply(&of("IPv4 only")).unwrap()),
             "replaced the table ip kuma-mesh; removed the table ip6 kuma-mesh; removed ::6/128 from the loopback interface"
         );
-        assert_eq!(steps(engine.uninstall(&Config::default()).unwrap()), "removed the table ip kuma-mesh");
-        assert!(!engine.uninstall(&Config::default()).unwrap().changed);
+        assert_eq!(steps(engine.uninstall(&Options::default()).unwrap()), "removed the table ip kuma-mesh");
+        assert!(!engine.uninstall(&Options::default()).unwrap().changed);
     });
 }
 
@@ -138,7 +138,7 @@ fn drift_is_seen_and_repaired() {
         let engine = Netlink::default();
         let plan = of("all DNS");
         assert_eq!(engine.status(&plan).unwrap(), Status::Absent);
-        assert_eq!(engine_there(&plan.config, None).unwrap(), None);
+        assert_eq!(engine_there(&plan.options, None).unwrap(), None);
         for (change, said) in [
             ("delete table ip6 kuma-mesh", "the table ip6 kuma-mesh is missing"),
             ("flush chain ip kuma-mesh KUMA_MESH_OUTBOUND", "the chain KUMA_MESH_OUTBOUND has 0 rules, expected 6"),
@@ -149,7 +149,7 @@ fn drift_is_seen_and_repaired() {
         ] {
             engine.apply(&plan).unwrap();
             nft_command(change);
-            assert_eq!(engine_there(&plan.config, None).unwrap(), Some(EngineName::Netlink), "{change}");
+            assert_eq!(engine_there(&plan.options, None).unwrap(), Some(EngineName::Netlink), "{change}");
             let Status::Drifted { differences } = engine.status(&plan).unwrap() else { panic!("{change}") };
             assert!(differences.iter().any(|difference| difference.contains(said)), "{change}: {differences:?}");
             assert!(engine.apply(&plan).unwrap().changed, "{change}");
@@ -171,7 +171,7 @@ fn nobody_elses_rules_are_touched() {
         nft_command("add table inet kuma-mesh { chain c { drop; }; }");
         let before = run("nft", &["-a", "list", "ruleset"], "");
         engine.apply(&of("everything")).unwrap();
-        assert!(engine.uninstall(&Config::default()).unwrap().changed);
+        assert!(engine.uninstall(&Options::default()).unwrap().changed);
         assert_eq!(run("nft", &["-a", "list", "ruleset"], ""), before);
     });
 }
@@ -181,17 +181,17 @@ fn abilities_come_from_the_kernel() {
     isolated(|| {
         let engine = Netlink::default();
         let config = Config::default();
-        let found = engine.abilities(&config).unwrap();
+        let found = engine.abilities(&config.options()).unwrap();
         assert_eq!((&found.v4, &found.v6_refused), (&Facts::capable_host(kumatp::net::Uid::SIDECAR).v4, &None));
         assert_eq!(nft_command("list tables"), "");
         nft_command("add table ip nat { chain DOCKER_OUTPUT { }; }");
-        let found = engine.abilities(&config).unwrap();
+        let found = engine.abilities(&config.options()).unwrap();
         assert!(found.v4.docker_output && !found.v6.docker_output);
         nft_command("delete table ip nat");
         // Needs the kernel's legacy tables, which not every machine has.
         let legacy = Command::new("iptables-legacy").args(["-t", "nat", "-N", "DOCKER_OUTPUT"]).output();
         if legacy.is_ok_and(|output| output.status.success()) {
-            let found = engine.abilities(&config).unwrap();
+            let found = engine.abilities(&config.options()).unwrap();
             // The list of those tables may belong to root outside of the user namespace.
             let unknown = found.remarks.iter().any(|remark| remark.about == "docker");
             assert!(found.v4.docker_output != unknown, "{found:?}");
@@ -208,21 +208,21 @@ impl Engine for Asked {
         self.0.name()
     }
 
-    fn abilities(&self, config: &Config) -> Result<HostAbilities, Error> {
+    fn abilities(&self, options: &Options) -> Result<HostAbilities, Error> {
         self.1.set(self.1.get() + 1);
-        self.0.abilities(config)
+        self.0.abilities(options)
     }
 
-    fn presumed(&self, config: &Config) -> Result<HostAbilities, Error> {
-        self.0.presumed(config)
+    fn presumed(&self, options: &Options) -> Result<HostAbilities, Error> {
+        self.0.presumed(options)
     }
 
     fn apply(&self, plan: &Plan) -> Result<Report, Error> {
         self.0.apply(plan)
     }
 
-    fn uninstall(&self, config: &Config) -> Result<Report, Error> {
-        self.0.uninstall(config)
+    fn uninstall(&self, options: &Options) -> Result<Report, Error> {
+        self.0.uninstall(options)
     }
 }
 
@@ -235,15 +235,16 @@ fn the_kernel_is_asked_only_if_it_refuses() {
         config.redirect.dns.enabled = true;
         config.redirect.dns.capture_all = true;
         let engine = Asked(Netlink::default(), Cell::new(0));
-        let plan = presuming(&engine, &config, |abilities| {
+        let plan = presuming(&engine, &config.options(), |abilities| {
             let plan = policy::plan(&config, &facts::probe(&policy::facts_needed(&config), abilities)?)?;
             engine.apply(&plan).map(|_| plan)
         })
         .unwrap();
         assert_eq!(engine.0.status(&plan).unwrap(), Status::Current);
         let asked = engine.1.get();
-        engine.uninstall(&config).unwrap();
-        let (can, presumed) = (engine.0.abilities(&config).unwrap(), engine.0.presumed(&config).unwrap());
+        engine.uninstall(&config.options()).unwrap();
+        let (can, presumed) =
+            (engine.0.abilities(&config.options()).unwrap(), engine.0.presumed(&config.options()).unwrap());
         assert_eq!(asked, usize::from(can != presumed), "{can:?}");
     });
 }
@@ -284,7 +285,7 @@ fn whoever_installs_at_the_same_time_one_of_them_wins() {
                     for round in 0..40 {
                         // Others may be faster many times over; nothing else may go wrong.
                         let done = match (index, round % 4) {
-                            (0, 3) => engine.uninstall(&plan.config),
+                            (0, 3) => engine.uninstall(&plan.options),
                             _ => engine.apply(plan),
                         };
                         if let Err(error) = done {
@@ -315,7 +316,7 @@ fn others_may_change_their_own_rules_all_the_time() {
         let outcome = (0..50).try_for_each(|_| {
             engine.apply(&plan)?;
             assert_eq!(engine.status(&plan)?, Status::Current);
-            engine.uninstall(&plan.config)?;
+            engine.uninstall(&plan.options)?;
             Ok::<_, Error>(())
         });
         other.kill().unwrap();
@@ -333,7 +334,7 @@ fn what_is_missing_is_named() {
             let error = engine.apply(&default_plan()).unwrap_err();
             assert!(matches!(&error, Error::Permission { needed, .. } if needed.contains("CAP_NET_ADMIN")), "{error}");
             assert!(matches!(engine.status(&default_plan()).unwrap_err(), Error::Permission { .. }));
-            let found = engine.abilities(&Config::default()).unwrap();
+            let found = engine.abilities(&Options::default()).unwrap();
             assert_eq!(found.remarks.len(), 1);
             assert!(found.remarks[0].text.contains("CAP_NET_ADMIN"), "{found:?}");
             return;
@@ -471,7 +472,7 @@ fn nothing_is_noted_in_files() {
             nft_command("flush ruleset");
             engine.apply(&plan).unwrap();
         }
-        let report = engine.uninstall(&plan.config).unwrap();
+        let report = engine.uninstall(&plan.options).unwrap();
         assert!(report.notes.iter().all(|note| note.about != "record"), "{report:?}");
         assert_eq!(six(), None);
     });
@@ -487,7 +488,7 @@ fn an_address_of_somebody_else_stays() {
         engine.apply(&of("IPv4 only")).unwrap();
         assert!(six().is_some());
         engine.apply(&default_plan()).unwrap();
-        engine.uninstall(&Config::default()).unwrap();
+        engine.uninstall(&Options::default()).unwrap();
         assert!(six().is_some());
     });
 }
@@ -520,7 +521,7 @@ fn the_marker_tells_whose_the_address_is_where_the_kernel_does_not() {
             assert!(engine.apply(&of("everything")).unwrap().changed);
             let marker = nft_command("list chain ip6 kuma-mesh kuma_mesh_marker");
             assert_eq!(marker.contains("added ::6"), says_so, "{marker}");
-            engine.uninstall(&plan.config).unwrap();
+            engine.uninstall(&plan.options).unwrap();
             assert_eq!(six().is_none(), says_so);
         }
     });
@@ -539,7 +540,7 @@ fn ipv6_that_is_off_on_loopback_alone_is_named() {
             let mut config = Config::default();
             config.kuma_dp_user = Some("0".into());
             config.ip_family_mode = mode;
-            let abilities = engine.abilities(&config)?;
+            let abilities = engine.abilities(&config.options())?;
             let facts = kumatp::facts::probe(&kumatp::policy::facts_needed(&config), abilities)?;
             kumatp::policy::plan(&config, &facts)
         };

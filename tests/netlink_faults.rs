@@ -22,7 +22,7 @@ use kumatp::Error;
 use kumatp::config::Config;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, Status};
-use kumatp::model::Plan;
+use kumatp::model::{Options, Plan};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, sendto, socket};
@@ -59,7 +59,7 @@ fn everything_there_is() -> (String, String, usize) {
 
 /// Removal still finds everything.
 fn nothing_is_left_after_removal() {
-    Netlink::default().uninstall(&Config::default()).unwrap();
+    Netlink::default().uninstall(&Options::default()).unwrap();
     let (rules, addresses, records) = everything_there_is();
     assert!(rules.is_empty() && !addresses.contains("::6/128") && records == 0, "{rules}{addresses}{records}");
 }
@@ -214,7 +214,7 @@ fn no_connection_slips_through_200_replacements() {
         );
         assert_eq!(left_unredirected(), 0);
         // Without rules they do leave, so the counter counts.
-        engine.uninstall(&Config::default()).unwrap();
+        engine.uninstall(&Options::default()).unwrap();
         for (index, to) in OUTBOUND.into_iter().enumerate() {
             let _ = TcpStream::connect_timeout(&to.parse().unwrap(), Duration::from_millis(100));
             assert!(left_unredirected() > index as u64);
@@ -336,7 +336,7 @@ fn a_flush_of_all_rules_is_never_lied_about() {
                     other => panic!("round {round}: {other:?}"),
                 }
                 undisturbed += usize::from(quiet);
-                if round % 3 == 0 && installed_or_conflict(engine.uninstall(&plan.config)) {
+                if round % 3 == 0 && installed_or_conflict(engine.uninstall(&plan.options)) {
                     assert_eq!(engine.status(&plan).unwrap(), Status::Absent);
                 }
             }
@@ -399,9 +399,9 @@ fn a_stale_generation_is_no_failure() {
                 Ok(status) => assert_eq!(status, Status::Current),
                 Err(error) => assert!(error.to_string().contains("other programs keep changing"), "{error}"),
             }
-            assert!(engine.uninstall(&plain.config)?.changed);
+            assert!(engine.uninstall(&plain.options)?.changed);
             install(&everything)?;
-            assert!(engine.uninstall(&plain.config)?.changed);
+            assert!(engine.uninstall(&plain.options)?.changed);
             Ok::<_, Error>(())
         });
         let last = outcome.and_then(|()| install(&everything));
@@ -446,7 +446,7 @@ fn more_refusals_than_can_be_received_are_one_reason() {
             assert!(error.to_string().contains("the table ip kuma-mesh is owned by another process"), "{error}");
             assert_eq!(everything_there_is(), before);
         }
-        let error = Netlink::default().uninstall(&config).unwrap_err();
+        let error = Netlink::default().uninstall(&config.options()).unwrap_err();
         assert!(error.to_string().contains("the table ip kuma-mesh is owned by another process"), "{error}");
         assert_eq!(everything_there_is(), before);
         owner.kill().unwrap();
@@ -465,7 +465,7 @@ fn uninstalling_goes_on_past_what_it_cannot_remove() {
         // As iptables-nft has it; the second is led to by somebody else's rule.
         nft("add table ip nat { chain KUMA_MESH_OUTBOUND { }; }");
         assert!(kumatp::engine::loopback::add().unwrap());
-        let error = Netlink::default().uninstall(&Config::default()).unwrap_err();
+        let error = Netlink::default().uninstall(&Options::default()).unwrap_err();
         let lines = error.to_string();
         assert_eq!(lines.lines().count(), 1, "{lines}");
         assert!(lines.contains("the table ip kuma-mesh is owned by another process"), "{lines}");
@@ -475,7 +475,7 @@ fn uninstalling_goes_on_past_what_it_cannot_remove() {
 
         // Two parts, two causes.
         nft("add table ip6 nat { chain KUMA_MESH_OUTBOUND { }; chain MINE { jump KUMA_MESH_OUTBOUND; }; }");
-        let error = Netlink::default().uninstall(&Config::default()).unwrap_err();
+        let error = Netlink::default().uninstall(&Options::default()).unwrap_err();
         let Error::Several(parts) = &error else { panic!("{error}") };
         assert!(matches!(&parts[..], [Error::Conflict { .. }, Error::Conflict { .. }]), "{error}");
         assert!(error.to_string().contains("\nconflict: other rules still jump to"), "{error}");
@@ -562,10 +562,10 @@ fn without_the_capability_nothing_is_done_and_it_is_named() {
         if stage() == "without the capability" {
             let engine = Netlink::default();
             let mut four = Config::default();
-            four.ip_family_mode = kumatp::config::IpFamilyMode::Ipv4;
+            four.ip_family_mode = kumatp::model::IpFamilyMode::Ipv4;
             let plans = [plain(), everything(), plan(&four, &[], false)];
             let errors = plans.iter().flat_map(|plan| [engine.apply(plan).err(), engine.status(plan).err()]);
-            for error in errors.chain([engine.uninstall(&four).err(), engine.marker().err()]) {
+            for error in errors.chain([engine.uninstall(&four.options()).err(), engine.marker().err()]) {
                 let error = error.expect("no operation is possible");
                 let named = matches!(&error, Error::Permission { needed, .. } if needed.contains("CAP_NET_ADMIN"));
                 assert!(named, "{error}");

@@ -13,6 +13,7 @@ use kumatp::config::Config;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine as _, State, Status, state};
+use kumatp::model::Options;
 use kumatp::{Error, Plan};
 
 use self::isolated::{isolated, run, skipped};
@@ -53,7 +54,7 @@ fn a_table_of_our_name_without_our_marks_is_a_conflict() {
             let before = ruleset();
             let error = conflict(engine.apply(&plan));
             assert!(error.starts_with("conflict: the table ip6 kuma-mesh was not installed by kumatp"), "{error}");
-            conflict(engine.uninstall(&Config::default()));
+            conflict(engine.uninstall(&Options::default()));
             assert_eq!(ruleset(), before, "{body}");
             for plan in [None, Some(&plan)] {
                 let state = state(plan, None).unwrap();
@@ -71,13 +72,13 @@ fn a_table_of_our_name_without_our_marks_is_a_conflict() {
         assert!(matches!(&state.status, Status::Drifted { .. }), "{state:?}");
         let mut dry = Config::default();
         dry.dry_run = true;
-        conflict(engine.uninstall(&dry));
+        conflict(engine.uninstall(&dry.options()));
         assert!(ruleset().contains("table ip kuma-mesh"));
-        conflict(engine.uninstall(&Config::default()));
+        conflict(engine.uninstall(&Options::default()));
         assert_eq!(nft("list tables"), "table ip6 kuma-mesh\n");
         // A plan that does not want the name does not meet it.
         let mut ipv4 = Config::default();
-        ipv4.ip_family_mode = kumatp::config::IpFamilyMode::Ipv4;
+        ipv4.ip_family_mode = kumatp::model::IpFamilyMode::Ipv4;
         let plan = self::plan(&ipv4, &[], false);
         assert!(engine.apply(&plan).unwrap().changed);
         assert_eq!(engine.status(&plan).unwrap(), Status::Current);
@@ -105,7 +106,7 @@ fn our_table_is_known_again_whatever_was_done_to_it() {
             assert!(engine.apply(&plan).unwrap().changed, "{change}");
             assert_eq!(engine.status(&plan).unwrap(), Status::Current, "{change}");
             nft(change);
-            assert!(engine.uninstall(&Config::default()).unwrap().changed, "{change}");
+            assert!(engine.uninstall(&Options::default()).unwrap().changed, "{change}");
             assert_eq!(nft("list tables"), "", "{change}");
         }
     });
@@ -123,14 +124,14 @@ fn chains_of_our_name_in_a_table_that_we_do_not_use_are_not_ours() {
         let before = ruleset();
         assert_eq!(state(None, None).unwrap().status, Status::Absent);
         let iptables = Iptables::default();
-        for report in [Netlink::default().uninstall(&Config::default()), iptables.uninstall(&Config::default())] {
+        for report in [Netlink::default().uninstall(&Options::default()), iptables.uninstall(&Options::default())] {
             assert!(!report.unwrap().changed);
         }
         assert_eq!(ruleset(), before);
         let plan = default_plan();
         iptables.apply(&plan).unwrap();
         assert_eq!(state(Some(&plan), None).unwrap().status, Status::Current);
-        iptables.uninstall(&Config::default()).unwrap();
+        iptables.uninstall(&Options::default()).unwrap();
         assert!(run("/usr/sbin/iptables-nft-save", &["-t", "filter"], "").contains("-A OUTPUT -j KUMA_MESH_GUARD"));
     });
 }

@@ -12,11 +12,11 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use kumatp::config::{Config, IpFamilyMode};
+use kumatp::config::Config;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine as _, Report};
-use kumatp::model::Severity;
+use kumatp::model::{IpFamilyMode, Options, Severity};
 use kumatp::net::Uid;
 use kumatp::netns::Namespace;
 use kumatp::{Facts, Plan, policy};
@@ -54,7 +54,7 @@ fn install(plan: &Plan) -> Report {
 }
 
 fn uninstall() {
-    Netlink::in_namespace(Namespace::open(POD).unwrap()).uninstall(&Config::default()).unwrap();
+    Netlink::in_namespace(Namespace::open(POD).unwrap()).uninstall(&Options::default()).unwrap();
 }
 
 /// What the report says of open connections.

@@ -19,11 +19,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use kumatp::config::{Config, IpFamilyMode};
+use kumatp::config::Config;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, Report, State, Status, state, uninstall_all};
-use kumatp::model::{Comment, EngineName, IptablesMode, Plan, Severity};
+use kumatp::model::{Comment, EngineName, IpFamilyMode, IptablesMode, Options, Plan, Severity};
 use kumatp::net::FamilyName;
 use kumatp::netns::Namespace;
 use kumatp::render::iptables::{self, Style};
@@ -55,7 +55,7 @@ fn other(mode: IptablesMode) -> Config {
 }
 
 fn plan(engine: &dyn Engine, config: &Config) -> Plan {
-    let facts = facts::probe(&policy::facts_needed(config), engine.abilities(config).unwrap()).unwrap();
+    let facts = facts::probe(&policy::facts_needed(config), engine.abilities(&config.options()).unwrap()).unwrap();
     policy::plan(config, &facts).unwrap()
 }
 
@@ -171,7 +171,7 @@ fn netlink_takes_the_place_of_iptables_nft_and_touches_nothing_else() {
 
             // Uninstalling removes both.
             install_old_again(&plan);
-            Netlink::default().uninstall(&Config::default()).unwrap();
+            Netlink::default().uninstall(&Options::default()).unwrap();
             assert_eq!(others(), before);
             assert!(!ours_in_nft() && !loopback_address());
         }
@@ -205,7 +205,7 @@ fn rules_without_comments_are_removed_as_far_as_they_are_known() {
         assert!(warnings(&report).iter().any(|text| text.contains("rules without comments in built-in")), "{report:?}");
         assert!(!warnings(&report).iter().any(|text| text.contains("had no comments")), "{report:?}");
         assert_eq!(engine.left_to_iptables().unwrap().len(), 1);
-        Iptables::default().remove_leftovers(&old).unwrap();
+        Iptables::default().remove_leftovers(&old.options()).unwrap();
         assert!(engine.left_to_iptables().unwrap().is_empty());
         let left = run(program("iptables", IptablesMode::Nft, "-save").to_str().unwrap(), &[]);
         assert!(!left.contains("-A "), "{left}");
@@ -214,7 +214,7 @@ fn rules_without_comments_are_removed_as_far_as_they_are_known() {
 
         // Nor is there anything to look into where they go with the rest.
         Iptables::default().apply(&plan).unwrap();
-        let reports = uninstall_all(&Config::default(), None).unwrap();
+        let reports = uninstall_all(&Options::default(), None).unwrap();
         assert!(reports.iter().all(|report| warnings(report).is_empty()), "{reports:?}");
         let left = run(program("iptables", IptablesMode::Nft, "-save").to_str().unwrap(), &[]);
         assert!(!left.contains("-A "), "{left}");
@@ -232,7 +232,7 @@ fn rules_of_others_that_lead_to_what_is_to_go_are_a_conflict() {
         let before = run("nft", &["-a", "list", "ruleset"]);
         for error in [
             netlink(&config(IptablesMode::Nft)).unwrap_err(),
-            Netlink::default().uninstall(&Config::default()).unwrap_err(),
+            Netlink::default().uninstall(&Options::default()).unwrap_err(),
         ] {
             assert!(matches!(error, Error::Conflict { .. }), "{error}");
             let text = error.to_string();
@@ -286,7 +286,7 @@ fn legacy_leftovers_are_a_conflict_unless_somebody_removes_them() {
         // Chains and comments of others that only mention us are none of ours.
         assert!(foreign.contains("KUMA_MESH_"));
         netlink(&config(IptablesMode::Nft)).unwrap();
-        Netlink::default().uninstall(&Config::default()).unwrap();
+        Netlink::default().uninstall(&Options::default()).unwrap();
 
         let old = config(IptablesMode::Legacy);
         let plan = plan(&Iptables::default(), &old);
@@ -308,12 +308,12 @@ fn legacy_leftovers_are_a_conflict_unless_somebody_removes_them() {
             assert_eq!(both.installations.len(), 2, "{both:?}");
             assert!(differences(&both).starts_with("several engines have rules: netlink, iptables (legacy)"));
             assert_eq!(engine.left_to_iptables().unwrap().len(), 2);
-            let report = Iptables::default().remove_leftovers(&old).unwrap();
+            let report = Iptables::default().remove_leftovers(&old.options()).unwrap();
             assert!(report.changed);
             assert!(engine.left_to_iptables().unwrap().is_empty() && !ours_in_iptables(IptablesMode::Legacy));
             assert!(ours_in_nft() && loopback_address());
             assert_eq!(now().status, Status::Current);
-            let report = engine.uninstall(&Config::default()).unwrap();
+            let report = engine.uninstall(&Options::default()).unwrap();
             assert!(report.notes.is_empty(), "{report:?}");
             assert!(!loopback_address());
         }
@@ -326,7 +326,7 @@ fn legacy_leftovers_are_a_conflict_unless_somebody_removes_them() {
 
         // Netlink alone cannot uninstall it, and says so.
         install(&Iptables::default(), &old).unwrap();
-        let report = Netlink::default().uninstall(&Config::default()).unwrap();
+        let report = Netlink::default().uninstall(&Options::default()).unwrap();
         assert_eq!(warnings(&report).len(), 2, "{report:?}");
     });
 }
@@ -342,7 +342,7 @@ fn iptables_takes_the_place_of_netlink() {
             assert_eq!(report.steps.last().unwrap(), removed, "{report:?}");
             assert!(!ours_in_nft() && ours_in_iptables(mode) && loopback_address());
             // The address was added by the first, and is removed with the second.
-            Iptables::default().uninstall(&Config::default()).unwrap();
+            Iptables::default().uninstall(&Options::default()).unwrap();
             assert!(!ours_in_iptables(mode) && !loopback_address());
         }
         // Without IPv6 now, nothing of IPv6 stays.
@@ -372,7 +372,7 @@ fn a_switch_of_engines_lets_no_connection_out() {
             assert!(!ours_in_nft());
             let engine = Netlink::default().allow_legacy_leftovers();
             install(&engine, &config(mode)).unwrap();
-            Iptables::default().remove_leftovers(&config(mode)).unwrap();
+            Iptables::default().remove_leftovers(&config(mode).options()).unwrap();
             assert!(!ours_in_iptables(mode));
         }
         stop.store(true, Ordering::Relaxed);
@@ -508,7 +508,7 @@ fn the_state_names_installations_by_iptables() {
                 };
                 Iptables::default().apply(&plan).unwrap();
                 check();
-                Iptables::default().uninstall(&config).unwrap();
+                Iptables::default().uninstall(&config.options()).unwrap();
                 kumactl(&plan, mode, comments);
                 run("ip", &["addr", "replace", "::6/128", "dev", "lo"]);
                 check();
@@ -536,19 +536,19 @@ fn everything_can_be_uninstalled_whatever_engine_made_it() {
         let mut dry = Config::default();
         dry.dry_run = true;
         let before = run("nft", &["-a", "list", "ruleset"]);
-        let reports = uninstall_all(&dry, None).unwrap();
+        let reports = uninstall_all(&dry.options(), None).unwrap();
         let steps: Vec<_> = reports.iter().flat_map(|report| &report.steps).collect();
         // Our tables, three tables of two families and two modes, and the address; each once.
         assert_eq!(steps.len(), 1 + 3 * 2 * 2 + 1, "{steps:?}");
         assert!(reports.iter().all(|report| !report.changed));
         assert_eq!(run("nft", &["-a", "list", "ruleset"]), before);
 
-        let reports = uninstall_all(&Config::default(), None).unwrap();
+        let reports = uninstall_all(&Options::default(), None).unwrap();
         assert!(reports.iter().all(|report| report.changed && warnings(report).is_empty()), "{reports:?}");
         assert!(!ours_in_nft() && !loopback_address());
         assert!(IptablesMode::ALL.into_iter().all(|mode| !ours_in_iptables(mode)));
         assert!(!Path::new("/run/kumatp").exists());
-        let reports = uninstall_all(&Config::default(), None).unwrap();
+        let reports = uninstall_all(&Options::default(), None).unwrap();
         assert!(reports.iter().all(|report| !report.changed && report.steps.is_empty()), "{reports:?}");
     });
 }
@@ -572,7 +572,7 @@ fn rules_that_stay_are_a_failure_that_names_them() {
         for path in names.iter().collect::<std::collections::BTreeSet<_>>() {
             run("mount", &["--bind", "/dev/null", path.to_str().unwrap()]);
         }
-        let error = uninstall_all(&Config::default(), None).unwrap_err();
+        let error = uninstall_all(&Options::default(), None).unwrap_err();
         let Error::Several(parts) = &error else { panic!("{error}") };
         assert!(matches!(&parts[..], [Error::Conflict { .. }, Error::Unsupported { .. }]), "{error}");
         let first = error.to_string().lines().next().unwrap().to_owned();
@@ -586,7 +586,7 @@ fn rules_that_stay_are_a_failure_that_names_them() {
             run("umount", &[path.to_str().unwrap()]);
         }
         assert!(ours_in_iptables(IptablesMode::Legacy));
-        uninstall_all(&Config::default(), None).unwrap();
+        uninstall_all(&Options::default(), None).unwrap();
         assert!(!ours_in_iptables(IptablesMode::Legacy) && !loopback_address());
     });
 }
@@ -602,7 +602,7 @@ fn the_address_stays_where_rules_of_another_engine_need_it() {
         let mut dry = Config::default();
         dry.dry_run = true;
         for config in [dry, Config::default()] {
-            let report = engine.uninstall(&config).unwrap();
+            let report = engine.uninstall(&config.options()).unwrap();
             assert_eq!((report.steps.as_slice(), report.changed), (&[][..], false), "{holder}");
             let said =
                 format!("::6/128 stays on the loopback interface: what the engine {holder} has installed needs it");
@@ -616,7 +616,7 @@ fn the_address_stays_where_rules_of_another_engine_need_it() {
         stays(&Iptables::default(), "netlink");
         programs().iter().for_each(|engine| stays(&**engine, "netlink"));
         assert_eq!(now().status, Status::Current);
-        uninstall_all(&Config::default(), None).unwrap();
+        uninstall_all(&Options::default(), None).unwrap();
         assert!(!loopback_address());
 
         for mode in IptablesMode::ALL {
@@ -626,14 +626,14 @@ fn the_address_stays_where_rules_of_another_engine_need_it() {
                 stays(&Netlink::default(), "iptables");
             }
             assert!(ours_in_iptables(mode));
-            uninstall_all(&Config::default(), None).unwrap();
+            uninstall_all(&Options::default(), None).unwrap();
             assert!(!ours_in_iptables(mode) && !loopback_address());
         }
 
         // Rules for IPv4 do not need it.
         netlink(&config(IptablesMode::Nft)).unwrap();
         run("nft", &["delete", "table", "ip6", "kuma-mesh"]);
-        let report = Iptables::default().uninstall(&Config::default()).unwrap();
+        let report = Iptables::default().uninstall(&Options::default()).unwrap();
         assert_eq!(report.steps, ["removed ::6/128 from the loopback interface"]);
         assert!(ours_in_nft() && !loopback_address());
     });
@@ -647,7 +647,7 @@ fn the_address_stays_where_nobody_can_tell_whether_rules_need_it() {
         netlink(&config(IptablesMode::Nft)).unwrap();
         let lists = std::fs::canonicalize("/proc/thread-self/net").unwrap();
         run("mount", &["-t", "tmpfs", "none", lists.to_str().unwrap()]);
-        let report = Netlink::default().uninstall(&Config::default()).unwrap();
+        let report = Netlink::default().uninstall(&Options::default()).unwrap();
         assert_eq!(report.steps, ["removed the tables ip kuma-mesh and ip6 kuma-mesh"]);
         let said = "::6/128 stays on the loopback interface, as what may be installed besides may need it: cannot look into the \
                     IPv6 tables of iptables-legacy: ";
@@ -655,7 +655,7 @@ fn the_address_stays_where_nobody_can_tell_whether_rules_need_it() {
         assert!(!ours_in_nft() && loopback_address());
 
         run("umount", &[lists.to_str().unwrap()]);
-        let report = Netlink::default().uninstall(&Config::default()).unwrap();
+        let report = Netlink::default().uninstall(&Options::default()).unwrap();
         assert_eq!(report.steps, ["removed ::6/128 from the loopback interface"]);
     });
 }
@@ -680,7 +680,7 @@ fn engines_and_facts_of_another_namespace() {
         let engines: [Box<dyn Engine>; 2] =
             [Box::new(Netlink::in_namespace(pod())), Box::new(Iptables::default().in_namespace(pod()))];
         for engine in &engines {
-            let abilities = engine.abilities(&config).unwrap();
+            let abilities = engine.abilities(&config.options()).unwrap();
             let here = facts::probe(&request, abilities.clone()).unwrap();
             let there = facts::probe_in(Some(&pod()), &request, abilities).unwrap();
             assert_eq!((here.loopback.as_str(), there.loopback.as_str()), ("lo", "loop"));
@@ -698,7 +698,7 @@ fn engines_and_facts_of_another_namespace() {
         assert_eq!(run("nft", &["list", "ruleset"]), "");
         // One after the other: only the last one is there.
         assert!(!inside("nft", &["list", "tables"]).contains("kuma-mesh"));
-        let reports = uninstall_all(&Config::default(), Some(&pod())).unwrap();
+        let reports = uninstall_all(&Options::default(), Some(&pod())).unwrap();
         assert!(reports.iter().any(|report| report.changed));
         assert!(!inside("ip", &["-6", "addr", "show", "dev", "loop"]).contains("inet6 ::6/128"));
         assert_eq!(state(None, Some(&pod())).unwrap().status, Status::Absent);

@@ -12,13 +12,13 @@ use super::request::{Attachment, Request};
 use super::settings::{CONFIG_MAP, ConfigMaps, configuration};
 use super::template::Template;
 use super::{Failure, Version, host};
+use crate::config::Config;
 use crate::config::kubernetes::Pod;
-use crate::config::{Config, IpFamilyMode};
 use crate::engine::netlink::Netlink;
 use crate::engine::{Engine, Status, engine_there};
 use crate::error::{Error, visible};
 use crate::facts::{self, Facts, Resolvers};
-use crate::model::{EngineName, Note, Plan};
+use crate::model::{EngineName, IpFamilyMode, Note, Options, Plan};
 use crate::net::Uid;
 use crate::policy;
 
@@ -74,8 +74,8 @@ fn add(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<String, Fai
         }
         if let Some(config) = wanted(attachment, remarks)? {
             let resolvers = resolvers(&config, &attachment.network)?;
-            let installed =
-                Netlink::default().install(&config, &needed(&config), |facts| plan(&config, resolvers, facts));
+            let installed = Netlink::default()
+                .install(&config.options(), &needed(&config), |facts| plan(&config, resolvers, facts));
             let (plan, report, status) = installed.map_err(about)?;
             remarks.extend(report.steps.iter().cloned());
             remarks.extend(plan.notes.iter().chain(&report.notes).map(Note::to_string));
@@ -99,7 +99,8 @@ fn check(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<String, F
         let Some(config) = wanted(attachment, remarks)? else { return Ok(()) };
         let resolvers = resolvers(&config, &attachment.network)?;
         let engine = Netlink::default();
-        let facts = facts::probe(&needed(&config), engine.abilities(&config).map_err(about)?).map_err(about)?;
+        let facts =
+            facts::probe(&needed(&config), engine.abilities(&config.options()).map_err(about)?).map_err(about)?;
         let plan = plan(&config, resolvers, facts).map_err(about)?;
         in_force(engine.status(&plan).map_err(about)?)
     })?;
@@ -110,8 +111,8 @@ fn check(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<String, F
 fn del(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<String, Failure> {
     host::in_namespace(attachment, || {
         // Rules by iptables are not the plugin's.
-        if engine_there(&Config::default(), None).map_err(about)? == Some(EngineName::Netlink) {
-            remarks.extend(Netlink::default().uninstall(&Config::default()).map_err(about)?.steps);
+        if engine_there(&Options::default(), None).map_err(about)? == Some(EngineName::Netlink) {
+            remarks.extend(Netlink::default().uninstall(&Options::default()).map_err(about)?.steps);
         }
         Ok(())
     })?;
@@ -128,7 +129,7 @@ fn status(network: &Network, remarks: &mut Vec<String>) -> Result<String, Failur
         config.ip_family_mode = IpFamilyMode::Ipv4;
         let engine = Netlink::in_namespace(namespace);
         engine.check(&policy::plan(&config, &Facts::capable_host(Uid::SIDECAR))?)?;
-        engine.abilities(&Config::default())
+        engine.abilities(&Options::default())
     });
     match tried {
         Ok(found) => {

@@ -6,22 +6,19 @@
 
 pub mod dataplane;
 mod exclusion;
-mod executables;
 pub mod kubernetes;
 mod profile;
 mod variables;
 mod wire;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 pub use exclusion::{GidExclusion, UidExclusion, VirtualNetwork};
-pub use executables::{Executables, FamilyExecutables};
 pub use profile::Profile;
 pub use variables::variables;
 pub use wire::{Format, Key, KumaDifference, KumaProgram, Layers};
 
-use crate::model::{ChainPair, LogLevel};
+use crate::model::{ChainPair, Executables, IpFamilyMode, LogLevel, Options, Retry, Wait};
 use crate::net::{AnyCidr, Port, PortSet};
 
 /// The whole configuration. `Default` has Kuma's defaults.
@@ -61,6 +58,30 @@ pub struct Config {
     pub iptables_executables: Executables,
     /// Redirection by eBPF programs: `ebpf`.
     pub ebpf: Ebpf,
+}
+
+impl Config {
+    /// What the engines are told besides the rules.
+    pub fn options(&self) -> Options {
+        let dns = &self.redirect.dns;
+        Options {
+            dry_run: self.dry_run,
+            verbose: self.verbose,
+            ip_family_mode: self.ip_family_mode,
+            harden: self.harden,
+            store_firewalld: self.store_firewalld,
+            cni_mode: self.cni_mode,
+            wait: self.wait,
+            retry: self.retry,
+            iptables_executables: self.iptables_executables.clone(),
+            bpffs: self.ebpf.bpffs.clone(),
+            cgroup: self.ebpf.cgroup.clone(),
+            comments: !self.comments.disabled,
+            dns: dns.enabled,
+            conntrack_zones: dns.enabled && !dns.skip_conntrack_zone_split,
+            drop_invalid_packets: self.drop_invalid_packets,
+        }
+    }
 }
 
 /// Redirection by eBPF programs instead of rules, as a mode of Kuma 2.9 was called.
@@ -153,20 +174,6 @@ pub struct Dns {
     pub resolv_conf: PathBuf,
 }
 
-/// Which address families are set up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum IpFamilyMode {
-    /// IPv4, and IPv6 where the kernel has it, whether or not there is an address yet.
-    #[default]
-    DualStack,
-    /// IPv4 only.
-    Ipv4,
-    /// IPv4 and IPv6; it is an error if there cannot be rules for IPv6, or the sidecar's own address `::6` cannot be added. Not in
-    /// kumactl.
-    Required,
-}
-
 /// Logging of packets that reach our rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -175,26 +182,6 @@ pub struct Log {
     pub enabled: bool,
     /// At which severity: `log.level`.
     pub level: LogLevel,
-}
-
-/// How iptables waits for the lock that its legacy variant takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Wait {
-    /// How long, in whole seconds: `wait`. With 0, no waiting is asked for.
-    pub seconds: u32,
-    /// How often to try meanwhile, in microseconds: `waitInterval`. 0 leaves it to iptables.
-    pub interval_micros: u32,
-}
-
-/// Retries after a failure that may pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Retry {
-    /// How many more times after the first: `retry.maxRetries`.
-    pub max_retries: u32,
-    /// The pause between two: `retry.sleepBetweenRetries`.
-    pub sleep: Duration,
 }
 
 /// Comments on rules.
@@ -251,17 +238,5 @@ impl Default for Dns {
 impl Default for Log {
     fn default() -> Self {
         Self { enabled: false, level: LogLevel::DEBUG }
-    }
-}
-
-impl Default for Wait {
-    fn default() -> Self {
-        Self { seconds: 5, interval_micros: 0 }
-    }
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self { max_retries: 4, sleep: Duration::from_secs(2) }
     }
 }

@@ -41,13 +41,13 @@ use crate::netns::Here;
 
 /// Where things are.
 #[derive(Debug, Clone)]
-pub(crate) struct Options {
+pub(crate) struct Paths {
     pub(crate) bpffs: PathBuf,
     /// The one that all processes are in, if not set.
     pub(crate) cgroup: Option<PathBuf>,
 }
 
-impl Default for Options {
+impl Default for Paths {
     fn default() -> Self {
         Self { bpffs: "/sys/fs/bpf".into(), cgroup: None }
     }
@@ -70,16 +70,16 @@ pub(crate) enum Change {
 
 /// Makes the plan the one that the programs follow, in the network namespace of the calling thread. Whatever the error, what
 /// was in force before is so still.
-pub(crate) fn install(options: &Options, plan: &Plan) -> Result<Done, Error> {
+pub(crate) fn install(paths: &Paths, plan: &Plan) -> Result<Done, Error> {
     let netns = Here::find()?;
-    let cgroup = Cgroup::open(options.cgroup.as_deref())?;
+    let cgroup = Cgroup::open(paths.cgroup.as_deref())?;
     let content = MapContents::of(plan, &local::addresses()?);
-    let place = PinDirectory::new(&options.bpffs, &netns);
+    let place = PinDirectory::new(&paths.bpffs, &netns);
     let mut notes = Vec::new();
     beside_the_sidecar(&content, &cgroup, &netns, &mut notes)?;
     let (lock, mounted) = place.mount_and_lock()?;
     if mounted {
-        notes.push(Note::info("ebpf.bpffsPath", format!("mounted a bpffs at {}", options.bpffs.display())));
+        notes.push(Note::info("ebpf.bpffsPath", format!("mounted a bpffs at {}", paths.bpffs.display())));
     }
     sweep(&place, &lock);
     match replace(&place, &content, &cgroup, &netns, &mut notes) {
@@ -277,9 +277,9 @@ fn unpinned(place: &PinDirectory, netns: &Here) -> Result<Unpinned, Errno> {
 
 /// Removes an installation from the network namespace of the calling thread. Whether there is, or
 /// was, one.
-pub(crate) fn uninstall(options: &Options, dry_run: bool) -> Result<bool, Error> {
+pub(crate) fn uninstall(paths: &Paths, dry_run: bool) -> Result<bool, Error> {
     let netns = Here::find()?;
-    let place = PinDirectory::new(&options.bpffs, &netns);
+    let place = PinDirectory::new(&paths.bpffs, &netns);
     let is_there = place.is_there()?;
     if !dry_run && place.is_any_there() {
         let lock = place.lock()?;
@@ -323,9 +323,9 @@ pub(crate) struct FoundProgram {
 }
 
 /// Looks at what is installed in the network namespace of the calling thread.
-pub(crate) fn look(options: &Options, plan: Option<&Plan>) -> Result<Option<FoundPrograms>, Error> {
+pub(crate) fn look(paths: &Paths, plan: Option<&Plan>) -> Result<Option<FoundPrograms>, Error> {
     let netns = Here::find()?;
-    let place = PinDirectory::new(&options.bpffs, &netns);
+    let place = PinDirectory::new(&paths.bpffs, &netns);
     if !place.is_there()? {
         return Ok(None);
     }
@@ -349,7 +349,7 @@ pub(crate) fn look(options: &Options, plan: Option<&Plan>) -> Result<Option<Foun
         return Ok(Some(found));
     }
     let content = plan.map(|plan| local::addresses().map(|local| MapContents::of(plan, &local))).transpose()?;
-    let cgroup = match plan.map(|_| Cgroup::open(options.cgroup.as_deref())).transpose() {
+    let cgroup = match plan.map(|_| Cgroup::open(paths.cgroup.as_deref())).transpose() {
         // One that is gone takes the programs with it.
         Err(gone @ Error::Config(_)) => {
             found.differences.push(gone.to_string());
@@ -361,19 +361,19 @@ pub(crate) fn look(options: &Options, plan: Option<&Plan>) -> Result<Option<Foun
     found.programs = programs(&place.generation(found.generation));
     let dir = place.generation(found.generation);
     found.families = generation::families(&dir);
-    found.notes.extend(sidecar_of_installed(options, &dir, &found.programs, &netns));
+    found.notes.extend(sidecar_of_installed(paths, &dir, &found.programs, &netns));
     Ok(Some(found))
 }
 
 /// Where the sidecar of an installation is.
-fn sidecar_of_installed(options: &Options, dir: &Path, programs: &[FoundProgram], netns: &Here) -> Option<Note> {
+fn sidecar_of_installed(paths: &Paths, dir: &Path, programs: &[FoundProgram], netns: &Here) -> Option<Note> {
     let wanted = SidecarTraits::of_installed(&generation::settings(dir)?)?;
     let of_cgroup =
         |program: &&FoundProgram| HOOKS.iter().any(|hook| hook.title == program.hook && !hook.is_of_netns());
     // What is attached to nothing has been told.
     let id = programs.iter().find(of_cgroup).map(|program| program.target).filter(|id| *id != 0)?;
     // The one that was named may be seen where the hierarchy as a whole is not.
-    let named = options.cgroup.as_deref().and_then(|path| Cgroup::open(Some(path)).ok());
+    let named = paths.cgroup.as_deref().and_then(|path| Cgroup::open(Some(path)).ok());
     match named.filter(|cgroup| cgroup.id == id).or_else(|| Cgroup::find(id)) {
         Some(cgroup) => match wanted.look(&cgroup, netns) {
             // The rest of the host is no affair of the installation.
@@ -407,8 +407,8 @@ fn counters(state: &State) -> Result<Vec<(&'static str, u64)>, Error> {
 }
 
 /// Loads the programs without attaching them, to see if the kernel takes them.
-pub(crate) fn probe(options: &Options, plan: Option<&Plan>) -> Result<(), Error> {
-    let (netns, cgroup) = (Here::find()?, Cgroup::open(options.cgroup.as_deref())?);
+pub(crate) fn probe(paths: &Paths, plan: Option<&Plan>) -> Result<(), Error> {
+    let (netns, cgroup) = (Here::find()?, Cgroup::open(paths.cgroup.as_deref())?);
     let content = match plan {
         Some(plan) => MapContents::of(plan, &local::addresses()?),
         None => MapContents::of_everything(),

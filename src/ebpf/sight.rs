@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::hooks::HOOKS;
 use super::pin_directory::PinDirectory;
-use super::{Options, Unpinned, is_bare, unpinned};
+use super::{Paths, Unpinned, is_bare, unpinned};
 use crate::error::Error;
 use crate::netlink::Kernel;
 
@@ -28,13 +28,13 @@ pub(crate) enum Sight {
 }
 
 /// Looks for an installation in the network namespace of the calling thread.
-pub(crate) fn sight(kernel: &mut Kernel, options: &Options) -> Result<Sight, Error> {
+pub(crate) fn sight(kernel: &mut Kernel, paths: &Paths) -> Result<Sight, Error> {
     // Where nothing is pinned for any namespace, and no program is attached to this one, it does not matter which one it is.
-    if !PinDirectory::has_any(&options.bpffs) && kernel.namespace().is_ok_and(|netns| is_bare(netns) == Ok(true)) {
+    if !PinDirectory::has_any(&paths.bpffs) && kernel.namespace().is_ok_and(|netns| is_bare(netns) == Ok(true)) {
         return Ok(Sight::Absent);
     }
     let netns = kernel.here()?;
-    let place = PinDirectory::new(&options.bpffs, netns);
+    let place = PinDirectory::new(&paths.bpffs, netns);
     let hidden = match place.is_there() {
         Ok(true) => return Ok(Sight::Pinned),
         Ok(false) => None,

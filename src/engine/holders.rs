@@ -2,8 +2,7 @@
 //! it has installed leaves the address where another one's is in force.
 
 #[cfg(all(feature = "host", target_os = "linux"))]
-use crate::config::Config;
-use crate::model::{EngineName, Note};
+use crate::model::{EngineName, Note, Options};
 #[cfg(all(feature = "host", target_os = "linux"))]
 use crate::net::FamilyName;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -56,7 +55,7 @@ const STAYS: &str = "::6/128 stays on the loopback interface";
 /// Why the address has to stay in the network namespace of the calling thread; none if nothing needs it. What is `gone`, or will be, is
 /// not looked at. What cannot be looked at may be there.
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub(super) fn look(kernel: &mut Kernel, config: &Config, gone: &[Holder]) -> Option<Note> {
+pub(super) fn look(kernel: &mut Kernel, config: &Options, gone: &[Holder]) -> Option<Note> {
     let mut unknown = Vec::new();
     for holder in Holder::ALL.iter().filter(|holder| !gone.contains(holder)) {
         match is_there(*holder, kernel, config) {
@@ -70,7 +69,7 @@ pub(super) fn look(kernel: &mut Kernel, config: &Config, gone: &[Holder]) -> Opt
 }
 
 #[cfg(all(feature = "host", target_os = "linux"))]
-fn is_there(holder: Holder, kernel: &mut Kernel, config: &Config) -> Result<bool, String> {
+fn is_there(holder: Holder, kernel: &mut Kernel, config: &Options) -> Result<bool, String> {
     let of_v6 = |families: &[FamilyName]| families.contains(&FamilyName::V6);
     match holder {
         Holder::Tables | Holder::IptablesNft => {
@@ -92,7 +91,7 @@ fn is_there(holder: Holder, kernel: &mut Kernel, config: &Config) -> Result<bool
 
 /// Programs can be there without a trace of them that everybody sees. Where nothing speaks for some, there are none.
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
-fn programs(kernel: &mut Kernel, config: &Config) -> Result<bool, String> {
+fn programs(kernel: &mut Kernel, config: &Options) -> Result<bool, String> {
     use super::ebpf;
     use crate::ebpf::Sight;
 
@@ -111,6 +110,6 @@ fn programs(kernel: &mut Kernel, config: &Config) -> Result<bool, String> {
 
 #[cfg(all(feature = "host", not(feature = "ebpf"), target_os = "linux"))]
 #[expect(clippy::unnecessary_wraps, reason = "builds with the engine cannot always tell")]
-fn programs(_: &mut Kernel, _: &Config) -> Result<bool, String> {
+fn programs(_: &mut Kernel, _: &Options) -> Result<bool, String> {
     Ok(false)
 }

@@ -1,9 +1,9 @@
 //! Installing without asking first what the host can do.
 
 use super::Engine;
-use crate::config::Config;
 use crate::error::Error;
 use crate::facts::HostAbilities;
+use crate::model::Options;
 
 /// Plans and installs by what the engine [presumes](Engine::presumed) of the host; only if the host refuses, again by what it [can
 /// do](Engine::abilities), if that is less.
@@ -16,7 +16,7 @@ use crate::facts::HostAbilities;
 /// use kumatp::{Config, facts, policy};
 ///
 /// let (engine, config) = (Netlink::default(), Config::default());
-/// let report = presuming(&engine, &config, |abilities| {
+/// let report = presuming(&engine, &config.options(), |abilities| {
 ///     let facts = facts::probe(&policy::facts_needed(&config), abilities)?;
 ///     engine.apply(&policy::plan(&config, &facts)?)
 /// })?;
@@ -29,7 +29,7 @@ use crate::facts::HostAbilities;
 /// error is that of the first attempt.
 pub fn presuming<T>(
     engine: &dyn Engine,
-    config: &Config,
+    config: &Options,
     work: impl FnMut(HostAbilities) -> Result<T, Error>,
 ) -> Result<T, Error> {
     first_presuming(engine.presumed(config)?, || engine.abilities(config), work)
@@ -66,7 +66,8 @@ mod tests {
     use super::*;
     use crate::engine::fake::{Call, Fake, Operation};
     use crate::model::EngineName;
-    use crate::{Facts, net::Uid, policy};
+    use crate::net::Uid;
+    use crate::{Config, Facts, policy};
 
     fn refusal() -> Error {
         Error::Unsupported { what: "a part".to_owned(), remedy: "use another kernel".to_owned() }
@@ -79,17 +80,17 @@ mod tests {
         fn name(&self) -> EngineName {
             self.0.name()
         }
-        fn abilities(&self, config: &Config) -> Result<HostAbilities, Error> {
-            self.0.abilities(config)
+        fn abilities(&self, options: &Options) -> Result<HostAbilities, Error> {
+            self.0.abilities(options)
         }
-        fn presumed(&self, _: &Config) -> Result<HostAbilities, Error> {
+        fn presumed(&self, _: &Options) -> Result<HostAbilities, Error> {
             Ok(HostAbilities::default())
         }
         fn apply(&self, plan: &crate::Plan) -> Result<crate::engine::Report, Error> {
             self.0.apply(plan)
         }
-        fn uninstall(&self, config: &Config) -> Result<crate::engine::Report, Error> {
-            self.0.uninstall(config)
+        fn uninstall(&self, options: &Options) -> Result<crate::engine::Report, Error> {
+            self.0.uninstall(options)
         }
     }
 
@@ -97,7 +98,7 @@ mod tests {
     fn install(engine: &Presuming) -> (Vec<HostAbilities>, usize, Result<(), Error>) {
         let config = Config::default();
         let mut attempts = Vec::new();
-        let done = presuming(engine, &config, |abilities| {
+        let done = presuming(engine, &config.options(), |abilities| {
             attempts.push(abilities.clone());
             let mut facts = Facts::capable_host(Uid::SIDECAR);
             (facts.v4, facts.v6) = (abilities.v4, abilities.v6);

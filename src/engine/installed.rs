@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use super::iptables::{Iptables, Listing, NftTables};
 use super::{EarlierChain, earlier, netlink};
 #[cfg(feature = "ebpf")]
-use crate::config::Config;
 use crate::error::Error;
 use crate::facts;
-use crate::model::{EngineName, IptablesMode, Note};
+use crate::model::{EngineName, IptablesMode, Note, Options};
 use crate::net::{FamilyName, InterfaceName};
 use crate::netlink::{Around, Kernel, Socket, Stop};
 use crate::netns::{self, Namespace};
@@ -162,7 +161,7 @@ fn programs(notes: &mut Vec<Note>) -> Result<(bool, bool), Error> {
     use super::ebpf;
     use crate::ebpf::Sight;
 
-    match ebpf::sight(&mut Kernel::default(), &Config::default())? {
+    match ebpf::sight(&mut Kernel::default(), &Options::default())? {
         Sight::Absent => return Ok((false, false)),
         Sight::Pinned | Sight::OutOfReach(_) => return Ok((true, false)),
         Sight::Suspected(error) => {

@@ -1,15 +1,14 @@
 //! What an installation for IPv4 alone leaves open.
 
 use super::Report;
-use crate::config::IpFamilyMode;
 use crate::facts::look_for_ipv6;
-use crate::model::{Note, Plan};
+use crate::model::{IpFamilyMode, Note, Plan};
 use crate::netlink::Kernel;
 
 /// Says what goes past the sidecar in the network namespace of the calling thread, if the plan leaves IPv6 alone because it was
 /// told to. Where the facts are the reason, the plan says it.
 pub(super) fn note(plan: &Plan, report: &mut Report) {
-    if plan.config.ip_family_mode != IpFamilyMode::Ipv4 {
+    if plan.options.ip_family_mode != IpFamilyMode::Ipv4 {
         return;
     }
     // What cannot be looked at is taken to be there.

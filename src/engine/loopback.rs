@@ -8,10 +8,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::Report;
-use crate::config::IpFamilyMode;
 use crate::error::Error;
 use crate::facts;
-use crate::model::Note;
+use crate::model::{IpFamilyMode, Note};
 use crate::net::{Family, V6};
 use crate::netlink::{Kernel, Trouble, is_absence};
 

@@ -51,10 +51,9 @@ mod turn;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod uninstall;
 
-use crate::config::Config;
 use crate::error::Error;
 use crate::facts::HostAbilities;
-use crate::model::{EngineName, Note, Plan};
+use crate::model::{EngineName, Note, Options, Plan};
 
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use earlier::EarlierChain;
@@ -81,16 +80,16 @@ pub trait Engine {
     /// of a privilege is taken to be there, and a remark says so.
     ///
     /// # Errors
-    /// If the engine cannot work on this host at all; never for a dry run (`config.dry_run`), whose
+    /// If the engine cannot work on this host at all; never for a dry run ([`Options::dry_run`]), whose
     /// plan is for a capable host unless the real one was seen to be another.
-    fn abilities(&self, config: &Config) -> Result<HostAbilities, Error>;
+    fn abilities(&self, config: &Options) -> Result<HostAbilities, Error>;
 
     /// What an installation may begin with: as [`abilities`](Self::abilities), but what could only be found out by trying is
     /// taken to be there, since the installation itself tries it.
     ///
     /// # Errors
     /// As [`abilities`](Self::abilities).
-    fn presumed(&self, config: &Config) -> Result<HostAbilities, Error> {
+    fn presumed(&self, config: &Options) -> Result<HostAbilities, Error> {
         self.abilities(config)
     }
 
@@ -107,7 +106,7 @@ pub trait Engine {
     ///
     /// # Errors
     /// If something could not be removed.
-    fn uninstall(&self, config: &Config) -> Result<Report, Error>;
+    fn uninstall(&self, config: &Options) -> Result<Report, Error>;
 }
 
 /// How what is installed compares with a plan.

@@ -7,10 +7,9 @@ use super::iptables::Iptables;
 use super::netlink::{Netlink, presumed};
 use super::turn::Turn;
 use super::{Engine, Report};
-use crate::config::Config;
 use crate::error::Error;
 use crate::facts::{self, Facts, Request};
-use crate::model::{EngineName, Plan};
+use crate::model::{EngineName, Options, Plan};
 use crate::netlink::Kernel;
 use crate::netns::{self, Namespace};
 
@@ -48,7 +47,7 @@ pub fn replace_all_by(engine: EngineName, plan: &Plan, namespace: Option<&Namesp
 ///
 /// let config = Config::default();
 /// let needed = policy::facts_needed(&config);
-/// let (plan, reports) = install_all(EngineName::Netlink, &config, &needed, None, |facts| policy::plan(&config, facts))?;
+/// let (plan, reports) = install_all(EngineName::Netlink, &config.options(), &needed, None, |facts| policy::plan(&config, facts))?;
 /// println!("{:?}: {}", plan.notes, reports.iter().any(|report| report.changed));
 /// # Ok::<(), kumatp::Error>(())
 /// ```
@@ -57,7 +56,7 @@ pub fn replace_all_by(engine: EngineName, plan: &Plan, namespace: Option<&Namesp
 /// Those of `plan`, of [`facts::probe`] and of [`replace_all_by`].
 pub fn install_all(
     engine: EngineName,
-    config: &Config,
+    config: &Options,
     needed: &Request,
     namespace: Option<&Namespace>,
     plan: impl FnMut(&Facts) -> Result<Plan, Error> + Send,
@@ -67,7 +66,7 @@ pub fn install_all(
 
 fn install_here(
     name: EngineName,
-    config: &Config,
+    config: &Options,
     needed: &Request,
     mut plan: impl FnMut(&Facts) -> Result<Plan, Error>,
 ) -> Result<(Plan, Vec<Report>), Error> {
@@ -139,7 +138,7 @@ fn replace_in(
         return Ok(vec![report]);
     }
     let cleared = Report::new(EngineName::Iptables);
-    let removed = Iptables::default().remove_leftovers_in(turn, &plan.config, cleared).map_err(|error| {
+    let removed = Iptables::default().remove_leftovers_in(turn, &plan.options, cleared).map_err(|error| {
         // Of one family, it may have been removed.
         let left = Netlink::left_to_iptables_by(&mut Kernel::default());
         let conflict = Error::Conflict {

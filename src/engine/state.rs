@@ -8,9 +8,8 @@ use super::compare::ExpectedTables;
 use super::iptables::Iptables;
 use super::messages::not_installed_by_us;
 use super::{EarlierChain, Status, earlier, netlink};
-use crate::config::Config;
 use crate::error::Error;
-use crate::model::{EngineName, IptablesMode, Note, Plan};
+use crate::model::{EngineName, IptablesMode, Note, Options, Plan};
 use crate::net::FamilyName;
 use crate::netlink::{Dump, Kernel, Socket, Stop};
 use crate::netns::{self, Namespace};
@@ -81,8 +80,8 @@ pub struct Installation {
 /// [`Error::Permission`] if the caller may not look, [`Error::Os`] if something cannot be read.
 pub fn state(plan: Option<&Plan>, namespace: Option<&Namespace>) -> Result<State, Error> {
     match plan {
-        None => state_with(&Config::default(), None, namespace),
-        Some(plan) => state_with(&plan.config, Some(plan), namespace),
+        None => state_with(&Options::default(), None, namespace),
+        Some(plan) => state_with(&plan.options, Some(plan), namespace),
     }
 }
 
@@ -91,7 +90,7 @@ pub fn state(plan: Option<&Plan>, namespace: Option<&Namespace>) -> Result<State
 ///
 /// # Errors
 /// As [`state`].
-pub fn state_with(config: &Config, plan: Option<&Plan>, namespace: Option<&Namespace>) -> Result<State, Error> {
+pub fn state_with(config: &Options, plan: Option<&Plan>, namespace: Option<&Namespace>) -> Result<State, Error> {
     netns::run(namespace, || state_here(config, plan))
 }
 
@@ -100,12 +99,12 @@ pub fn state_with(config: &Config, plan: Option<&Plan>, namespace: Option<&Names
 ///
 /// # Errors
 /// As [`state`].
-pub fn engine_there(config: &Config, namespace: Option<&Namespace>) -> Result<Option<EngineName>, Error> {
+pub fn engine_there(config: &Options, namespace: Option<&Namespace>) -> Result<Option<EngineName>, Error> {
     netns::run(namespace, || engine_here(config))
 }
 
 #[cfg_attr(not(feature = "ebpf"), expect(unused_variables, reason = "only the engine ebpf has a place that is chosen"))]
-fn engine_here(config: &Config) -> Result<Option<EngineName>, Error> {
+fn engine_here(config: &Options) -> Result<Option<EngineName>, Error> {
     let mut kernel = Kernel::default();
     match kernel.netfilter().and_then(Socket::look_for_removal) {
         Ok((tables, ..)) if !tables.ours.is_empty() => return Ok(Some(EngineName::Netlink)),
@@ -125,7 +124,7 @@ fn engine_here(config: &Config) -> Result<Option<EngineName>, Error> {
 }
 
 #[cfg_attr(not(feature = "ebpf"), expect(unused_variables, reason = "only the engine ebpf has a place that is chosen"))]
-fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
+fn state_here(config: &Options, plan: Option<&Plan>) -> Result<State, Error> {
     let mut notes = Vec::new();
     let mut installations = Vec::new();
     let mut earlier = Vec::new();
@@ -180,7 +179,7 @@ fn state_here(config: &Config, plan: Option<&Plan>) -> Result<State, Error> {
 #[cfg(feature = "ebpf")]
 fn by_ebpf(
     kernel: &mut Kernel,
-    config: &Config,
+    config: &Options,
     plan: Option<&Plan>,
     installations: &mut Vec<Installation>,
     notes: &mut Vec<Note>,

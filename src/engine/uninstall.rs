@@ -7,9 +7,9 @@ use super::iptables::Iptables;
 use super::messages::legacy_stays;
 use super::netlink::{Legacy, Netlink};
 use super::turn::Turn;
-use crate::config::Config;
+
 use crate::error::Error;
-use crate::model::{EngineName, Note};
+use crate::model::{EngineName, Note, Options};
 use crate::netlink::Kernel;
 use crate::netns::{self, Namespace};
 
@@ -24,11 +24,11 @@ use crate::netns::{self, Namespace};
 /// # Errors
 /// If something could not be removed, or no engine can be used. What can be removed has been then; the error has all that is left,
 /// and why.
-pub fn uninstall_all(config: &Config, namespace: Option<&Namespace>) -> Result<Vec<Report>, Error> {
+pub fn uninstall_all(config: &Options, namespace: Option<&Namespace>) -> Result<Vec<Report>, Error> {
     netns::run(namespace, || uninstall_here(config))
 }
 
-fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
+fn uninstall_here(config: &Options) -> Result<Vec<Report>, Error> {
     let mut failures = Failures::default();
     let mut waited = Report::new(EngineName::Netlink);
     // For all parts: whoever installs in between would lose some of what it has installed, and not all.
@@ -92,7 +92,7 @@ fn uninstall_here(config: &Config) -> Result<Vec<Report>, Error> {
 /// that cannot be seen, why not.
 fn programs(
     kernel: &mut Kernel,
-    config: &Config,
+    config: &Options,
     going: &[Holder],
     turn: &Turn,
 ) -> Result<(Option<Report>, Option<Error>), Error> {

@@ -11,10 +11,9 @@ use super::error::{kumatp_error, kumatp_status};
 use super::host;
 use super::plan::{known_flags, kumatp_plan};
 use super::text::kumatp_text;
-use crate::config::Config;
 use crate::engine::Report;
 use crate::error::{Error, InvalidValue};
-use crate::model::EngineName;
+use crate::model::{EngineName, Options};
 
 /// The engine that talks to the kernel's nf_tables, without any program. Needs CAP_NET_ADMIN. Since 0.1.
 pub const KUMATP_ENGINE_NETLINK: u32 = 1;
@@ -166,7 +165,7 @@ pub unsafe extern "C" fn kumatp_plan_apply(
     guard(err, || {
         let (out, plan, engine) = (out.check()?, &plan.get()?.plan, one_engine(engine)?);
         known_flags(flags, KUMATP_APPLY_REPLACE_LEGACY)?;
-        if plan.config.dry_run {
+        if plan.options.dry_run {
             let problem = InvalidValue::new("true", "false, since the plan is to be applied").at("dryRun");
             return Err(Error::from(problem).into());
         }
@@ -210,11 +209,11 @@ pub unsafe extern "C" fn kumatp_uninstall(
     guard(err, || {
         let (out, name) = (out.check()?, one_or_all(engines)?);
         known_flags(flags, KUMATP_UNINSTALL_DRY_RUN)?;
-        let mut config = config.optional().map_or_else(Config::default, |config| config.config().clone());
-        config.dry_run |= flags & KUMATP_UNINSTALL_DRY_RUN != 0;
+        let mut options = config.optional().map_or_else(Options::default, |config| config.config().options());
+        options.dry_run |= flags & KUMATP_UNINSTALL_DRY_RUN != 0;
         // SAFETY: the caller keeps the descriptor open, as the preamble asks.
         let namespace = unsafe { host::namespace(netns_fd) }?;
-        out.give(reports(&namespace.run(|| host::uninstall(&config, name))?));
+        out.give(reports(&namespace.run(|| host::uninstall(&options, name))?));
         Ok(())
     })
 }

@@ -16,7 +16,7 @@ use crate::engine::netlink::Netlink;
 use crate::engine::{self, Engine, Report, replace_all_by, resolv_backup, uninstall_all};
 use crate::error::Error;
 use crate::facts::{self, Facts};
-use crate::model::{EngineName, Note, Plan};
+use crate::model::{EngineName, Note, Options, Plan};
 use crate::simulate::{Packets, Planned, Simulator};
 use crate::{netns, policy};
 
@@ -64,7 +64,7 @@ fn by_name(name: EngineName) -> Result<Box<dyn Engine>, Error> {
 }
 
 pub(super) fn probe(config: &Config, name: EngineName) -> Result<Facts, Error> {
-    facts::probe(&policy::facts_needed(config), by_name(name)?.abilities(config)?)
+    facts::probe(&policy::facts_needed(config), by_name(name)?.abilities(&config.options())?)
 }
 
 /// Whether the engine could carry the plan out.
@@ -101,10 +101,10 @@ pub(super) fn apply(plan: &Plan, name: EngineName, replace_legacy: bool) -> Resu
 }
 
 /// Uninstalls with one engine, or whatever is installed.
-pub(super) fn uninstall(config: &Config, name: Option<EngineName>) -> Result<Vec<Report>, Error> {
+pub(super) fn uninstall(options: &Options, name: Option<EngineName>) -> Result<Vec<Report>, Error> {
     match name {
-        Some(name) => Ok(vec![by_name(name)?.uninstall(config)?]),
-        None => uninstall_all(config, None),
+        Some(name) => Ok(vec![by_name(name)?.uninstall(options)?]),
+        None => uninstall_all(options, None),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::engine::Report;
 use crate::error::Error;
 use crate::facts::Facts;
-use crate::model::{EngineName, Plan};
+use crate::model::{EngineName, Options, Plan};
 use crate::simulate::Packets;
 
 fn absent() -> Error {
@@ -48,7 +48,7 @@ pub(super) fn apply(_: &Plan, _: EngineName, _: bool) -> Result<Vec<Report>, Err
     Err(absent())
 }
 
-pub(super) fn uninstall(_: &Config, _: Option<EngineName>) -> Result<Vec<Report>, Error> {
+pub(super) fn uninstall(_: &Options, _: Option<EngineName>) -> Result<Vec<Report>, Error> {
     Err(absent())
 }
 

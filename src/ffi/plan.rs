@@ -122,11 +122,11 @@ pub unsafe extern "C" fn kumatp_plan_render(
 }
 
 fn render(plan: &Plan, syntax: u32, family: Option<FamilyName>, long: bool) -> Result<String, kumatp_error> {
-    let style = if long || plan.config.verbose { Style::Long } else { Style::Short };
+    let style = if long || plan.options.verbose { Style::Long } else { Style::Short };
     Ok(match (syntax, family) {
-        (KUMATP_SYNTAX_IPTABLES, None) if long && !plan.config.verbose => {
+        (KUMATP_SYNTAX_IPTABLES, None) if long && !plan.options.verbose => {
             let mut plan = plan.clone();
-            plan.config.verbose = true;
+            plan.options.verbose = true;
             iptables::plan(&plan)
         }
         (KUMATP_SYNTAX_IPTABLES, None) => iptables::plan(plan),

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::Ruleset;
+use super::{Options, Ruleset};
 use crate::config::Config;
 use crate::net::{InterfacePattern, Uid, V4, V6};
 
@@ -25,6 +25,9 @@ pub struct Plan {
     /// The configuration that the plan was made from.
     #[serde(skip)]
     pub config: Config,
+    /// What the engines are told besides the rules.
+    #[serde(skip)]
+    pub options: Options,
     /// The user that the sidecar runs as, which the rules tell from the workload's.
     #[serde(skip)]
     pub sidecar_uid: Uid,

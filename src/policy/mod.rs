@@ -8,10 +8,10 @@ mod mangle;
 mod nat;
 mod raw;
 
-use crate::config::{Config, Dns, IpFamilyMode};
+use crate::config::{Config, Dns};
 use crate::error::{Error, visible};
 use crate::facts::{Abilities, Facts, Ipv6, Request};
-use crate::model::{Guards, Hardened, Match, Note, Plan, Rule, Ruleset};
+use crate::model::{Guards, Hardened, IpFamilyMode, Match, Note, Plan, Rule, Ruleset};
 use crate::net::{Cidr, Family, FamilyName, InterfacePattern, V4, V6};
 
 /// Makes the rules that a configuration asks for on a host with these facts.
@@ -51,7 +51,9 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Plan, Error> {
         v4: harden::hardened(&v4, &loopback),
         v6: v6.as_ref().map(|v6| harden::hardened(v6, &loopback)),
     });
-    Ok(Plan { v4, v6, hardened, notes, config: config.clone(), sidecar_uid, loopback, guards, name_servers })
+    let options = config.options();
+    let config = config.clone();
+    Ok(Plan { v4, v6, hardened, notes, config, options, sidecar_uid, loopback, guards, name_servers })
 }
 
 /// What the kernel can do of the guards in every family that has rules, and what it means if it cannot.

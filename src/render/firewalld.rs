@@ -67,7 +67,7 @@ pub(crate) struct Entry<'a> {
 impl Entries {
     /// The rules of a plan.
     pub(crate) fn of(plan: &Plan) -> Self {
-        let style = if plan.config.verbose { Style::Long } else { Style::Short };
+        let style = if plan.options.verbose { Style::Long } else { Style::Short };
         let mut entries = Self::default();
         entries.add_ruleset(plan.iptables_v4(), style);
         if let Some(v6) = plan.iptables_v6() {

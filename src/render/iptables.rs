@@ -40,7 +40,7 @@ pub fn plan(plan: &Plan) -> String {
 /// The rules of a plan for one family, which `iptables-restore` or `ip6tables-restore` takes as they are; none if the plan has
 /// none for it.
 pub fn family(plan: &Plan, family: FamilyName) -> Option<String> {
-    let style = if plan.config.verbose { Style::Long } else { Style::Short };
+    let style = if plan.options.verbose { Style::Long } else { Style::Short };
     match family {
         FamilyName::V4 => Some(ruleset(plan.iptables_v4(), style)),
         FamilyName::V6 => plan.iptables_v6().map(|v6| ruleset(v6, style)),

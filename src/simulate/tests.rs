@@ -213,7 +213,7 @@ fn invalid_packets_are_dropped_on_both_ways() {
 
 #[test]
 fn no_ipv6_rules_means_as_sent() {
-    let plan = plan(|config, _| config.ip_family_mode = crate::config::IpFamilyMode::Ipv4);
+    let plan = plan(|config, _| config.ip_family_mode = crate::model::IpFamilyMode::Ipv4);
     check(&plan, "tcp [fd00::1]:443", &Verdict::Delivered, 0, None);
 }
 

@@ -6,9 +6,9 @@ use std::fmt::Debug;
 use std::str::FromStr;
 
 use arbitrary::{Result, Unstructured};
-use kumatp::config::{Config, IpFamilyMode};
+use kumatp::config::Config;
 use kumatp::facts::{Facts, Resolvers};
-use kumatp::model::LogLevel;
+use kumatp::model::{IpFamilyMode, LogLevel};
 use kumatp::net::{AnyCidr, Uid};
 
 /// A configuration that asks for anything.

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use kumatp::config::dataplane::reachability::{Backend, BackendPort, Destinations, MeshMode};
 use kumatp::config::dataplane::{BackendKind, BackendRef, BackendSelector, Dataplane, ResourceFamilyMode};
-use kumatp::config::{Config, IpFamilyMode, Profile};
+use kumatp::config::{Config, Profile};
+use kumatp::model::IpFamilyMode;
 
 const DISPLAY_NAME: &str = "kuma.io/display-name";
 const NAMESPACE: &str = "k8s.kuma.io/namespace";

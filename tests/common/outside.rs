@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use kumatp::config::FamilyExecutables;
-use kumatp::model::IptablesMode;
+use kumatp::model::{FamilyExecutables, IptablesMode};
 
 use crate::netns::run;
 

@@ -101,7 +101,7 @@ pub(crate) fn plans() -> Vec<(&'static str, Plan)> {
                 false,
             ),
         ),
-        ("IPv4 only", plan(&config(&|c| c.ip_family_mode = kumatp::config::IpFamilyMode::Ipv4), &[], false)),
+        ("IPv4 only", plan(&config(&|c| c.ip_family_mode = kumatp::model::IpFamilyMode::Ipv4), &[], false)),
     ];
     let servers = ["127.0.0.11", "1.1.1.1", "10.0.0.3", "fd00::53"];
     for level in [0, 3, 4, 7] {

@@ -3,8 +3,9 @@
 use std::fmt::Debug;
 use std::str::FromStr;
 
-use kumatp::config::{Config, IpFamilyMode};
+use kumatp::config::Config;
 use kumatp::facts::{Facts, Resolvers};
+use kumatp::model::IpFamilyMode;
 use kumatp::net::Uid;
 
 use crate::shot::{Shot, Volley};

@@ -249,7 +249,7 @@ fn mapped_addresses_have_the_rules_of_ipv4() {
         assert_eq!(ask(SIDECAR, "10.77.0.2:9000"), OUTSIDE);
         assert_eq!(ask(SIDECAR, "10.77.0.1:8080"), Server::INBOUND);
         // IPv6 as if nothing was installed; IPv4 is not IPv6 because of its socket.
-        ground.install(|config| config.ip_family_mode = kumatp::config::IpFamilyMode::Ipv4);
+        ground.install(|config| config.ip_family_mode = kumatp::model::IpFamilyMode::Ipv4);
         assert_eq!(ask(APP, "10.77.0.2:9000"), Server::OUTBOUND);
         assert_eq!(ask(APP, "[fd77::2]:9000"), OUTSIDE);
         ground.end();

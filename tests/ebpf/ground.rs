@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use kumatp::engine::ebpf::Ebpf;
 use kumatp::engine::{Engine as _, Status};
+use kumatp::model::Options;
 use kumatp::net::Uid;
 use kumatp::{Config, Error, Facts, Plan, policy};
 
@@ -80,7 +81,7 @@ impl Ground {
 
     /// Takes the programs out of force.
     pub(crate) fn uninstall(&self) {
-        self.workload().enter(|| engine().uninstall(&Config::default())).expect("a removal");
+        self.workload().enter(|| engine().uninstall(&Options::default())).expect("a removal");
     }
 
     /// Ends the test: afterwards nothing is left in the kernel or in the bpffs.
@@ -190,7 +191,7 @@ fn installer() {
         engine = engine.cgroup(cgroup);
     }
     let done = match what.split_once(':') {
-        None if what == "uninstall" => engine.uninstall(&Config::default()),
+        None if what == "uninstall" => engine.uninstall(&Options::default()),
         excluded => {
             let ports = excluded.map_or("", |(_, ports)| ports).parse().expect("ports");
             engine.apply(&plan(|config| config.redirect.outbound.exclude_ports = ports))

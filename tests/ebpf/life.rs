@@ -4,6 +4,7 @@ use kumatp::Config;
 use kumatp::engine::ebpf::Ebpf;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine as _, Status, state};
+use kumatp::model::Options;
 use kumatp::net::FamilyName;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -42,11 +43,11 @@ fn everything_comes_and_goes() {
         ground.workload().enter(|| {
             let mut config = Config::default();
             config.dry_run = true;
-            assert_eq!(engine().uninstall(&config).unwrap().steps[0], "would remove the eBPF programs");
+            assert_eq!(engine().uninstall(&config.options()).unwrap().steps[0], "would remove the eBPF programs");
             assert_eq!(engine().status(&plan).unwrap(), Status::Current);
-            let report = engine().uninstall(&Config::default()).unwrap();
+            let report = engine().uninstall(&Options::default()).unwrap();
             assert!(report.changed, "{report:?}");
-            assert!(!engine().uninstall(&Config::default()).unwrap().changed);
+            assert!(!engine().uninstall(&Options::default()).unwrap().changed);
             assert_eq!(engine().status(&plan).unwrap(), Status::Absent);
         });
         assert_eq!(answer(&ground), OUTSIDE);

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 
 use kumatp::engine::ebpf::Ebpf;
 use kumatp::engine::{Engine as _, Report, State, Status, state_with};
-use kumatp::model::{Note, Severity};
+use kumatp::model::{Note, Options, Severity};
 use kumatp::net::FamilyName;
 use kumatp::{Error, Plan};
 
@@ -83,13 +83,13 @@ fn about_the_cgroup(notes: &[Note]) -> Vec<(Severity, String)> {
 }
 
 fn state(ground: &Ground, plan: Option<&Plan>) -> State {
-    let mut config = plan.map_or_else(kumatp::Config::default, |plan| plan.config.clone());
-    config.ebpf.bpffs = Some(BPFFS.into());
+    let mut options = plan.map_or_else(Options::default, |plan| plan.options.clone());
+    options.bpffs = Some(BPFFS.into());
     let plan = plan.cloned().map(|mut plan| {
-        plan.config = config.clone();
+        plan.options = options.clone();
         plan
     });
-    ground.workload().enter(|| state_with(&config, plan.as_ref(), None)).expect("the state can be read")
+    ground.workload().enter(|| state_with(&options, plan.as_ref(), None)).expect("the state can be read")
 }
 
 /// The number that /proc has for this process and the name of its program.
@@ -136,7 +136,7 @@ fn name_of(path: &str) -> &str {
 }
 
 fn below_uninstall(ground: &Ground, below: &Below) {
-    ground.workload().enter(|| below.engine().uninstall(&kumatp::Config::default())).expect("a removal");
+    ground.workload().enter(|| below.engine().uninstall(&Options::default())).expect("a removal");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn one_that_comes_later_is_found_by_the_state() {
         let Some(ground) = Ground::without_servers() else { return };
         let Some(below) = Below::new() else { return };
         let mut plan = plan(|config| config.ebpf.enabled = true);
-        plan.config.ebpf.cgroup = Some(below.0.clone().into());
+        plan.options.cgroup = Some(below.0.clone().into());
         let report = below.apply(&ground, &plan).expect("an installation");
         let [(Severity::Info, said)] = &about_the_cgroup(&report.notes)[..] else { panic!("{:?}", report.notes) };
         assert!(said.contains(&below.0), "{said}");

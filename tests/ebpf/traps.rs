@@ -225,7 +225,7 @@ fn in_ip_netns_exec() {
         assert_eq!(engine().status(&plan(|_| ())).expect("a status"), Status::Current);
         // Not where the caller is.
         assert_eq!(ground.status(&plan(|_| ())), Status::Absent);
-        engine().uninstall(&kumatp::Config::default()).expect("a removal");
+        engine().uninstall(&kumatp::model::Options::default()).expect("a removal");
         run("ip", &["netns", "del", "pod"]);
         ground.end();
     });
@@ -323,7 +323,7 @@ fn installations_beside_each_other() {
         let inbound = Place::Own.socket(FamilyName::V4, 8080);
         let answer = ground.world.outside.enter(|| greeting(&blocking(inbound)?)).expect("an answer");
         assert_eq!(answer.who, Server::INBOUND);
-        other.enter(|| engine().uninstall(&kumatp::Config::default())).expect("a removal");
+        other.enter(|| engine().uninstall(&kumatp::model::Options::default())).expect("a removal");
         assert_eq!(ask(ground.workload(), 9000).as_deref(), Ok(Server::OUTBOUND));
         assert_eq!(ask(other, 9001).as_deref(), Ok(OUTSIDE));
         assert_eq!(crate::objects::Objects::count_until(crate::ground::INSTALLATION), crate::ground::INSTALLATION);

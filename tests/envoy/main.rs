@@ -17,11 +17,11 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use kumatp::config::{Config, FamilyExecutables};
+use kumatp::config::Config;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine, Report};
-use kumatp::model::IptablesMode;
+use kumatp::model::{FamilyExecutables, IptablesMode};
 use kumatp::net::FamilyName;
 use kumatp::{Error, facts, policy};
 
@@ -107,7 +107,7 @@ fn run(rules: Rules) {
     let report = world.workload.enter(|| rules.install(&config)).unwrap();
     assert!(report.changed, "{report:?}");
     let mut expected = ask(&world, "/installed", |way| way);
-    let report = world.workload.enter(|| rules.engine().uninstall(&config)).unwrap();
+    let report = world.workload.enter(|| rules.engine().uninstall(&config.options())).unwrap();
     assert!(report.changed, "{report:?}");
     ask(&world, "/after", |_| Way::Direct);
 
@@ -167,7 +167,7 @@ impl Rules {
     /// Makes the rules in the network namespace of the calling thread.
     fn install(self, config: &Config) -> Result<Report, Error> {
         let engine = self.engine();
-        let facts = facts::probe(&policy::facts_needed(config), engine.abilities(config)?)?;
+        let facts = facts::probe(&policy::facts_needed(config), engine.abilities(&config.options())?)?;
         engine.apply(&policy::plan(config, &facts)?)
     }
 

@@ -50,7 +50,7 @@ fn asking() -> Iptables {
 fn configs() -> Vec<Config> {
     let with = |dns: bool, drop: bool, comments: bool, dry_run: bool| {
         let mut config = config(IptablesMode::Nft);
-        config.iptables_executables = kumatp::config::Executables::default();
+        config.iptables_executables = kumatp::model::Executables::default();
         config.redirect.dns.enabled = dns;
         config.drop_invalid_packets = drop;
         config.comments.disabled = !comments;
@@ -72,7 +72,10 @@ type Found = Result<HostAbilities, String>;
 fn found(engine: &Iptables) -> Vec<[Found; 2]> {
     let told = |error: Error| error.to_string();
     let all = configs().into_iter();
-    all.map(|config| [engine.abilities(&config).map_err(told), engine.presumed(&config).map_err(told)]).collect()
+    all.map(|config| {
+        [engine.abilities(&config.options()).map_err(told), engine.presumed(&config.options()).map_err(told)]
+    })
+    .collect()
 }
 
 fn both_say_the_same() -> Vec<[Found; 2]> {
@@ -228,13 +231,13 @@ fn what_programs_lack_is_found_out_where_they_refuse() {
         network();
         let engine = without_zones();
         let mut config = config(IptablesMode::Nft);
-        config.iptables_executables = kumatp::config::Executables::default();
+        config.iptables_executables = kumatp::model::Executables::default();
         config.redirect.dns.enabled = true;
-        assert!(engine.presumed(&config).unwrap().v4.conntrack_zones);
-        let found = engine.abilities(&config).unwrap();
+        assert!(engine.presumed(&config.options()).unwrap().v4.conntrack_zones);
+        let found = engine.abilities(&config.options()).unwrap();
         assert!(!found.v4.conntrack_zones && !found.v6.conntrack_zones && found.v4.comments);
         let mut plans = Vec::new();
-        let report = presuming(&engine, &config, |abilities| {
+        let report = presuming(&engine, &config.options(), |abilities| {
             let facts = facts::probe(&policy::facts_needed(&config), abilities)?;
             plans.push(policy::plan(&config, &facts)?);
             engine.apply(plans.last().unwrap())

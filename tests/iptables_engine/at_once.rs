@@ -126,12 +126,12 @@ fn every_operation_waits_for_the_one_that_is_under_way() {
         let plan = plan(IptablesMode::Nft);
         let operations: [&(dyn Fn() -> Result<(), Error> + Sync); 7] = [
             &|| Netlink::default().apply(&plan).map(drop),
-            &|| Netlink::default().uninstall(&plan.config).map(drop),
+            &|| Netlink::default().uninstall(&plan.options).map(drop),
             &|| replace_all(&plan, None).map(drop),
-            &|| uninstall_all(&plan.config, None).map(drop),
+            &|| uninstall_all(&plan.options, None).map(drop),
             &|| Iptables::default().apply(&plan).map(drop),
-            &|| Iptables::default().remove_leftovers(&plan.config).map(drop),
-            &|| Iptables::default().uninstall(&plan.config).map(drop),
+            &|| Iptables::default().remove_leftovers(&plan.options).map(drop),
+            &|| Iptables::default().uninstall(&plan.options).map(drop),
         ];
         for (number, operation) in operations.iter().enumerate() {
             let other = under_way();
@@ -150,7 +150,7 @@ fn every_operation_waits_for_the_one_that_is_under_way() {
         }
         // Who only asks what would be done waits for nobody.
         let _other = under_way();
-        let mut dry = plan.config.clone();
+        let mut dry = plan.options.clone();
         dry.dry_run = true;
         Netlink::default().uninstall(&dry).unwrap();
         uninstall_all(&dry, None).unwrap();
@@ -172,7 +172,7 @@ fn engines_at_once_leave_one_installation() {
                 let found = state(Some(plan), None).unwrap();
                 assert!(found.status == Status::Current && found.installations.len() == 1, "{mode}: {found:?}");
             }
-            uninstall_all(&plan.config, None).unwrap();
+            uninstall_all(&plan.options, None).unwrap();
             assert_eq!(state(None, None).unwrap().status, Status::Absent);
         }
     });

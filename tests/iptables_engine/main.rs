@@ -22,11 +22,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use kumatp::config::{Config, IpFamilyMode};
+use kumatp::config::Config;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::{Engine as _, Report};
 use kumatp::error::Error;
-use kumatp::model::{IptablesMode, Severity};
+use kumatp::model::{IpFamilyMode, IptablesMode, Options, Severity};
 use kumatp::{facts, policy};
 use netns::{isolated, run};
 use outside::{client, foreign_rules, left_unredirected, listener, native_rules, network, program, programs, watch};
@@ -64,12 +64,12 @@ pub(crate) fn other_options(mode: IptablesMode) -> Config {
 
 pub(crate) fn install(config: &Config) -> Result<Report, Error> {
     let engine = Iptables::default();
-    let facts = facts::probe(&policy::facts_needed(config), engine.abilities(config)?)?;
+    let facts = facts::probe(&policy::facts_needed(config), engine.abilities(&config.options())?)?;
     engine.apply(&policy::plan(config, &facts)?)
 }
 
 pub(crate) fn uninstall() -> Report {
-    Iptables::default().uninstall(&Config::default()).unwrap()
+    Iptables::default().uninstall(&Options::default()).unwrap()
 }
 
 /// The rules of a family and mode with the counters of rules, without those of chains, and without
@@ -239,7 +239,7 @@ fn rules_of_others_that_lead_to_our_chains_are_a_conflict() {
             run(tables, &["-t", "nat", "-N", "SOMEBODY"]);
             run(tables, &["-t", "nat", "-A", "SOMEBODY", "-p", "tcp", "-j", "KUMA_MESH_OUTBOUND"]);
             let before = everything();
-            let error = Iptables::default().uninstall(&Config::default()).unwrap_err();
+            let error = Iptables::default().uninstall(&Options::default()).unwrap_err();
             assert!(matches!(error, Error::Conflict { .. }));
             assert!(error.to_string().contains("-A SOMEBODY -p tcp -j KUMA_MESH_OUTBOUND"), "{error}");
             // What nobody leads to goes all the same.
@@ -260,9 +260,9 @@ fn the_mode_is_the_one_that_has_rules() {
     isolated(|| {
         network();
         let mut config = config(IptablesMode::Nft);
-        config.iptables_executables = kumatp::config::Executables::default();
+        config.iptables_executables = kumatp::model::Executables::default();
         let engine = Iptables::default();
-        assert!(engine.abilities(&config).unwrap().remarks.is_empty());
+        assert!(engine.abilities(&config.options()).unwrap().remarks.is_empty());
         install(&config).unwrap();
         uninstall();
         // Looking has not made legacy tables.
@@ -274,13 +274,13 @@ fn the_mode_is_the_one_that_has_rules() {
         assert!(ours_is_there("iptables", IptablesMode::Legacy) && ours_is_there("ip6tables", IptablesMode::Legacy));
         uninstall();
         run(nft.to_str().unwrap(), &["-t", "mangle", "-N", "NEW"]);
-        let abilities = engine.abilities(&config).unwrap();
+        let abilities = engine.abilities(&config.options()).unwrap();
         assert!(abilities.remarks.iter().any(|remark| remark.severity == Severity::Warning), "{abilities:?}");
         install(&config).unwrap();
         assert!(ours_is_there("iptables", IptablesMode::Nft) && !ours_is_there("iptables", IptablesMode::Legacy));
         uninstall();
         run(legacy.to_str().unwrap(), &["-t", "nat", "-N", "DOCKER_OUTPUT"]);
-        let abilities = engine.abilities(&config).unwrap();
+        let abilities = engine.abilities(&config.options()).unwrap();
         assert!(abilities.v4.docker_output && abilities.remarks.is_empty(), "{abilities:?}");
         install(&config).unwrap();
         assert!(ours_is_there("iptables", IptablesMode::Legacy) && !ours_is_there("iptables", IptablesMode::Nft));

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use kumatp::config::{Config, IpFamilyMode};
+use kumatp::config::Config;
 use kumatp::engine::Engine as _;
 use kumatp::engine::iptables::Iptables;
 use kumatp::error::Error;
-use kumatp::model::IptablesMode;
+use kumatp::model::{IpFamilyMode, IptablesMode};
 
 use crate::netns::{self, isolated, run};
 use crate::outside::program;
@@ -20,14 +20,14 @@ fn a_host_without_programs_is_named_except_by_a_dry_run() {
     isolated(|| {
         let engine = Iptables::in_path("/nonexistent:relative");
         let mut config = Config::default();
-        let error = engine.abilities(&config).unwrap_err();
+        let error = engine.abilities(&config.options()).unwrap_err();
         assert!(matches!(error, Error::Unsupported { .. }));
         for name in ["iptables-nft", "iptables-legacy", "/nonexistent"] {
             assert!(error.to_string().contains(name), "{error}");
         }
-        assert!(engine.uninstall(&config).is_err());
+        assert!(engine.uninstall(&config.options()).is_err());
         config.dry_run = true;
-        let assumed = engine.abilities(&config).unwrap();
+        let assumed = engine.abilities(&config.options()).unwrap();
         assert_eq!((assumed.v4, assumed.v6_refused, assumed.remarks.len()), (Default::default(), None, 1));
     });
 }
@@ -99,7 +99,7 @@ fn an_ordinary_user_can_make_a_plan_and_nothing_else() {
                 // SAFETY: a system call on numbers, for this thread only.
                 let result = unsafe { libc::syscall(libc::SYS_setresuid, 1000, 1000, 1000) };
                 assert_eq!(result, 0);
-                (Iptables::default().abilities(&config), Iptables::default().uninstall(&config))
+                (Iptables::default().abilities(&config.options()), Iptables::default().uninstall(&config.options()))
             })
             .join()
             .unwrap()

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use arbitrary::{Result, Unstructured};
+use kumatp::config::Config;
 use kumatp::config::dataplane::reachability::{Backend, BackendPort, Destinations, MeshMode, Service};
 use kumatp::config::dataplane::{
     BackendKind, BackendRef, Dataplane, ReachableBackends, ResourceFamilyMode, TransparentProxying,
 };
-use kumatp::config::{Config, IpFamilyMode};
+use kumatp::model::IpFamilyMode;
 use kumatp::net::Port;
 use serde_json::json;
 

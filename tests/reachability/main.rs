@@ -11,7 +11,8 @@ use kumatp::config::dataplane::reachability::{
     Backend, BackendPort, Destinations, MeshMode, Reachability, Reached, Resources, Rule, Service,
 };
 use kumatp::config::dataplane::{BackendKind, BackendRef, Dataplane};
-use kumatp::config::{Config, Format, IpFamilyMode, Profile};
+use kumatp::config::{Config, Format, Profile};
+use kumatp::model::IpFamilyMode;
 use kumatp::net::Port;
 use serde_json::{Value, json};
 

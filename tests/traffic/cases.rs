@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use kumatp::Config;
-use kumatp::config::IpFamilyMode;
 use kumatp::facts::Resolvers;
+use kumatp::model::IpFamilyMode;
 use kumatp::net::FamilyName;
 
 use Expect::{Direct, Dns, Inbound, Outbound, Refused, Silence, Translated};

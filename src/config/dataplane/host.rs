@@ -1,11 +1,11 @@
 //! A `Dataplane` and the configuration of the host that it runs on: from one to the other, and where they disagree.
 
 use super::{Dataplane, ResourceFamilyMode, TransparentProxying};
+use crate::config::Config;
 use crate::config::kubernetes::{Origin, SettingSource};
 use crate::config::wire::{Field, ROWS};
-use crate::config::{Config, IpFamilyMode};
 use crate::error::{Error, InvalidValue, visible};
-use crate::model::Note;
+use crate::model::{IpFamilyMode, Note};
 use crate::net::Port;
 
 const SECTION: &str = "networking.transparentProxying";

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::{Dataplane, ResourceFamilyMode};
-use crate::config::{Config, IpFamilyMode};
+use crate::config::Config;
+use crate::model::IpFamilyMode;
 
 /// Whether Kuma takes a workload for one with a transparent proxy. Without one it makes no listeners for the virtual
 /// addresses of services.

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use super::ReachableBackends;
 use super::reader::{Fields, Reader};
 use crate::config::wire::{Node, nearest};
-use crate::config::{Config, Format, IpFamilyMode};
+use crate::config::{Config, Format};
 use crate::error::{Error, InvalidValue};
-use crate::model::Note;
+use crate::model::{IpFamilyMode, Note};
 use crate::net::Port;
 
 /// How Kuma's validation spells the path of the section when it reports a violation of `reachableBackends`

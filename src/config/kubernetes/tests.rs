@@ -1,6 +1,7 @@
 use super::*;
-use crate::config::{Format, IpFamilyMode, Profile};
+use crate::config::{Format, Profile};
 use crate::error::Error;
+use crate::model::IpFamilyMode;
 use crate::net::Port;
 
 fn sources(annotations: &[(&str, &str)]) -> Sources {

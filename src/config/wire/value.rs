@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::duration;
 use super::node::Node;
-use crate::config::{Executables, GidExclusion, IpFamilyMode, UidExclusion, VirtualNetwork};
+use crate::config::{GidExclusion, UidExclusion, VirtualNetwork};
 use crate::error::InvalidValue;
-use crate::model::{ChainName, ChainPair, LogLevel};
+use crate::model::{ChainName, ChainPair, Executables, IpFamilyMode, LogLevel};
 use crate::net::{AnyCidr, Port, PortRange, PortSet};
 
 /// Where a value comes from.

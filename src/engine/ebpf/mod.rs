@@ -34,11 +34,10 @@ use super::netlink::{self, Address, Legacy};
 use super::record::Record;
 use super::turn::Turn;
 use super::{Engine, Installation, Report, Status, ebpf_unsupported, left_open, loopback};
-use crate::config::Config;
-use crate::ebpf::{self, Change, FoundPrograms, Options, Sight};
+use crate::ebpf::{self, Change, FoundPrograms, Paths, Sight};
 use crate::error::Error;
 use crate::facts::HostAbilities;
-use crate::model::{EngineName, Note, Plan};
+use crate::model::{EngineName, Note, Options, Plan};
 use crate::netlink::Kernel;
 use crate::netns::{self, Namespace};
 
@@ -133,7 +132,7 @@ impl Ebpf {
     /// If it cannot be read.
     pub fn status(&self, plan: &Plan) -> Result<Status, Error> {
         Ok(self
-            .run(|| ebpf::look(&self.options_of_installed(&mut Kernel::default(), &plan.config), Some(plan)))?
+            .run(|| ebpf::look(&self.paths_of_installed(&mut Kernel::default(), &plan.options), Some(plan)))?
             .map_or(Status::Absent, |found| status(&found)))
     }
 
@@ -143,7 +142,7 @@ impl Ebpf {
     /// If it cannot be read.
     pub fn programs(&self) -> Result<Option<Programs>, Error> {
         Ok(self
-            .run(|| ebpf::look(&self.options_of_installed(&mut Kernel::default(), &Config::default()), None))?
+            .run(|| ebpf::look(&self.paths_of_installed(&mut Kernel::default(), &Options::default()), None))?
             .map(Programs::from))
     }
 
@@ -153,28 +152,28 @@ impl Ebpf {
     /// What an installation would fail with, except for what the programs are to be attached to and pinned in.
     pub fn check(&self, plan: &Plan) -> Result<(), Error> {
         ebpf_unsupported::refuse(plan)?;
-        self.run(|| ebpf::probe(&self.options(&plan.config), Some(plan)))
+        self.run(|| ebpf::probe(&self.paths(&plan.options), Some(plan)))
     }
 
-    /// Where things are by a configuration, unless they were said to be elsewhere.
-    fn options(&self, config: &Config) -> Options {
-        let mut options = Options::default();
-        if let Some(bpffs) = self.bpffs.as_ref().or(config.ebpf.bpffs.as_ref()) {
-            options.bpffs.clone_from(bpffs);
+    /// Where things are by these options, unless they were said to be elsewhere.
+    fn paths(&self, config: &Options) -> Paths {
+        let mut paths = Paths::default();
+        if let Some(bpffs) = self.bpffs.as_ref().or(config.bpffs.as_ref()) {
+            paths.bpffs.clone_from(bpffs);
         }
-        options.cgroup = self.cgroup.clone().or_else(|| config.ebpf.cgroup.clone());
-        options
+        paths.cgroup = self.cgroup.clone().or_else(|| config.cgroup.clone());
+        paths
     }
 
     /// The same for an installation that is there already: where nobody says where it is pinned, its record does.
-    fn options_of_installed(&self, kernel: &mut Kernel, config: &Config) -> Options {
-        let mut options = self.options(config);
-        if self.bpffs.is_none() && config.ebpf.bpffs.is_none() {
+    fn paths_of_installed(&self, kernel: &mut Kernel, config: &Options) -> Paths {
+        let mut paths = self.paths(config);
+        if self.bpffs.is_none() && config.bpffs.is_none() {
             // What the record does not tell, the kernel does: see `ebpf::sight`.
             let recorded = Record::recall(kernel).ok().and_then(|record| record.bpffs);
-            options.bpffs = recorded.unwrap_or(options.bpffs);
+            paths.bpffs = recorded.unwrap_or(paths.bpffs);
         }
-        options
+        paths
     }
 
     fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
@@ -182,13 +181,13 @@ impl Ebpf {
     }
 
     /// Whether there were some to remove.
-    fn remove(&self, kernel: &mut Kernel, config: &Config, dry_run: bool, report: &mut Report) -> Result<bool, Error> {
-        let options = self.options_of_installed(kernel, config);
-        let found = ebpf::uninstall(&options, dry_run)?;
+    fn remove(&self, kernel: &mut Kernel, config: &Options, dry_run: bool, report: &mut Report) -> Result<bool, Error> {
+        let paths = self.paths_of_installed(kernel, config);
+        let found = ebpf::uninstall(&paths, dry_run)?;
         match (found, dry_run) {
             (true, true) => report.steps.push(format!("would remove {}", messages::PROGRAMS)),
             (true, false) => report.step(format!("removed {}", messages::PROGRAMS)),
-            (false, _) => match ebpf::sight(kernel, &options)? {
+            (false, _) => match ebpf::sight(kernel, &paths)? {
                 Sight::OutOfReach(error) => return Err(error),
                 Sight::Absent | Sight::Pinned => {}
                 Sight::Suspected(error) | Sight::Unknown(error) => report.notes.push(unseen(&error)),
@@ -205,12 +204,12 @@ impl Engine for Ebpf {
     }
 
     /// Loads the programs, and lets them go again.
-    fn abilities(&self, config: &Config) -> Result<HostAbilities, Error> {
+    fn abilities(&self, config: &Options) -> Result<HostAbilities, Error> {
         let mut abilities = HostAbilities::default();
         if config.dry_run {
             return Ok(abilities);
         }
-        match self.run(|| ebpf::probe(&self.options(config), None)) {
+        match self.run(|| ebpf::probe(&self.paths(config), None)) {
             Err(error @ Error::Permission { .. }) => {
                 abilities
                     .remarks
@@ -232,7 +231,7 @@ impl Engine for Ebpf {
         })
     }
 
-    fn uninstall(&self, config: &Config) -> Result<Report, Error> {
+    fn uninstall(&self, config: &Options) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Ebpf);
             let turn = Turn::take_unless(config.dry_run, &mut report)?;
@@ -254,17 +253,17 @@ impl Ebpf {
         Legacy::look(kernel).refuse(self.legacy_leftovers_allowed, &mut report)?;
         let mut address = Address::recall(kernel, &mut report)?;
         // It is an address of this host, of which the programs are to know.
-        let added = plan.v6.is_some() && address.add(kernel, plan.config.ip_family_mode, &mut report)?;
+        let added = plan.v6.is_some() && address.add(kernel, plan.options.ip_family_mode, &mut report)?;
         loopback::settle(kernel);
-        let options = self.options(&plan.config);
-        let done = match ebpf::install(&options, plan) {
+        let paths = self.paths(&plan.options);
+        let done = match ebpf::install(&paths, plan) {
             Ok(done) => done,
             Err(error) => return Err(if added { address.take_back(kernel, error, &mut report) } else { error }),
         };
         if plan.v6.is_none() {
             address.remove(kernel, &mut report)?;
         }
-        address.note(kernel, (options.bpffs != Options::default().bpffs).then_some(options.bpffs), &mut report);
+        address.note(kernel, (paths.bpffs != Paths::default().bpffs).then_some(paths.bpffs), &mut report);
         left_open::note(plan, &mut report);
         report.notes.extend(done.notes);
         let text = format!("the programs deal with the cgroup {}", done.cgroup.display());
@@ -283,7 +282,7 @@ impl Ebpf {
         &self,
         _turn: &Turn,
         kernel: &mut Kernel,
-        config: &Config,
+        config: &Options,
         going: &[Holder],
         mut report: Report,
     ) -> Result<Report, Error> {
@@ -321,7 +320,7 @@ fn remove_rules(kernel: &mut Kernel, report: &mut Report) -> Result<(), Error> {
 }
 
 /// Removes the programs from the network namespace of the calling thread: for an engine whose rules have taken their place.
-pub(super) fn remove_programs(kernel: &mut Kernel, config: &Config, report: &mut Report) -> Result<(), Error> {
+pub(super) fn remove_programs(kernel: &mut Kernel, config: &Options, report: &mut Report) -> Result<(), Error> {
     Ebpf::default().remove(kernel, config, false, report).map(drop)
 }
 
@@ -329,7 +328,7 @@ pub(super) fn remove_programs(kernel: &mut Kernel, config: &Config, report: &mut
 ///
 /// # Errors
 /// If there are some that cannot be removed.
-pub(super) fn are_to_be_removed(kernel: &mut Kernel, config: &Config, report: &mut Report) -> Result<bool, Error> {
+pub(super) fn are_to_be_removed(kernel: &mut Kernel, config: &Options, report: &mut Report) -> Result<bool, Error> {
     match sight(kernel, config)? {
         Sight::Pinned => return Ok(true),
         Sight::Absent => {}
@@ -341,9 +340,9 @@ pub(super) fn are_to_be_removed(kernel: &mut Kernel, config: &Config, report: &m
 }
 
 /// What can be seen of programs in the network namespace of the calling thread.
-pub(super) fn sight(kernel: &mut Kernel, config: &Config) -> Result<Sight, Error> {
-    let options = Ebpf::default().options_of_installed(kernel, config);
-    ebpf::sight(kernel, &options)
+pub(super) fn sight(kernel: &mut Kernel, config: &Options) -> Result<Sight, Error> {
+    let paths = Ebpf::default().paths_of_installed(kernel, config);
+    ebpf::sight(kernel, &paths)
 }
 
 /// That programs may be in force which cannot be seen.
@@ -360,12 +359,12 @@ pub(super) fn unasked(error: &Error) -> Note {
 /// is noted.
 pub(super) fn found(
     kernel: &mut Kernel,
-    config: &Config,
+    config: &Options,
     plan: Option<&Plan>,
     notes: &mut Vec<Note>,
 ) -> Result<Option<Installation>, Error> {
     let installed = |families, status| Installation::new(EngineName::Ebpf, None, families, status);
-    let looked = ebpf::look(&Ebpf::default().options_of_installed(kernel, config), plan);
+    let looked = ebpf::look(&Ebpf::default().paths_of_installed(kernel, config), plan);
     Ok(match looked {
         Ok(found) => found.map(|found| {
             notes.extend(found.notes.iter().cloned());

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::ebpf_unsupported;
 use crate::config::Config;
-use crate::ebpf::{self, Options, outline};
+use crate::ebpf::{self, Paths, outline};
 use crate::error::Error;
 use crate::model::Plan;
 use crate::net::PortSet;
@@ -27,7 +27,7 @@ pub fn preview(plan: &Plan) -> Result<String, Error> {
     ebpf_unsupported::refuse(plan)?;
     let config = &plan.config;
     let outline = outline(plan);
-    let bpffs = config.ebpf.bpffs.clone().unwrap_or_else(|| Options::default().bpffs);
+    let bpffs = config.ebpf.bpffs.clone().unwrap_or_else(|| Paths::default().bpffs);
     let cgroup = match &config.ebpf.cgroup {
         Some(path) => path.display().to_string(),
         None => "that all processes are in".to_owned(),

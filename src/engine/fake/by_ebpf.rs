@@ -1,11 +1,10 @@
 //! What the eBPF engine does to the host in memory.
 
 use super::host::Host;
-use crate::config::Config;
 use crate::engine::{Report, Status, ebpf_unsupported, messages};
 use crate::error::Error;
 use crate::facts::HostAbilities;
-use crate::model::{EngineName, Note, Plan};
+use crate::model::{EngineName, Note, Options, Plan};
 
 impl Host {
     pub(super) fn abilities_by_ebpf(&self) -> HostAbilities {
@@ -48,7 +47,7 @@ impl Host {
         Ok(report)
     }
 
-    pub(super) fn uninstall_by_ebpf(&mut self, config: &Config) -> Result<Report, Error> {
+    pub(super) fn uninstall_by_ebpf(&mut self, config: &Options) -> Result<Report, Error> {
         let mut report = Report::new(EngineName::Ebpf);
         if self.unprivileged {
             return Err(no_programs());

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::host::{Host, InIptables, no_chain};
-use crate::config::{Config, FamilyExecutables};
 use crate::engine::compare::of_rulesets;
 use crate::engine::failures::Failures;
 use crate::engine::messages::{self, tables};
 use crate::engine::{Report, Status};
 use crate::error::{Error, InvalidValue};
 use crate::facts::HostAbilities;
-use crate::model::{EngineName, Note, Plan, Ruleset};
+use crate::model::{EngineName, FamilyExecutables, Note, Options, Plan, Ruleset};
 use crate::net::{Family, FamilyName, V4, V6};
 
 /// What iptables says to those who may not use it.
@@ -40,7 +39,7 @@ impl Mode {
     }
 
     /// A program: the one that is configured, or where distributions have it.
-    fn program(self, family: FamilyName, config: &Config, suffix: &str) -> PathBuf {
+    fn program(self, family: FamilyName, config: &Options, suffix: &str) -> PathBuf {
         let configured = of_family(config, family);
         let given = if suffix.is_empty() { &configured.tables } else { &configured.restore };
         let given = given.as_ref().filter(|path| Self::of(path) == self);
@@ -49,7 +48,7 @@ impl Mode {
     }
 }
 
-fn of_family(config: &Config, family: FamilyName) -> &FamilyExecutables {
+fn of_family(config: &Options, family: FamilyName) -> &FamilyExecutables {
     match family {
         FamilyName::V4 => &config.iptables_executables.v4,
         FamilyName::V6 => &config.iptables_executables.v6,
@@ -57,7 +56,7 @@ fn of_family(config: &Config, family: FamilyName) -> &FamilyExecutables {
 }
 
 impl Host {
-    pub(super) fn abilities_by_iptables(&self, config: &Config) -> Result<HostAbilities, Error> {
+    pub(super) fn abilities_by_iptables(&self, config: &Options) -> Result<HostAbilities, Error> {
         let mut found = match self.may("read the rules", config) {
             Ok(()) => self.abilities.clone(),
             Err(error) if config.dry_run => {
@@ -71,7 +70,7 @@ impl Host {
     }
 
     pub(super) fn status_by_iptables(&self, plan: &Plan) -> Result<Status, Error> {
-        self.may("read the rules", &plan.config)?;
+        self.may("read the rules", &plan.options)?;
         let mut all = Vec::new();
         for mode in Mode::ALL.into_iter().filter(|mode| !self.of(*mode).families().is_empty()) {
             let found = self.of(mode);
@@ -95,7 +94,7 @@ impl Host {
     }
 
     pub(super) fn install_by_iptables(&mut self, plan: &Plan) -> Result<Report, Error> {
-        let config = &plan.config;
+        let config = &plan.options;
         let mut report = Report::new(EngineName::Iptables);
         self.may("read the rules", config)?;
         let mode = self.choose(plan, &mut report);
@@ -131,7 +130,7 @@ impl Host {
         Ok(report)
     }
 
-    pub(super) fn uninstall_by_iptables(&mut self, config: &Config) -> Result<Report, Error> {
+    pub(super) fn uninstall_by_iptables(&mut self, config: &Options) -> Result<Report, Error> {
         let mut report = Report::new(EngineName::Iptables);
         self.may("read the rules", config)?;
         let all: Vec<_> = everywhere().collect();
@@ -163,7 +162,7 @@ impl Host {
     }
 
     /// Removes what is ours there as far as that can be, and says what stands in the way of the rest.
-    fn remove(&mut self, places: &[Where], config: &Config, report: &mut Report) -> Result<(), Error> {
+    fn remove(&mut self, places: &[Where], config: &Options, report: &mut Report) -> Result<(), Error> {
         let mut failures = Failures::default();
         for (family, mode) in places {
             if let Err(problem) = self.others_use_in((*family, *mode), config) {
@@ -185,7 +184,7 @@ impl Host {
     /// Chooses the programs as the real engine does: those that are configured, or those of the mode
     /// that has rules.
     fn choose(&self, plan: &Plan, report: &mut Report) -> Mode {
-        if let Some(given) = &plan.config.iptables_executables.v4.tables {
+        if let Some(given) = &plan.options.iptables_executables.v4.tables {
             return Mode::of(given);
         }
         match [&self.nft, &self.legacy].map(|tables| tables.v4.is_some()) {
@@ -199,7 +198,7 @@ impl Host {
         }
     }
 
-    fn may(&self, what: &str, config: &Config) -> Result<(), Error> {
+    fn may(&self, what: &str, config: &Options) -> Result<(), Error> {
         match self.unprivileged {
             true => Err(messages::denied(what, &Mode::Nft.program(FamilyName::V4, config, "-save"), DENIED)),
             false => Ok(()),
@@ -221,7 +220,7 @@ impl Host {
     }
 
     /// Nothing can be removed where others lead to it.
-    fn others_use_in(&self, (family, mode): Where, config: &Config) -> Result<(), Error> {
+    fn others_use_in(&self, (family, mode): Where, config: &Options) -> Result<(), Error> {
         match family {
             FamilyName::V4 => self.others_use::<V4>(mode, None, config),
             FamilyName::V6 => self.others_use::<V6>(mode, None, config),
@@ -229,7 +228,7 @@ impl Host {
     }
 
     /// Others must not lead to chains that go, if only those of `stay` stay.
-    fn others_use<F: Family>(&self, mode: Mode, stay: Option<&Ruleset<F>>, config: &Config) -> Result<(), Error> {
+    fn others_use<F: Family>(&self, mode: Mode, stay: Option<&Ruleset<F>>, config: &Options) -> Result<(), Error> {
         let chains = self.of(mode).in_the_way(stay);
         let rules: Vec<_> = chains.into_iter().map(|chain| format!("-t nat -A SOMEBODY -j {chain}")).collect();
         match rules.is_empty() {

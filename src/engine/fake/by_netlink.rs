@@ -1,13 +1,12 @@
 //! What the netlink engine does to the host in memory.
 
 use super::host::Host;
-use crate::config::Config;
 use crate::engine::compare::{ExpectedTables, differences};
 use crate::engine::messages::{self, tables};
 use crate::engine::{Report, Status};
 use crate::error::Error;
 use crate::facts::HostAbilities;
-use crate::model::{EngineName, Note, Plan};
+use crate::model::{EngineName, Note, Options, Plan};
 use crate::net::{FamilyName, V4, V6};
 use crate::netlink::Dump;
 use crate::nftables::Native;
@@ -75,7 +74,7 @@ impl Host {
         }
         Ok(report)
     }
-    pub(super) fn uninstall_by_netlink(&mut self, config: &Config) -> Result<Report, Error> {
+    pub(super) fn uninstall_by_netlink(&mut self, config: &Options) -> Result<Report, Error> {
         let mut report = Report::new(EngineName::Netlink);
         if self.unprivileged {
             return Err(messages::not_permitted());

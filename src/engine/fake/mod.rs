@@ -45,8 +45,8 @@
 //! assert!(matches!(fake.status(&plan)?, Status::Drifted { .. }));
 //!
 //! // Removed, once.
-//! assert!(fake.uninstall(&config)?.changed);
-//! assert!(!fake.uninstall(&config)?.changed);
+//! assert!(fake.uninstall(&config.options())?.changed);
+//! assert!(!fake.uninstall(&config.options())?.changed);
 //! assert_eq!(fake.status(&plan)?, Status::Absent);
 //!
 //! // An installation that this engine cannot remove is in the way.
@@ -65,10 +65,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::host::Host;
 use super::{Engine, Report, Status, messages};
-use crate::config::Config;
 use crate::error::{Error, InvalidValue};
 use crate::facts::{Facts, HostAbilities, Ipv6};
-use crate::model::{EngineName, Plan};
+use crate::model::{EngineName, Options, Plan};
 use crate::net::{FamilyName, Uid};
 
 /// An engine on a host in memory.
@@ -116,11 +115,11 @@ pub enum Operation {
 #[non_exhaustive]
 pub enum Call {
     /// [`Engine::abilities`].
-    Abilities(Config),
+    Abilities(Options),
     /// [`Engine::apply`].
     Apply(Plan),
     /// [`Engine::uninstall`].
-    Uninstall(Config),
+    Uninstall(Options),
     /// [`Fake::status`].
     Status(Plan),
 }
@@ -346,7 +345,7 @@ impl Engine for Fake {
         self.name
     }
 
-    fn abilities(&self, config: &Config) -> Result<HostAbilities, Error> {
+    fn abilities(&self, config: &Options) -> Result<HostAbilities, Error> {
         let host = self.called(Call::Abilities(config.clone()))?;
         match self.name {
             EngineName::Iptables => host.abilities_by_iptables(config),
@@ -364,7 +363,7 @@ impl Engine for Fake {
         }
     }
 
-    fn uninstall(&self, config: &Config) -> Result<Report, Error> {
+    fn uninstall(&self, config: &Options) -> Result<Report, Error> {
         let mut host = self.called(Call::Uninstall(config.clone()))?;
         match self.name {
             EngineName::Iptables => host.uninstall_by_iptables(config),

@@ -1,5 +1,6 @@
 use super::*;
-use crate::config::IpFamilyMode;
+use crate::config::Config;
+use crate::model::{IpFamilyMode, Options};
 use crate::policy;
 
 fn plan(fake: &Fake, change: impl FnOnce(&mut Config)) -> Plan {
@@ -16,7 +17,7 @@ fn error(problem: &str) -> Error {
 fn failures_come_once_each_to_the_engine_they_are_for() {
     let netlink = Fake::new(EngineName::Netlink);
     let iptables = netlink.beside(EngineName::Iptables);
-    let (plan, config) = (plan(&netlink, |_| {}), Config::default());
+    let (plan, options) = (plan(&netlink, |_| {}), Options::default());
     for fake in [&netlink, &iptables] {
         fake.fail_next(Operation::Apply, error("first"));
         fake.fail_next(Operation::Uninstall, error("other"));
@@ -25,15 +26,15 @@ fn failures_come_once_each_to_the_engine_they_are_for() {
         fake.fail_next(Operation::Status, error("blind"));
     }
     for fake in [&netlink, &iptables] {
-        assert_eq!(fake.abilities(&config), Err(error("blind")));
+        assert_eq!(fake.abilities(&options), Err(error("blind")));
         assert_eq!(fake.apply(&plan), Err(error("first")));
         assert_eq!(fake.apply(&plan), Err(error("second")));
         assert!(fake.installed().is_none() && !fake.has_loopback_address() && fake.rules().is_empty());
         assert!(fake.apply(&plan).unwrap().changed);
-        assert_eq!(fake.uninstall(&config), Err(error("other")));
+        assert_eq!(fake.uninstall(&options), Err(error("other")));
         assert_eq!(fake.status(&plan), Err(error("blind")));
         assert_eq!(fake.status(&plan), Ok(Status::Current));
-        assert!(fake.uninstall(&config).unwrap().changed);
+        assert!(fake.uninstall(&options).unwrap().changed);
         let operations: Vec<_> = fake.calls().iter().map(Call::operation).collect();
         use Operation as O;
         let all = [O::Abilities, O::Apply, O::Apply, O::Apply, O::Uninstall, O::Status, O::Status, O::Uninstall];
@@ -52,7 +53,7 @@ fn threads_share_a_host() {
     });
     assert_eq!((changed, other.calls().len()), (1, 4));
     // Another host.
-    assert!(!fake.uninstall(&plan.config).unwrap().changed);
+    assert!(!fake.uninstall(&plan.options).unwrap().changed);
     assert_eq!(other.installed(), Some(plan));
 }
 
@@ -100,7 +101,7 @@ fn abilities_are_those_that_were_set() {
     let mut abilities = HostAbilities::default();
     abilities.v4.conntrack_zones = false;
     fake.set_abilities(abilities.clone());
-    assert_eq!(fake.abilities(&Config::default()), Ok(abilities));
+    assert_eq!(fake.abilities(&Options::default()), Ok(abilities));
     assert!(!fake.facts(Uid::SIDECAR).v4.conntrack_zones);
 
     let dual = plan(&fake, |_| {});
@@ -122,7 +123,7 @@ fn without_the_privilege_nothing_changes() {
         let plan = plan(&fake, |_| {});
         fake.apply(&plan).unwrap();
         fake.set_privileged(false);
-        assert!(matches!(fake.uninstall(&plan.config), Err(Error::Permission { .. })));
+        assert!(matches!(fake.uninstall(&plan.options), Err(Error::Permission { .. })));
         assert!(matches!(fake.apply(&plan), Err(Error::Permission { .. })));
         fake.set_privileged(true);
         assert_eq!(fake.status(&plan), Ok(Status::Current));

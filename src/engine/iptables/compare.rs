@@ -15,7 +15,7 @@ impl Iptables {
     /// How what an installation in this mode has differs from a plan, in words; none if it is the same.
     /// Comments are not compared, so that kumactl's installation of the same plan is no other.
     pub(crate) fn differences(&self, plan: &Plan, mode: IptablesMode) -> Result<Vec<String>, Error> {
-        let host = Host::new(&self.search, &plan.config, LIMIT);
+        let host = Host::new(&self.search, &plan.options, LIMIT);
         // What is not known to be ours for want of a record is looked for by the plan itself.
         let mut record = RecordStore::of_this_namespace().and_then(|place| place.load()).unwrap_or_default();
         let mut unmarked = unmarked_of(plan.iptables_v4(), mode);

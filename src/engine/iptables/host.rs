@@ -9,13 +9,12 @@ use super::kernel::Kernel;
 use super::locate::{self, Modes, Search, Toolset};
 use super::program::{Output, Runner};
 use super::questions::Answers;
-use crate::config::Config;
 use crate::engine::messages;
 use crate::engine::turn::Turn;
 use crate::error::Error;
 use crate::facts::HostAbilities;
 use crate::iptables_save::{self, Saved};
-use crate::model::{IptablesMode, Note, TableName};
+use crate::model::{IptablesMode, Note, Options, TableName};
 use crate::net::{Family, FamilyName};
 
 /// How long a program may take to print all rules: some hosts have hundreds of thousands.
@@ -25,7 +24,7 @@ pub(super) const SAVE_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Host<'a> {
     pub(super) runner: Runner,
-    pub(super) config: &'a Config,
+    pub(super) config: &'a Options,
     pub(super) kernel: Kernel,
     pub(super) answers: RefCell<Answers>,
     /// Whether the programs are taken to have what the kernel has: what they do not, they say when they are to use it.
@@ -55,7 +54,7 @@ pub(super) struct Choice {
 }
 
 impl<'a> Host<'a> {
-    pub(super) fn new(search: &'a Search, config: &'a Config, limit: Duration) -> Self {
+    pub(super) fn new(search: &'a Search, config: &'a Options, limit: Duration) -> Self {
         Self {
             runner: Runner::new(search.joined(), limit),
             config,

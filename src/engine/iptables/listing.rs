@@ -3,10 +3,9 @@
 use super::host::{Host, LegacyTables};
 use super::ours::Ours;
 use super::{Iptables, LIMIT};
-use crate::config::Config;
 use crate::error::Error;
 use crate::iptables_save::Saved;
-use crate::model::IptablesMode;
+use crate::model::{IptablesMode, Options};
 use crate::net::{Family, FamilyName, V4, V6};
 
 /// The tables of iptables of one mode, ours and those of others.
@@ -72,7 +71,7 @@ impl Iptables {
     /// # Errors
     /// If the caller may not look. Want of a program is no error.
     pub(in crate::engine) fn list(&self, mode: IptablesMode, nft: &NftTables) -> Result<Listing, Error> {
-        let config = Config::default();
+        let config = Options::default();
         let host = Host::new(&self.search, &config, LIMIT);
         let mut unread = Vec::new();
         let (v4, v6) = (list(&host, mode, nft, &mut unread)?, list(&host, mode, nft, &mut unread)?);

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::program::Runner;
-use crate::config::FamilyExecutables;
-use crate::model::IptablesMode;
+use crate::model::{FamilyExecutables, IptablesMode};
 use crate::net::FamilyName;
 
 /// The mode that a program's `--version` names; one that names none is legacy, as all were before there was another.

@@ -31,10 +31,9 @@ use super::open_connections::OpenConnections;
 use super::record::{Record, RecordStore, Recorded};
 use super::turn::Turn;
 use super::{Engine, Report, left_open, loopback, messages, netlink};
-use crate::config::{Config, IpFamilyMode};
 use crate::error::Error;
 use crate::facts::HostAbilities;
-use crate::model::{EngineName, IptablesMode, Note, Plan, Severity};
+use crate::model::{EngineName, IpFamilyMode, IptablesMode, Note, Options, Plan, Severity};
 use crate::net::FamilyName;
 use crate::netlink::Kernel;
 use crate::netns::{self, Namespace};
@@ -81,7 +80,7 @@ impl Iptables {
     ///
     /// # Errors
     /// If something could not be removed.
-    pub fn remove_leftovers(&self, config: &Config) -> Result<Report, Error> {
+    pub fn remove_leftovers(&self, config: &Options) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Iptables);
             let turn = Turn::take_unless(config.dry_run, &mut report)?;
@@ -108,12 +107,12 @@ impl Engine for Iptables {
         EngineName::Iptables
     }
 
-    fn abilities(&self, config: &Config) -> Result<HostAbilities, Error> {
+    fn abilities(&self, config: &Options) -> Result<HostAbilities, Error> {
         self.run(|| Host::new(&self.search, config, LIMIT).thorough().abilities())
     }
 
     /// What the kernel says, without a program; the programs are taken to have their part of it.
-    fn presumed(&self, config: &Config) -> Result<HostAbilities, Error> {
+    fn presumed(&self, config: &Options) -> Result<HostAbilities, Error> {
         self.run(|| Host::new(&self.search, config, LIMIT).abilities())
     }
 
@@ -130,7 +129,7 @@ impl Engine for Iptables {
 
     /// Looks in both families and both modes, as far as there are programs for them. `::6` stays where an installation of another
     /// engine needs it.
-    fn uninstall(&self, config: &Config) -> Result<Report, Error> {
+    fn uninstall(&self, config: &Options) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Iptables);
             let turn = Turn::take_unless(config.dry_run, &mut report)?;
@@ -142,7 +141,7 @@ impl Engine for Iptables {
 /// The operations, in the network namespace of the calling thread and in its turn there.
 impl Iptables {
     pub(super) fn apply_in(&self, turn: &Turn, plan: &Plan, mut report: Report) -> Result<Report, Error> {
-        let host = Host::new(&self.search, &plan.config, LIMIT).in_turn(turn);
+        let host = Host::new(&self.search, &plan.options, LIMIT).in_turn(turn);
         let choice = host.choose()?;
         let v6 = match (plan.iptables_v6(), choice.v6) {
             (Some(rules), Ok(tools)) => Some((tools, rules)),
@@ -150,7 +149,7 @@ impl Iptables {
             (None, _) => None,
         };
         #[cfg(feature = "ebpf")]
-        let programs = super::ebpf::are_to_be_removed(&mut Kernel::default(), &plan.config, &mut report)?;
+        let programs = super::ebpf::are_to_be_removed(&mut Kernel::default(), &plan.options, &mut report)?;
         // A plan that was made with this engine's abilities says so itself.
         let chosen = choice.remarks.into_iter().filter(|note| note.severity == Severity::Warning);
         report.notes.extend(chosen.filter(|note| !plan.notes.contains(note)));
@@ -161,7 +160,7 @@ impl Iptables {
         let before = memory.record.clone();
         let transaction = Transaction {
             host: &host,
-            config: &plan.config,
+            config: &plan.options,
             old: &before,
             unmarked: &unmarked,
             v4: (&choice.v4, plan.iptables_v4()),
@@ -169,7 +168,7 @@ impl Iptables {
         };
         let used: Vec<_> = [Some(&choice.v4), v6.as_ref().map(|(tools, _)| tools)].into_iter().flatten().collect();
         // Without closing rules, an entry for a connection would be a way past the sidecar.
-        let begins = plan.config.harden && nothing_redirects(&host, &plan.config, &before);
+        let begins = plan.options.harden && nothing_redirects(&host, &plan.options, &before);
         let open = begins.then(|| {
             OpenConnections::keep(
                 &mut Kernel::default(),
@@ -189,7 +188,7 @@ impl Iptables {
             return Err(elsewhere(tools));
         }
 
-        let mut leftovers = Removal::new(&host, &plan.config, &before, false);
+        let mut leftovers = Removal::new(&host, &plan.options, &before, false);
         for tools in host.all() {
             if !used.iter().any(|used| (used.family, used.mode) == (tools.family, tools.mode)) {
                 leftovers.look(&tools, &mut report);
@@ -200,7 +199,7 @@ impl Iptables {
         failures.take(netlink::remove_tables(&mut report));
         #[cfg(feature = "ebpf")]
         if programs {
-            failures.take(super::ebpf::remove_programs(&mut Kernel::default(), &plan.config, &mut report));
+            failures.take(super::ebpf::remove_programs(&mut Kernel::default(), &plan.options, &mut report));
         }
         let removed = failures.or(());
         if v6.is_none() {
@@ -219,18 +218,18 @@ impl Iptables {
     pub(super) fn uninstall_in(
         &self,
         turn: &Turn,
-        config: &Config,
+        config: &Options,
         going: &[Holder],
         report: Report,
     ) -> Result<Report, Error> {
         self.remove(turn, config, Scope::Everything(going), report)
     }
 
-    pub(super) fn remove_leftovers_in(&self, turn: &Turn, config: &Config, report: Report) -> Result<Report, Error> {
+    pub(super) fn remove_leftovers_in(&self, turn: &Turn, config: &Options, report: Report) -> Result<Report, Error> {
         self.remove(turn, config, Scope::Rules, report)
     }
 
-    fn remove(&self, turn: &Turn, config: &Config, scope: Scope<'_>, mut report: Report) -> Result<Report, Error> {
+    fn remove(&self, turn: &Turn, config: &Options, scope: Scope<'_>, mut report: Report) -> Result<Report, Error> {
         let host = Host::new(&self.search, config, LIMIT).in_turn(turn);
         let all = host.all();
         if all.is_empty() {
@@ -341,7 +340,7 @@ impl Memory {
     }
 
     /// The same for an uninstallation: see [`Address::release`](netlink::Address::release).
-    fn release_address(&mut self, config: &Config, gone: &[Holder], report: &mut Report) -> Result<(), Error> {
+    fn release_address(&mut self, config: &Options, gone: &[Holder], report: &mut Report) -> Result<(), Error> {
         if !self.record.loopback_address {
             return Ok(());
         }

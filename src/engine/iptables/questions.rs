@@ -8,12 +8,11 @@ use super::host::{Host, LegacyTables, SAVE_LIMIT, denied};
 use super::kernel::{DOCKER, Seen};
 use super::locate::Toolset;
 use super::program::Output;
-use crate::config::Config;
 use crate::engine::record::Record;
 use crate::error::Error;
 use crate::facts::Abilities;
 use crate::iptables_save::Saved;
-use crate::model::{IptablesMode, TableName};
+use crate::model::{IptablesMode, Options, TableName};
 use crate::net::{Family, FamilyName, V4, V6};
 use crate::netlink::Extension;
 
@@ -34,9 +33,9 @@ struct Rules {
 }
 
 /// The extensions that rules for this configuration can have, those of every installation first.
-fn needed(config: &Config) -> Vec<Extension> {
+fn needed(config: &Options) -> Vec<Extension> {
     let mut needed = BASE.to_vec();
-    if !config.comments.disabled {
+    if config.comments {
         needed.push(COMMENT);
     }
     if needs_zones(config) {
@@ -53,14 +52,14 @@ const COMMENT: Extension = Extension::Match("comment");
 const CONNTRACK: Extension = Extension::Match("conntrack");
 const ZONES: [Extension; 3] = [CONNTRACK, Extension::Match("udp"), Extension::Target("CT")];
 
-fn needs_zones(config: &Config) -> bool {
-    config.redirect.dns.enabled && !config.redirect.dns.skip_conntrack_zone_split
+fn needs_zones(config: &Options) -> bool {
+    config.conntrack_zones
 }
 
 impl Host<'_> {
     pub(super) fn abilities_of(&self, tools: &Toolset) -> Abilities {
         let mut abilities = Abilities {
-            comments: self.config.comments.disabled || self.has(tools, COMMENT),
+            comments: !self.config.comments || self.has(tools, COMMENT),
             docker_output: self.has_docker(tools),
             ..Abilities::default()
         };

@@ -5,17 +5,16 @@ use super::kernel::Seen;
 use super::locate::Toolset;
 use super::ours::{ExpectedRules, Ours};
 use super::transaction;
-use crate::config::Config;
 use crate::engine::failures::Failures;
 use crate::engine::record::Record;
 use crate::engine::{Report, messages};
 use crate::error::Error;
-use crate::model::{EngineName, IptablesMode, Note};
+use crate::model::{EngineName, IptablesMode, Note, Options};
 use crate::net::{Family, FamilyName, V4, V6};
 use crate::netlink::{Leftovers, Socket};
 
 /// Whether no installation of ours or kumactl's is there, as far as is known for certain.
-pub(super) fn nothing_redirects(host: &Host<'_>, config: &Config, record: &Record) -> bool {
+pub(super) fn nothing_redirects(host: &Host<'_>, config: &Options, record: &Record) -> bool {
     let all = host.all();
     if all.iter().any(|tools| matches!(host.seen(tools, record), Seen::Plain(_) | Seen::Unclear)) {
         return false;
@@ -54,7 +53,7 @@ impl Inventory {
 /// What is to be removed from several families and modes.
 pub(super) struct Removal<'a> {
     host: &'a Host<'a>,
-    config: &'a Config,
+    config: &'a Options,
     record: Record,
     found: Vec<(Toolset, Inventory)>,
     /// What cannot be removed, and why.
@@ -67,7 +66,7 @@ pub(super) struct Removal<'a> {
 }
 
 impl<'a> Removal<'a> {
-    pub(super) fn new(host: &'a Host<'a>, config: &'a Config, record: &Record, thorough: bool) -> Self {
+    pub(super) fn new(host: &'a Host<'a>, config: &'a Options, record: &Record, thorough: bool) -> Self {
         let (record, found) = (record.clone(), Vec::new());
         Self { host, config, record, found, problems: Vec::new(), blind: None, looked: false, thorough }
     }

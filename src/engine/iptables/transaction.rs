@@ -12,12 +12,11 @@ use super::locate::Toolset;
 use super::ours::{ExpectedRules, Ours};
 use super::removal::note_suspects;
 use super::{Memory, Report, uncommented};
-use crate::config::Config;
 use crate::engine::messages;
 use crate::engine::record::{Record, Recorded};
 use crate::error::Error;
 use crate::iptables_save::Saved;
-use crate::model::{IptablesMode, Ruleset};
+use crate::model::{IptablesMode, Options, Ruleset};
 use crate::net::{Family, FamilyName, V4, V6};
 
 /// How often to look anew where somebody else changes the rules at the same time.
@@ -29,7 +28,7 @@ const RESTORE_LIMIT: Duration = Duration::from_secs(60);
 /// An installation of both families.
 pub(super) struct Transaction<'a> {
     pub(super) host: &'a Host<'a>,
-    pub(super) config: &'a Config,
+    pub(super) config: &'a Options,
     /// What an older installation noted down.
     pub(super) old: &'a Record,
     /// What this one has to note down.
@@ -170,7 +169,7 @@ impl Transaction<'_> {
 /// Removes what is ours of one family and mode; `ours` is what was found there first.
 pub(super) fn remove(
     host: &Host<'_>,
-    config: &Config,
+    config: &Options,
     record: &Record,
     tools: &Toolset,
     ours: &Ours,
@@ -216,7 +215,7 @@ fn again_if_outdated<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Resu
 }
 
 /// Gives a text to a restore program, again and again while the failure may pass.
-fn load(host: &Host<'_>, config: &Config, tools: &Toolset, text: &str) -> Result<(), Failure> {
+fn load(host: &Host<'_>, config: &Options, tools: &Toolset, text: &str) -> Result<(), Failure> {
     let mut args = vec!["--noflush".to_owned()];
     // The nft programs take no lock.
     if tools.mode == IptablesMode::Legacy && config.wait.seconds > 0 {

@@ -3,10 +3,12 @@
 use nix::libc;
 
 use super::problem;
-use crate::config::{Config, IpFamilyMode};
 use crate::error::Error;
 use crate::facts::HostAbilities;
-use crate::model::{BuiltinChain, Chain, CtState, Match, Note, Rule, Ruleset, Table, TableName, Target, Transport};
+use crate::model::{
+    BuiltinChain, Chain, CtState, IpFamilyMode, Match, Note, Options, Rule, Ruleset, Table, TableName, Target,
+    Transport,
+};
 use crate::net::{Family, FamilyName, InterfacePattern, Port, Uid, V4, V6};
 use crate::netlink::{Batch, DOCKER_OUTPUT, Dump, Failure, Kernel, KernelTable, Object, Socket};
 use crate::nftables;
@@ -15,7 +17,7 @@ use crate::nftables;
 const TABLE: &str = "kuma-mesh-rehearsal";
 
 /// What the kernel can do, found out by a rehearsal unless the rules in force show it.
-pub(super) fn look(config: &Config) -> Result<HostAbilities, Error> {
+pub(super) fn look(config: &Options) -> Result<HostAbilities, Error> {
     look_by(&mut Kernel::default(), config, |kernel, found| {
         let socket = kernel.netfilter()?;
         if !is_proven(&socket.rules()?, config) {
@@ -27,8 +29,8 @@ pub(super) fn look(config: &Config) -> Result<HostAbilities, Error> {
 }
 
 /// The same without a rehearsal, for a plan that is carried out at once.
-pub(in crate::engine) fn presumed(kernel: &mut Kernel, config: &Config) -> Result<HostAbilities, Error> {
-    match config.redirect.dns.enabled {
+pub(in crate::engine) fn presumed(kernel: &mut Kernel, config: &Options) -> Result<HostAbilities, Error> {
+    match config.dns {
         true => look_by(kernel, config, |kernel, found| {
             let native = kernel.netfilter()?.docker_ahead()?;
             look_for_docker(kernel, &native, found)
@@ -40,7 +42,7 @@ pub(in crate::engine) fn presumed(kernel: &mut Kernel, config: &Config) -> Resul
 
 fn look_by(
     kernel: &mut Kernel,
-    config: &Config,
+    config: &Options,
     look: impl FnOnce(&mut Kernel, &mut HostAbilities) -> Result<(), Error>,
 ) -> Result<HostAbilities, Error> {
     let mut found = HostAbilities::default();
@@ -78,8 +80,8 @@ fn look_for_docker(kernel: &mut Kernel, native: &[FamilyName], found: &mut HostA
 
 /// Whether the rules in force show that the kernel can do all that this configuration may ask for.
 /// Then there is no need for a rehearsal, which takes as long as an installation.
-fn is_proven(installed: &Dump, config: &Config) -> bool {
-    let zones = config.redirect.dns.enabled && !config.redirect.dns.skip_conntrack_zone_split;
+fn is_proven(installed: &Dump, config: &Options) -> bool {
+    let zones = config.conntrack_zones;
     FamilyName::ALL
         .into_iter()
         .filter(|family| *family == FamilyName::V4 || config.ip_family_mode != IpFamilyMode::Ipv4)

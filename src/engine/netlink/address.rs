@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use nix::libc;
 
 use super::problem;
-use crate::config::{Config, IpFamilyMode};
 use crate::engine::Report;
 use crate::engine::failures::Failures;
 use crate::engine::holders::{self, Holder};
@@ -12,7 +11,7 @@ use crate::engine::loopback::{self, Presence};
 use crate::engine::messages::{ADDED_ADDRESS, REMOVED_ADDRESS, WOULD_REMOVE_ADDRESS};
 use crate::engine::record::{Record, RecordStore};
 use crate::error::Error;
-use crate::model::Note;
+use crate::model::{IpFamilyMode, Note, Options};
 use crate::netlink::{Dump, Kernel, KernelTable, Socket, Stop};
 
 /// The sidecar's own IPv6 address on the loopback interface, and whether it was us who added it.
@@ -86,7 +85,7 @@ impl Address {
     pub(in crate::engine) fn release(
         &mut self,
         kernel: &mut Kernel,
-        config: &Config,
+        config: &Options,
         gone: &[Holder],
         report: &mut Report,
     ) -> Result<(), Error> {

@@ -32,10 +32,9 @@ use super::messages::{MISSING_ADDRESS, legacy, stays};
 use super::record::Record;
 use super::turn::Turn;
 use super::{Engine, Report, Status, left_open};
-use crate::config::Config;
 use crate::error::Error;
 use crate::facts::{self, HostAbilities};
-use crate::model::{EngineName, Note, Plan};
+use crate::model::{EngineName, Note, Options, Plan};
 use crate::net::FamilyName;
 use crate::netlink::{Dump, Integrity, Kernel, KernelTable, Socket};
 use crate::netns::{self, Namespace};
@@ -125,12 +124,12 @@ impl Engine for Netlink {
 
     /// Rehearses rules of every kind that a plan can have: the kernel looks whether it could make them,
     /// and does not. That may load modules of the kernel.
-    fn abilities(&self, config: &Config) -> Result<HostAbilities, Error> {
+    fn abilities(&self, config: &Options) -> Result<HostAbilities, Error> {
         self.run(|| abilities::look(config))
     }
 
     /// The kernel that carries a plan out is the one that would be asked, and the question takes longer than the installation.
-    fn presumed(&self, config: &Config) -> Result<HostAbilities, Error> {
+    fn presumed(&self, config: &Options) -> Result<HostAbilities, Error> {
         self.run(|| abilities::presumed(&mut Kernel::default(), config))
     }
 
@@ -146,7 +145,7 @@ impl Engine for Netlink {
     /// Removes our tables and what installations by iptables-nft have, ours or kumactl's: both are in nf_tables. What is in tables of
     /// iptables-legacy stays, and a note says so; `::6` stays where an installation of another engine needs it. Where a part cannot be removed, the others are, and
     /// the error has all that stays.
-    fn uninstall(&self, config: &Config) -> Result<Report, Error> {
+    fn uninstall(&self, config: &Options) -> Result<Report, Error> {
         self.run(|| {
             let mut report = Report::new(EngineName::Netlink);
             let turn = Turn::take_unless(config.dry_run, &mut report)?;
@@ -187,11 +186,11 @@ impl Netlink {
     ) -> Result<Report, Error> {
         let redirected = Legacy::look(kernel).refuse(self.legacy_leftovers_allowed, &mut report)?;
         #[cfg(feature = "ebpf")]
-        let programs = super::ebpf::are_to_be_removed(kernel, &plan.config, &mut report)?;
+        let programs = super::ebpf::are_to_be_removed(kernel, &plan.options, &mut report)?;
         kernel.netfilter()?;
         let mut address = Address::recall(kernel, &mut report)?;
         // The rules send connections to ::6, so it has to be there before they are.
-        let added = native.v6.is_some() && address.add(kernel, plan.config.ip_family_mode, &mut report)?;
+        let added = native.v6.is_some() && address.add(kernel, plan.options.ip_family_mode, &mut report)?;
         if address.has_to_be_noted() {
             native = native.with_address();
         }
@@ -201,7 +200,7 @@ impl Netlink {
         loopback::settle(kernel);
         #[cfg(feature = "ebpf")]
         if programs {
-            super::ebpf::remove_programs(kernel, &plan.config, &mut report).map_err(|error| not_removed(&error))?;
+            super::ebpf::remove_programs(kernel, &plan.options, &mut report).map_err(|error| not_removed(&error))?;
         }
         match native.v6 {
             Some(_) => address.forget(kernel, &mut report),
@@ -218,7 +217,7 @@ impl Netlink {
     pub(super) fn uninstall_in(
         _turn: &Turn,
         kernel: &mut Kernel,
-        config: &Config,
+        config: &Options,
         going: &[Holder],
         mut report: Report,
     ) -> Result<Report, Error> {

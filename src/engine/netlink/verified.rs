@@ -1,14 +1,13 @@
 //! Installing for somebody who starts a workload right after it.
 
 use super::{Netlink, abilities, missing_address, status};
-use crate::config::Config;
 use crate::engine::compare::ExpectedTables;
 use crate::engine::install::first_presuming;
 use crate::engine::turn::Turn;
 use crate::engine::{Report, Status};
 use crate::error::Error;
 use crate::facts::{self, Facts};
-use crate::model::{EngineName, Plan};
+use crate::model::{EngineName, Options, Plan};
 use crate::netlink::Kernel;
 use crate::nftables::Native;
 
@@ -20,7 +19,7 @@ impl Netlink {
     /// As [`presuming`](crate::engine::presuming), [`facts::probe`] and [`apply`](crate::engine::Engine::apply).
     pub(crate) fn install(
         &self,
-        config: &Config,
+        config: &Options,
         needed: &facts::Request,
         mut plan: impl FnMut(Facts) -> Result<Plan, Error>,
     ) -> Result<(Plan, Report, Status), Error> {

@@ -7,9 +7,10 @@ use serde_json::json;
 use super::*;
 use crate::Config;
 use crate::config::Format;
+use crate::config::Profile;
 use crate::config::dataplane::reachability::{Reachability, Resources};
 use crate::config::dataplane::{Dataplane, TransparentProxying, compare, fill};
-use crate::config::{IpFamilyMode, Profile};
+use crate::model::IpFamilyMode;
 
 const TEMPLATE: &str = "type: Dataplane
 mesh: default

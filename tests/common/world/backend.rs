@@ -4,13 +4,13 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
-use kumatp::config::FamilyExecutables;
+use kumatp::Plan;
 use kumatp::engine::Engine;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
+use kumatp::model::{FamilyExecutables, Options};
 use kumatp::net::FamilyName;
 use kumatp::render::nft;
-use kumatp::{Config, Plan};
 
 use super::netns::{Netns, feed};
 
@@ -58,7 +58,7 @@ impl Backend {
     /// Puts the plan into force in a namespace or a world's workload, in place of what is in force.
     pub(crate) fn install(self, world: &impl AsRef<Netns>, plan: &Plan) -> io::Result<()> {
         let mut plan = plan.clone();
-        self.choose_programs(&mut plan.config);
+        self.choose_programs(&mut plan.options);
         world.as_ref().enter(|| match self.engine() {
             Some(engine) => engine.apply(&plan).map(drop).map_err(io::Error::other),
             None => feed(Command::new("nft").args(["-f", "-"]), &nft::plan(&plan)),
@@ -67,10 +67,10 @@ impl Backend {
 
     /// Removes our rules.
     pub(crate) fn remove(self, world: &impl AsRef<Netns>) -> io::Result<()> {
-        let mut config = Config::default();
-        self.choose_programs(&mut config);
+        let mut options = Options::default();
+        self.choose_programs(&mut options);
         world.as_ref().enter(|| match self.engine() {
-            Some(engine) => engine.uninstall(&config).map(drop).map_err(io::Error::other),
+            Some(engine) => engine.uninstall(&options).map(drop).map_err(io::Error::other),
             None => feed(Command::new("nft").args(["-f", "-"]), &nft::removal()),
         })
     }
@@ -114,7 +114,7 @@ impl Backend {
     }
 
     /// Has the iptables engine use the programs of this mode, instead of those that it would choose.
-    fn choose_programs(self, config: &mut Config) {
+    fn choose_programs(self, options: &mut Options) {
         let programs = |family| {
             let mut programs = FamilyExecutables::default();
             programs.tables = Some(self.program(family, ""));
@@ -123,8 +123,8 @@ impl Backend {
             programs
         };
         if !self.is_native() && !self.is_programs() {
-            config.iptables_executables.v4 = programs(FamilyName::V4);
-            config.iptables_executables.v6 = programs(FamilyName::V6);
+            options.iptables_executables.v4 = programs(FamilyName::V4);
+            options.iptables_executables.v6 = programs(FamilyName::V6);
         }
     }
 

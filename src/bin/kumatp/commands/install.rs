@@ -77,7 +77,7 @@ fn replace_all(target: &Target, config: &Config) -> Result<(Plan, Vec<Report>), 
             let reports = replace_all_by(target.engine, &plan, namespace.as_ref())?;
             Ok((plan, reports))
         }),
-        None => install_all(target.engine, config, &policy::facts_needed(config), namespace.as_ref(), make),
+        None => install_all(target.engine, &config.options(), &policy::facts_needed(config), namespace.as_ref(), make),
     };
     warn(&said, config.verbose);
     Ok(done?)
@@ -149,7 +149,7 @@ fn dry_run(target: &Target, plan: &Plan) -> Result<(), Failure> {
         return Ok(());
     }
     let mut text = render::iptables::plan(plan);
-    if plan.config.store_firewalld {
+    if plan.options.store_firewalld {
         text.push('\n');
         text.push_str(&render::firewalld::plan(plan));
     }
@@ -172,9 +172,9 @@ pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
             if !config.dry_run {
                 target.must_be_allowed("remove the rules")?;
             }
-            target.engine()?.uninstall(&config).map(|report| vec![report])
+            target.engine()?.uninstall(&config.options()).map(|report| vec![report])
         }
-        false => uninstall_all(&config, target.namespace()?.as_ref()),
+        false => uninstall_all(&config.options(), target.namespace()?.as_ref()),
     };
     // What fails keeps nothing else in place.
     let mut failures = Vec::new();

@@ -26,10 +26,10 @@ pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let (config, notes) = input::config(matches)?;
     warn(&notes, config.verbose);
     let found = match flags::configure(matches) {
-        false => state_with(&config, None, target.namespace()?.as_ref())?,
+        false => state_with(&config.options(), None, target.namespace()?.as_ref())?,
         true => {
             // What is there is compared with what its own engine would make of the configuration.
-            let there = engine_there(&config, target.namespace()?.as_ref())?;
+            let there = engine_there(&config.options(), target.namespace()?.as_ref())?;
             target = Target::for_config(matches, &config, there.unwrap_or(EngineName::Netlink))?;
             let mut found = compared(&target, &config)?;
             if config.ebpf.enabled {
@@ -63,18 +63,18 @@ fn compared(target: &Target, config: &Config) -> Result<State, Failure> {
     let namespace = target.namespace()?;
     let compare = |facts: &Facts| -> Result<_, Failure> {
         let plan = policy::plan(config, facts)?;
-        Ok((state_with(config, Some(&plan), namespace.as_ref())?, plan.notes))
+        Ok((state_with(&config.options(), Some(&plan), namespace.as_ref())?, plan.notes))
     };
     let done = match target.given_facts()? {
         Some(facts) => compare(&facts),
         None => {
             let engine = target.engine()?;
-            let presumed = engine.presumed(config)?;
+            let presumed = engine.presumed(&config.options())?;
             let first = compare(&target.look(config, presumed.clone())?);
             let is_same = |(state, _): &(State, _)| matches!(state.status, Status::Current | Status::Absent);
             match first {
                 Ok(found) if is_same(&found) => Ok(found),
-                first => match engine.abilities(config)? {
+                first => match engine.abilities(&config.options())? {
                     found if found == presumed => first,
                     found => compare(&target.look(config, found)?),
                 },

@@ -101,7 +101,7 @@ fn demonstrate(again: Again, out: &mut dyn Write) -> Result<bool> {
     let engine = Netlink::default();
     let mut wanted = policy::facts_needed(&config);
     wanted.cni = true; // The uid is taken as it is: no user of that number need exist.
-    let facts = facts::probe(&wanted, engine.abilities(&config)?)?;
+    let facts = facts::probe(&wanted, engine.abilities(&config.options())?)?;
     let plan = policy::plan(&config, &facts)?;
 
     // Install.
@@ -128,7 +128,7 @@ fn demonstrate(again: Again, out: &mut dyn Write) -> Result<bool> {
     well &= replaced == REINSTALLS && tally.is_well();
 
     // Uninstall.
-    let report = engine.uninstall(&config)?;
+    let report = engine.uninstall(&config.options())?;
     writeln!(out, "Uninstall   {}", report.steps.join(", "))?;
     let (left, outcome) = (Remains::look()?, visit(WEB, Protocol::Tcp));
     let as_before = left == clean && outcome == ConnectionResult::Direct;

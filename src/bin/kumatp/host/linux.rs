@@ -55,7 +55,7 @@ impl Target {
 
     /// Asks the engine what it can do, and looks at the host for the facts that a plan for this configuration needs.
     pub(super) fn ask(&self, config: &Config) -> Result<Facts, Failure> {
-        Ok(self.look(config, self.engine()?.abilities(config)?)?)
+        Ok(self.look(config, self.engine()?.abilities(&config.options())?)?)
     }
 
     /// Looks at the host for the facts that a plan for this configuration needs.

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::config::{Config, Ebpf, IpFamilyMode, UidExclusion};
-use crate::model::Note;
+use crate::config::{Config, Ebpf, UidExclusion};
+use crate::model::{IpFamilyMode, Note};
 use crate::net::{AnyCidr, Port, PortRange, PortSet};
 
 /// The most uids that kumactl knows.
@@ -19,7 +19,8 @@ impl Config {
     /// Ranges of ports are written port by port, and exclusions for uids in as many items as it takes; that is no loss.
     ///
     /// ```
-    /// use kumatp::config::{Config, Format, IpFamilyMode, KumaDifference};
+    /// use kumatp::config::{Config, Format, KumaDifference};
+    /// use kumatp::model::IpFamilyMode;
     ///
     /// let text = r#"{"ipFamilyMode": "required", "redirect": {"inbound": {"port": "15106", "excludePorts": "22,80-82"}}}"#;
     /// let (config, notes) = Config::parse(text, Format::Json)?.for_kuma();

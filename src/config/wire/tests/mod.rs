@@ -7,9 +7,8 @@ mod values;
 mod yaml;
 
 use super::*;
-use crate::config::IpFamilyMode;
 use crate::error::Problem;
-use crate::model::{Note, Severity};
+use crate::model::{IpFamilyMode, Note, Severity};
 
 const PREFIX: &str = "KUMA_TRANSPARENT_PROXY_";
 
@@ -125,4 +124,17 @@ fn the_written_form_is_kumas() {
     assert_eq!(tree["comments"], serde_json::json!({"disabled": true}));
     assert_eq!(tree["iptablesExecutables"], serde_json::json!({"iptables-save": "/s"}));
     assert_eq!(json(&text), changed);
+}
+
+#[test]
+fn engines_are_told_what_the_configuration_says() {
+    assert_eq!(Config::default().options(), crate::model::Options::default());
+    let options = json(
+        r#"{"comments": {"disabled": true}, "wait": 7, "ebpf": {"bpffsPath": "/b"}, "dropInvalidPackets": true,
+            "redirect": {"dns": {"enabled": true, "skipConntrackZoneSplit": true}}}"#,
+    )
+    .options();
+    assert_eq!((options.comments, options.wait.seconds, options.drop_invalid_packets), (false, 7, true));
+    assert_eq!((options.bpffs.as_deref(), options.cgroup), (Some(std::path::Path::new("/b")), None));
+    assert_eq!((options.dns, options.conntrack_zones), (true, false));
 }
