@@ -7,13 +7,17 @@ mod common;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
 use common::Bench;
 use common::host::{enter, located, namespace, place, run, skipped, used};
 use common::timing::{settle, time, turns};
+
+static PLUGIN: LazyLock<PathBuf> = LazyLock::new(|| common::program("kumatp-cni", env!("CARGO_BIN_EXE_kumatp-cni")));
 
 /// A pod's namespace. The plugin stays in that of the host, which is the one that this thread was in.
 fn pod() -> File {
@@ -47,7 +51,7 @@ fn add(pod: &File) -> Child {
             "traffic.kuma.io/transparent-proxy-config": "{redirect: {dns: {enabled: true, captureAll: true}}}",
         } },
     });
-    let mut child = Command::new(env!("CARGO_BIN_EXE_kumatp-cni"))
+    let mut child = Command::new(&*PLUGIN)
         .env_clear()
         .envs([
             ("CNI_COMMAND", "ADD"),

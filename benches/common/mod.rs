@@ -10,6 +10,8 @@ mod figures;
 pub(crate) mod host;
 pub(crate) mod timing;
 
+use std::path::{Path, PathBuf};
+
 use self::figures::{Figure, Figures, Outcome, Part, Section, Unit};
 use self::timing::Sample;
 
@@ -89,8 +91,9 @@ impl Bench {
             return;
         }
         let features = if features.is_empty() { String::new() } else { format!("--features {features} ") };
+        let programs = std::env::var(PROGRAMS).map(|folder| format!("{PROGRAMS}={folder} ")).unwrap_or_default();
         let section = Section {
-            command: format!("cargo bench {features}--bench {}", self.name),
+            command: format!("{programs}cargo bench {features}--bench {}", self.name),
             date: about::date(),
             kernel: about::kernel(),
             machine: about::machine(),
@@ -100,6 +103,18 @@ impl Bench {
         figures.0.insert(self.name.into(), section);
         std::fs::write(Figures::path(), figures.to_text()).expect("the file of figures can be written");
     }
+}
+
+/// The folder of the programs that are measured, where it is given: `target/release` has what is shipped. Those that are built for a bench are
+/// built faster, and are larger.
+const PROGRAMS: &str = "KUMATP_BENCH_PROGRAMS";
+
+/// The program of this name to measure: the one in the folder that is given, or the one that was built for the bench.
+pub(crate) fn program(name: &str, built: &str) -> PathBuf {
+    let given = std::env::var_os(PROGRAMS).map(|folder| Path::new(&folder).join(name));
+    let program = given.unwrap_or_else(|| built.into());
+    // It is run from other folders.
+    program.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", program.display()))
 }
 
 /// A number with commas, as people read it.

@@ -17,7 +17,7 @@ pub(crate) fn counts(bench: &mut Bench, programs: &Programs) {
     let fresh: &[&str] = &INSTALL;
     let by_iptables = ["install", "transparent-proxy", "--engine", "iptables"];
     let dry_run = ["install", "transparent-proxy", "--dry-run"];
-    let kumatp = Path::new(KUMATP);
+    let kumatp: &Path = &KUMATP;
 
     let calls = traced(programs, kumatp, fresh, turns, system_calls);
     bench.count("install in a new network namespace", "system calls behind the dynamic linker", calls);

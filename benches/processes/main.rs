@@ -1,8 +1,9 @@
 //! What the commands cost as whole processes, side by side in one run with the programs that do the same: `nft -f`, both restore
 //! programs of iptables, kumactl, and with what no program can do without: a process that does nothing, and a bare `sendmsg`.
 //!
-//! `cargo bench --features cli --bench processes`, as root, with `KUMATP_BENCH_KUMACTL` the path of kumactl if there is one. Everything
-//! happens in network namespaces that are made for it, which are entered before.
+//! `cargo bench --features cli --bench processes`, as root, with `KUMATP_BENCH_KUMACTL` the path of kumactl if there is one, and
+//! `KUMATP_BENCH_PROGRAMS` the folder of a released kumatp. Everything happens in network namespaces that are made for it, which are
+//! entered before.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -13,6 +14,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use common::Bench;
@@ -23,7 +25,7 @@ use common::timing::{settle, time, turns};
 use kumatp::render::iptables::Style;
 use kumatp::{Plan, render};
 
-const KUMATP: &str = env!("CARGO_BIN_EXE_kumatp");
+static KUMATP: LazyLock<PathBuf> = LazyLock::new(|| common::program("kumatp", env!("CARGO_BIN_EXE_kumatp")));
 const FLOOR: &str = "`true` and a bare `sendmsg`";
 
 fn main() {
@@ -110,9 +112,9 @@ impl Programs {
     fn install(&self, who: Who, which: usize) {
         let texts = &self.texts[which];
         match who {
-            Who::Kumatp => run(&mut self.command(KUMATP.as_ref(), &INSTALL, which)),
+            Who::Kumatp => run(&mut self.command(&KUMATP, &INSTALL, which)),
             Who::KumatpIptables => {
-                run(self.command(KUMATP.as_ref(), &INSTALL, which).args(["--engine", "iptables"]));
+                run(self.command(&KUMATP, &INSTALL, which).args(["--engine", "iptables"]));
             }
             Who::TrueAndSend => {
                 run(&mut Command::new(&self.nothing));
@@ -229,7 +231,7 @@ fn asking(bench: &mut Bench, programs: &Programs) {
     let place = namespace();
     programs.install(Who::Kumatp, 0);
     let command = |words: &[&str]| {
-        let mut command = programs.command(KUMATP.as_ref(), words, 0);
+        let mut command = programs.command(&KUMATP, words, 0);
         move || time(|| run(&mut command))
     };
     enter(&place);

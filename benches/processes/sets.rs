@@ -22,7 +22,7 @@ pub(crate) fn sets(bench: &mut Bench) {
     std::fs::write(CONFIG, config.to_yaml()).expect("a file");
 
     let kumatp = |words: &[&str]| {
-        let mut command = Command::new(KUMATP);
+        let mut command = Command::new(&*KUMATP);
         command.args(words).args(["--kuma-dp-user", "5678", "--config", CONFIG]);
         command
     };
