@@ -55,18 +55,13 @@ impl Dump {
 /// Reads a dump piece by piece.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
-    dump: Dump,
+    /// What was read so far, without the elements of sets.
+    pub(super) dump: Dump,
     /// Of sets whose elements are being listed.
     readers: Vec<(FamilyName, String, Reader)>,
 }
 
 impl Decoder {
-    /// What was read so far, without the elements of sets.
-    #[cfg(all(feature = "host", target_os = "linux"))]
-    pub(super) fn so_far(&self) -> &Dump {
-        &self.dump
-    }
-
     /// To be called before the elements of a set are listed, also where they are listed again from the beginning. Those that are
     /// as in `expected` are only compared with it, and not kept.
     pub(super) fn begin(&mut self, family: FamilyName, name: &str, expected: Option<&KernelTable>) {

@@ -34,15 +34,6 @@ impl Default for Elements {
 }
 
 impl Elements {
-    /// How many intervals begin.
-    #[cfg(all(feature = "host", target_os = "linux"))]
-    pub(super) fn intervals(&self) -> usize {
-        match self {
-            Self::Intervals(spans) => spans.len(),
-            Self::Others(elements) => elements.iter().filter(|element| element.flags == 0).count(),
-        }
-    }
-
     /// Each of them, in order, in a set whose keys have so many bytes.
     pub(super) fn iter(&self, width: usize) -> impl Iterator<Item = (Key<'_>, u32)> {
         let (spans, others) = match self {

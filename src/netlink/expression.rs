@@ -2,8 +2,6 @@
 
 use super::constants::*;
 use super::wire::{Attributes, Writer};
-#[cfg(all(feature = "host", target_os = "linux"))]
-use crate::error::visible;
 use crate::model::CtState;
 use crate::net::{FamilyName, InterfacePattern, Protocol};
 use crate::nftables::{Action, Condition, End, Field, Rule, Span, Values};
@@ -133,27 +131,6 @@ impl Expression {
             Self::Translate { .. } => "nat",
             Self::Log { .. } => "log",
             Self::Other(name) => name,
-        }
-    }
-
-    /// What it does, in a word or two, for people.
-    #[cfg(all(feature = "host", target_os = "linux"))]
-    pub(super) fn word(&self) -> String {
-        match self {
-            Self::Verdict { code, chain } => {
-                let chain = visible(chain.as_deref().unwrap_or_default());
-                match *code {
-                    NF_ACCEPT => "accept".to_owned(),
-                    NF_DROP => "drop".to_owned(),
-                    NFT_RETURN => "return".to_owned(),
-                    NFT_JUMP => format!("jump {chain}"),
-                    NFT_GOTO => format!("goto {chain}"),
-                    other => format!("verdict {other}"),
-                }
-            }
-            Self::Lookup { set, .. } => format!("lookup @{}", visible(set)),
-            Self::Other(name) => visible(name),
-            known => known.name().to_owned(),
         }
     }
 

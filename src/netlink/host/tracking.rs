@@ -7,13 +7,13 @@ use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
 use super::conntrack::{self, Connection, Tuple};
-use super::constants::NLMSG_ERROR;
 #[cfg(feature = "ebpf")]
 use super::sock_diag::Listener;
 use super::sock_diag::{self, Sockets};
-use super::wire::{Messages, Writer, array};
 use super::{Socket, Stop};
 use crate::net::FamilyName;
+use crate::netlink::constants::NLMSG_ERROR;
+use crate::netlink::wire::{Messages, Writer, array};
 
 /// How many requests are sent at once. All of their answers fit the socket's buffer.
 const AT_ONCE: usize = 128;

@@ -1,8 +1,8 @@
 //! What is in the registers while a rule is read.
 
-use super::super::constants::*;
 use super::constants::*;
 use crate::net::FamilyName;
+use crate::netlink::constants::*;
 use crate::nftables::{End, Field};
 
 /// How many registers of 4 bytes there are. Each of the four of 16 bytes is four of them.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::constants::*;
 use super::registers::{Value, What, pieces};
 use crate::net::{FamilyName, InterfaceName, InterfacePattern};
+use crate::netlink::constants::*;
 use crate::nftables::{Fact, Field, Span};
 
 /// What comparisons are read with.

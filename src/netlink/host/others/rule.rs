@@ -1,7 +1,5 @@
 //! From the expressions of a rule of others to what it does.
 
-use super::super::constants::*;
-use super::super::wire::{Attributes, text};
 use super::constants::*;
 use super::facts::Reader;
 use super::registers::{Load, Registers, Value, What, pieces};
@@ -10,6 +8,8 @@ use super::text as words;
 use crate::error::visible;
 use crate::model::LogLevel;
 use crate::net::Port;
+use crate::netlink::constants::*;
+use crate::netlink::wire::{Attributes, text};
 use crate::nftables::{Deed, End, Fact, Part};
 
 /// How severe a line of the log is where the rule does not say (`LOGLEVEL_WARNING`).

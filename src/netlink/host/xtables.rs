@@ -3,13 +3,13 @@
 
 use nix::errno::Errno;
 
-use super::batch::number;
-use super::constants::*;
 use super::legacy;
 use super::socket::{Socket, Stop};
-use super::wire::{Attributes, Head, Messages};
 use crate::model::TableName;
 use crate::net::FamilyName;
+use crate::netlink::batch::number;
+use crate::netlink::constants::*;
+use crate::netlink::wire::{Attributes, Head, Messages};
 
 /// `NFNL_MSG_COMPAT_GET` of the subsystem `NFNL_SUBSYS_NFT_COMPAT` (linux/netfilter/nf_tables_compat.h).
 const COMPAT_GET: u16 = 11 << 8;

@@ -6,9 +6,9 @@
 //! enough. What cannot be said here is none of the rules that installations have, and takes the programs' listing.
 
 use super::legacy_spec::spec;
-use super::wire::{array, text};
 use crate::model::{BuiltinChain, ChainPair, Comment, TableName};
 use crate::net::FamilyName;
+use crate::netlink::wire::{array, text};
 
 /// What is ours in a table.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 use nix::errno::Errno;
 
-use super::batch::number;
-use super::constants::*;
 use super::socket::{ATTEMPTS, Socket, Stop};
-use super::wire::{Head, Message, Messages, Writer, array};
 use crate::model::TableName;
 use crate::net::FamilyName;
+use crate::netlink::batch::number;
+use crate::netlink::constants::*;
+use crate::netlink::wire::{Head, Message, Messages, Writer, array};
 use crate::nftables::TABLE;
 
 impl Socket {

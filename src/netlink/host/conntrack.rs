@@ -3,10 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::batch::number;
-use super::constants::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST};
-use super::wire::{Attributes, Head, Messages, Writer, array};
 use crate::net::FamilyName;
+use crate::netlink::batch::number;
+use crate::netlink::constants::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST};
+use crate::netlink::wire::{Attributes, Head, Messages, Writer, array};
 
 const SUBSYSTEM: u16 = 1;
 const CT_NEW: u16 = SUBSYSTEM << 8;

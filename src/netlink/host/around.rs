@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::Dump;
 use super::ask::Present;
-use super::constants::*;
+use super::dump::nothing_expected;
 use super::others::Others;
-use super::socket::nothing_expected;
 use super::socket::{Socket, Stop};
-use super::wire::{Head, Messages};
 use crate::model::{BuiltinChain, TableName};
 use crate::net::FamilyName;
+use crate::netlink::Dump;
+use crate::netlink::constants::*;
+use crate::netlink::wire::{Head, Messages};
 use crate::nftables::{OtherTable, TABLE, TableFamily};
 
 /// What is in force in nf_tables.

@@ -1,11 +1,11 @@
 //! What a look into a set of others says about a packet.
 
-use super::super::constants::*;
-use super::super::expression::bytes;
 use super::constants::*;
 use super::facts::{Reader, number};
 use super::registers::Value;
 use crate::error::visible;
+use crate::netlink::constants::*;
+use crate::netlink::expression::bytes;
 use crate::nftables::{Deed, Fact, Field, Part, Span};
 
 /// A set or a map.

@@ -5,11 +5,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::conntrack::{Connection, Phase, Tuple};
-use super::constants::{NLM_F_DUMP, NLM_F_REQUEST};
-#[cfg(feature = "ebpf")]
-use super::wire::Attributes;
-use super::wire::{Messages, Writer, array};
 use crate::net::{FamilyName, Port};
+use crate::netlink::constants::{NLM_F_DUMP, NLM_F_REQUEST};
+#[cfg(feature = "ebpf")]
+use crate::netlink::wire::Attributes;
+use crate::netlink::wire::{Messages, Writer, array};
 
 const TCPDIAG_GETSOCK: u16 = 18;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;

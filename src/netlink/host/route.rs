@@ -9,12 +9,12 @@ use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, socket};
 
-use super::constants::{
+use super::receive::receive;
+use crate::net::InterfacePattern;
+use crate::netlink::constants::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
 };
-use super::receive::receive;
-use super::wire::{Attributes, Message, Messages, Writer, array, text};
-use crate::net::InterfacePattern;
+use crate::netlink::wire::{Attributes, Message, Messages, Writer, array, text};
 
 /// How many times something is asked again because an answer was lost, or it changed meanwhile.
 const ATTEMPTS: usize = 64;

@@ -7,9 +7,9 @@ use std::path::Path;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::legacy_rules::{self, Marked};
-use super::wire::array;
 use crate::model::{BuiltinChain, ChainPair, Comment, TableName};
 use crate::net::FamilyName;
+use crate::netlink::wire::array;
 use crate::{files, socket_options};
 
 /// `IPT_SO_GET_INFO` and `IPT_SO_GET_ENTRIES` (linux/netfilter_ipv4/ip_tables.h); those of ip6_tables

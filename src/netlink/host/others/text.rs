@@ -2,10 +2,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::super::constants::*;
 use super::constants::*;
 use super::registers::{Load, Value};
 use crate::net::FamilyName;
+use crate::netlink::constants::*;
 use crate::nftables::{Deed, End, Fact, Field, Span};
 
 /// How many values are written out.

@@ -1,8 +1,9 @@
 //! Whether what is there is what was installed, by what the tables say of themselves.
 
-use super::{Dump, KernelTable};
 use crate::error::counted;
 use crate::net::FamilyName;
+use crate::netlink::elements::Elements;
+use crate::netlink::{Dump, KernelTable};
 use crate::nftables::{Marker, SCHEMA, Table, table_name};
 
 /// How what is there compares with what was installed.
@@ -69,7 +70,7 @@ fn examine(family: FamilyName, content: &KernelTable, marker: Option<&Marker>) -
         let empty = content.chains.iter().filter(|chain| chain.rules.is_empty());
         changes.extend(empty.map(|chain| format!("the chain {} is empty", chain.name)));
     }
-    let intervals = content.sets.iter().map(|set| set.elements.intervals()).sum::<usize>();
+    let intervals = content.sets.iter().map(|set| intervals(&set.elements)).sum::<usize>();
     if intervals != marker.intervals {
         changes.push(format!("its sets have {}, expected {}", counted(intervals, "interval"), marker.intervals));
     }
@@ -88,16 +89,23 @@ fn examine(family: FamilyName, content: &KernelTable, marker: Option<&Marker>) -
     }
 }
 
+/// How many intervals begin among the elements of a set.
+fn intervals(elements: &Elements) -> usize {
+    match elements {
+        Elements::Intervals(spans) => spans.len(),
+        Elements::Others(elements) => elements.iter().filter(|element| element.flags == 0).count(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use arbtest::arbtest;
 
-    use super::super::Batch;
-    use super::super::elements::Elements;
     use super::*;
     use crate::config::Config;
     use crate::facts::Facts;
     use crate::net::Uid;
+    use crate::netlink::Batch;
     use crate::nftables::{Native, Span};
 
     fn installed() -> Dump {

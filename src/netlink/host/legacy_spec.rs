@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::legacy_rules::{Entry, Part, is_word};
-use super::wire::{array, text};
 use crate::net::FamilyName;
+use crate::netlink::wire::{array, text};
 
 /// Flags of `invflags` (`IPT_INV_*`, `IP6T_INV_*`).
 const INV_IN: u8 = 0x01;

@@ -5,13 +5,13 @@
 //! them, and those whose comment begins with [`Comment::PREFIX`]. They are removed by their handles,
 //! so nothing else can be.
 
-use super::batch::{Batch, Object, number};
-use super::constants::*;
-use super::expression::Expression;
-use super::wire::{Attributes, Head, Messages, text};
 use crate::error::counted;
 use crate::model::{BuiltinChain, ChainPair, Comment, TableName};
 use crate::net::FamilyName;
+use crate::netlink::batch::{Batch, Object, number};
+use crate::netlink::constants::*;
+use crate::netlink::expression::Expression;
+use crate::netlink::wire::{Attributes, Head, Messages, text};
 
 /// The built-in chains that installations put rules into.
 pub(super) const CHAINS: [BuiltinChain; 5] = BuiltinChain::ALL;
@@ -170,7 +170,7 @@ impl RuleMarks {
         let mut found = Self::default();
         // iptables-nft writes comments as a match of its own or, as nft does, as userdata.
         let userdata = attributes.get(NFTA_RULE_USERDATA).unwrap_or_default();
-        found.has_our_comment = super::kernel_table::comment(userdata).is_some_and(Comment::is_ours);
+        found.has_our_comment = crate::netlink::kernel_table::comment(userdata).is_some_and(Comment::is_ours);
         for (_, expression) in attributes.nest(NFTA_RULE_EXPRESSIONS).unwrap_or_default() {
             let expression = Attributes::of(expression);
             let data = expression.nest(NFTA_EXPR_DATA).unwrap_or_default();
@@ -194,8 +194,8 @@ impl RuleMarks {
 mod tests {
     use arbtest::arbtest;
 
-    use super::super::wire::Writer;
     use super::*;
+    use crate::netlink::wire::Writer;
 
     const FAMILY: FamilyName = FamilyName::V4;
 

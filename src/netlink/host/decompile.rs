@@ -1,13 +1,13 @@
 //! The way back: from what the kernel lists to the native form.
 
-use super::KernelTable;
-use super::constants::*;
-use super::elements::Elements;
-use super::expression::{Expression, bytes};
-use super::kernel_table::{BaseContent, ChainContent, RuleContent, SetContent};
 use crate::error::visible;
 use crate::model::{BuiltinChain, Comment, CtState, LogLevel};
 use crate::net::{FamilyName, Port, Protocol};
+use crate::netlink::KernelTable;
+use crate::netlink::constants::*;
+use crate::netlink::elements::Elements;
+use crate::netlink::expression::{Expression, bytes};
+use crate::netlink::kernel_table::{BaseContent, ChainContent, RuleContent, SetContent};
 use crate::nftables::{
     Action, Base, Chain, ChainType, Condition, End, Field, Foreign, LiveChain, LiveTable, Marker, Name, Rule, Set,
     Span, Table, Values,
@@ -112,11 +112,31 @@ fn lift_rule(rule: &RuleContent, sets: &[Set], family: FamilyName) -> Result<Rul
     loop {
         let start = expressions(&conditions, family);
         if let Some(rest) = rule.expressions.strip_prefix(&start[..]) {
-            let mut words: Vec<_> = rest.iter().map(Expression::word).collect();
+            let mut words: Vec<_> = rest.iter().map(word).collect();
             words.extend(rule.comment().map(|comment| format!("comment \"{}\"", visible(comment))));
             return Err(Foreign { conditions, text: words.join(" ") });
         }
         conditions.pop();
+    }
+}
+
+/// What an expression does, in a word or two.
+fn word(expression: &Expression) -> String {
+    match expression {
+        Expression::Verdict { code, chain } => {
+            let chain = visible(chain.as_deref().unwrap_or_default());
+            match *code {
+                NF_ACCEPT => "accept".to_owned(),
+                NF_DROP => "drop".to_owned(),
+                NFT_RETURN => "return".to_owned(),
+                NFT_JUMP => format!("jump {chain}"),
+                NFT_GOTO => format!("goto {chain}"),
+                other => format!("verdict {other}"),
+            }
+        }
+        Expression::Lookup { set, .. } => format!("lookup @{}", visible(set)),
+        Expression::Other(name) => visible(name),
+        known => known.name().to_owned(),
     }
 }
 

@@ -16,12 +16,12 @@ use self::facts::Reader;
 use self::rule::Rule;
 use self::sets::{Element, Set};
 use super::around::CalledChain;
-use super::constants::*;
-use super::kernel_table::comment;
-use super::wire::{Attributes, Messages};
 use crate::error::visible;
 use crate::model::BuiltinChain;
 use crate::net::FamilyName;
+use crate::netlink::constants::*;
+use crate::netlink::kernel_table::comment;
+use crate::netlink::wire::{Attributes, Messages};
 use crate::nftables::{ChainType, Deed, OtherBase, OtherChain, OtherHook, OtherRule, OtherTable, TableFamily};
 
 /// What was read of the tables that are not ours.
@@ -203,8 +203,8 @@ fn family(number: u8) -> Option<TableFamily> {
 fn chain(attributes: &Attributes<'_>, family: TableFamily) -> Option<RawChain> {
     let base = attributes.nest(NFTA_CHAIN_HOOK).map(|hook| {
         let number = hook.number(NFTA_HOOK_HOOKNUM).unwrap_or(u32::MAX);
-        let devices = hook.nest(NFTA_HOOK_DEVS).unwrap_or_default().map(|(_, name)| super::wire::text(name));
-        let devices = devices.chain(hook.get(NFTA_HOOK_DEV).map(super::wire::text)).flatten();
+        let devices = hook.nest(NFTA_HOOK_DEVS).unwrap_or_default().map(|(_, name)| crate::netlink::wire::text(name));
+        let devices = devices.chain(hook.get(NFTA_HOOK_DEV).map(crate::netlink::wire::text)).flatten();
         OtherBase {
             kind: if attributes.text(NFTA_CHAIN_TYPE) == Some("nat") { ChainType::Nat } else { ChainType::Filter },
             hook: of_number(number, family),
