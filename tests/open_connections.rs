@@ -2,10 +2,11 @@
 //! an ordinary user will do.
 #![cfg(all(feature = "host", target_os = "linux"))]
 
+#[path = "common/inside.rs"]
+mod inside;
 #[path = "common/isolated.rs"]
 mod isolated;
 
-use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -20,8 +21,8 @@ use kumatp::model::{IpFamilyMode, Options, Severity};
 use kumatp::net::Uid;
 use kumatp::netns::Namespace;
 use kumatp::{Facts, Plan, policy};
-use nix::sched::{CloneFlags, setns};
 
+use self::inside::inside;
 use self::isolated::{isolated, run, skipped};
 
 const POD: &str = "/run/netns/pod";
@@ -32,17 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn plan(config: &Config) -> Plan {
     policy::plan(config, &Facts::capable_host(Uid::SIDECAR)).unwrap()
-}
-
-fn inside<R: Send>(path: &str, work: impl FnOnce() -> R + Send) -> R {
-    let file = File::open(path).unwrap();
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            setns(&file, CloneFlags::CLONE_NEWNET).unwrap();
-            work()
-        });
-        thread.join().unwrap()
-    })
 }
 
 fn nft(command: &str) -> String {

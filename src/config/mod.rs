@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub use exclusion::{GidExclusion, UidExclusion, VirtualNetwork};
 pub use profile::Profile;
 pub use variables::variables;
-pub use wire::{Format, Key, KumaDifference, KumaProgram, Layers};
+pub use wire::{Format, Key, KumaDifference, KumaProgram, Layered, Layers};
 
 use crate::model::{ChainPair, Executables, IpFamilyMode, LogLevel, Options, Retry, Wait};
 use crate::net::{AnyCidr, Port, PortSet};

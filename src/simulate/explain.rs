@@ -29,6 +29,8 @@ pub struct Explanation<'r> {
     listener: Option<&'static str>,
     /// Whether sockets are steered, and packets stay as they are.
     sockets: bool,
+    /// Who asked for what the deciding rule does.
+    asked_by: Option<String>,
 }
 
 /// The answer to a request.
@@ -100,7 +102,7 @@ impl<'r> Simulator<'r> {
         };
         let reply = self.reply(packet, &request);
         let request = request.outcome;
-        Explanation { packet: packet.clone().into(), request, reply, listener, sockets: self.sockets }
+        Explanation { packet: packet.clone().into(), request, reply, listener, sockets: self.sockets, asked_by: None }
     }
 
     fn reply<F: Family>(&self, packet: &Packet<F>, sent: &Sent<'r>) -> Option<Reply<'r>>
@@ -221,6 +223,12 @@ impl fmt::Display for Explanation<'_> {
 }
 
 impl Explanation<'_> {
+    /// Says who asked for what the deciding rule does, behind its key: `annotation traffic.kuma.io/exclude-outbound-ports`. In JSON
+    /// that is `askedBy`.
+    pub fn asked_by(self, who: impl Into<String>) -> Self {
+        Self { asked_by: Some(who.into()), ..self }
+    }
+
     fn write<F: Family>(&self, packet: &Packet<F>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_subject(packet, f)?;
         match (&self.request.verdict, self.listener) {
@@ -236,7 +244,7 @@ impl Explanation<'_> {
         match self.request.deciding() {
             Some(step) => {
                 let undecided = matches!(self.request.verdict, Verdict::Undecided { .. });
-                write_decision(step, if undecided { "is where it stops" } else { "decides" }, f)?;
+                self.write_decision(step, if undecided { "is where it stops" } else { "decides" }, f)?;
             }
             None if self.request.verdict == Verdict::Delivered => f.write_str(" No rule concerns it.")?,
             None => {}
@@ -260,6 +268,24 @@ impl Explanation<'_> {
             }
             Some(Arrival::Lost { reason }) => write!(f, " Replies do not arrive: {reason}."),
             Some(Arrival::Undecided { reason }) => write!(f, " Whether replies arrive is not known: {reason}."),
+        }
+    }
+
+    fn write_decision(&self, step: &Step<'_>, does: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match step.number() {
+            Some(number) => write!(f, " Rule {number} of {} in {} {does}", step.chain(), step.table())?,
+            None => write!(f, " {} in {} {does}", step.chain(), step.table())?,
+        }
+        match (step.purpose(), step.key(), &self.asked_by) {
+            (Some(words), Some(key), Some(who)) => write!(f, ": {words} ({key}, {who})."),
+            (Some(words), Some(key), None) => write!(f, ": {words} ({key})."),
+            (Some(words), None, _) => write!(f, ": {words}."),
+            (None, Some(key), Some(who)) => write!(f, ", as {key} asks ({who})."),
+            (None, Some(key), None) => write!(f, ", as {key} asks."),
+            (None, None, _) => match step.rule() {
+                Some(rule) => write!(f, ": {rule}."),
+                None => f.write_char('.'),
+            },
         }
     }
 }
@@ -330,31 +356,19 @@ fn write_end<F: Family>(protocol: IpProtocol, addr: F::Addr, port: Port, f: &mut
     }
 }
 
-fn write_decision(step: &Step<'_>, does: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match step.number() {
-        Some(number) => write!(f, " Rule {number} of {} in {} {does}", step.chain(), step.table())?,
-        None => write!(f, " {} in {} {does}", step.chain(), step.table())?,
-    }
-    match (step.purpose(), step.key()) {
-        (Some(words), Some(key)) => write!(f, ": {words} ({key})."),
-        (Some(words), None) => write!(f, ": {words}."),
-        (None, Some(key)) => write!(f, ", as {key} asks."),
-        (None, None) => match step.rule() {
-            Some(rule) => write!(f, ": {rule}."),
-            None => f.write_char('.'),
-        },
-    }
-}
-
 impl Serialize for Explanation<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_struct("Explanation", 4)?;
+        let mut object = serializer.serialize_struct("Explanation", 5)?;
         object.serialize_field("summary", &self.to_string())?;
         object.serialize_field("packet", &self.packet)?;
         object.serialize_field("request", &self.request)?;
         match &self.reply {
             Some(reply) => object.serialize_field("reply", reply)?,
             None => object.skip_field("reply")?,
+        }
+        match &self.asked_by {
+            Some(who) => object.serialize_field("askedBy", who)?,
+            None => object.skip_field("askedBy")?,
         }
         object.end()
     }

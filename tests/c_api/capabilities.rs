@@ -36,6 +36,9 @@ const TABLE: &[(&str, Reached)] = &[
     ("config::Key::flag", In("kumatp_config_keys")),
     ("config::Key::in_documents", In("kumatp_config_keys")),
     ("config::Key::path", In("kumatp_config_keys")),
+    // A configuration is its own first document, and an origin names its parts.
+    ("config::Layers::apply", In("kumatp_config_from_layers")),
+    ("config::Layers::base", In("kumatp_config_from_layers")),
     ("config::Layers::document", In("kumatp_config_from_layers")),
     ("config::Layers::environment", In("kumatp_config_from_layers")),
     ("config::Layers::finish", By("kumatp_config_from_layers")),
@@ -95,6 +98,7 @@ const TABLE: &[(&str, Reached)] = &[
     ("config::Resolved::annotations", In("kumatp_config_from_pod")),
     ("config::Resolved::to_json", In("kumatp_config_from_pod")),
     ("config::variables", In("kumatp_config_from_pod")),
+    ("config::Origin::asked_by", In("kumatp_config_from_pod")),
     ("config::Resolved::origin", In("kumatp_config_from_pod")),
     ("config::ResourceFamilyMode::as_str", In("kumatp_dataplane_to_json")),
     ("config::ResourceFamilyMode::to_config", In("kumatp_config_from_dataplane")),
@@ -112,6 +116,7 @@ const TABLE: &[(&str, Reached)] = &[
     ("config::Sources::pod_document", In("kumatp_config_from_pod")),
     ("config::Sources::profile", In("kumatp_config_from_pod")),
     ("config::Sources::resolve", By("kumatp_config_from_pod")),
+    ("config::Sources::valid_pod", In("kumatp_config_from_pod")),
     ("config::Sources::zone_proxy_only", In("kumatp_config_from_pod")),
     ("config::TransparentProxying::apply_to", In("kumatp_config_from_dataplane")),
     ("config::TransparentProxying::of", By("kumatp_config_to_transparent_proxying")),
@@ -210,6 +215,7 @@ const TABLE: &[(&str, Reached)] = &[
     // A packet is a document; what a test expects of it is compared with the members of the answer.
     ("simulate::AnyPacket::family", In("kumatp_plan_explain")),
     ("simulate::Diff::is_empty", In("kumatp_plan_diff")),
+    ("simulate::Explanation::asked_by", In("kumatp_plan_explain")),
     ("simulate::Expectation::delivered", In("kumatp_plan_explain")),
     ("simulate::Expectation::dropped", In("kumatp_plan_explain")),
     ("simulate::Expectation::ends", In("kumatp_plan_explain")),

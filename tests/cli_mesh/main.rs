@@ -5,11 +5,12 @@
 #[path = "../common/command.rs"]
 mod command;
 mod dataplanes;
+#[path = "../common/inside.rs"]
+mod inside;
 #[path = "../common/isolated.rs"]
 mod isolated;
 mod reachable;
 
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -18,10 +19,10 @@ use std::time::Duration;
 
 use kumatp::config::kubernetes::Sources;
 use kumatp::config::{Config, Format};
-use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 
 use self::command::{in_a_namespace, kumatp, refused, text, with_variables};
+use self::inside::inside;
 use self::isolated::{isolated, run};
 
 const POD: &str = "examples/kubernetes/pod.yaml";
@@ -240,6 +241,32 @@ fn other_commands_take_a_pod() {
 }
 
 #[test]
+fn explain_names_the_annotation_of_the_pod() {
+    let facts = files("explain", &[("facts.json", r#"{"sidecarUid": "5678"}"#)]).join("facts.json");
+    let facts = format!("--facts={}", facts.display());
+    let ask = |document: &str, args: &[&str]| said(&[&["explain", "--pod=-", &facts][..], args].concat(), document);
+    let (inbound, probes) = (["inbound", "tcp 10.1.2.3:8081"], ["inbound", "tcp 10.1.2.3:9001"]);
+    let by_tenant = "(redirect.inbound.excludePorts[0], annotation traffic.kuma.io/exclude-inbound-ports).";
+    let plain = pod(r#"traffic.kuma.io/exclude-inbound-ports: "8081""#);
+    assert!(ask(&plain, &inbound).contains(by_tenant), "{}", ask(&plain, &inbound));
+    let json: Value = serde_json::from_str(&ask(&plain, &[&inbound[..], &["--json"]].concat())).unwrap();
+    assert_eq!(json["askedBy"], "annotation traffic.kuma.io/exclude-inbound-ports");
+    assert!(json["summary"].as_str().unwrap().contains(by_tenant));
+    // The injector has added a port, and written all of it down.
+    let annotations = r#"traffic.kuma.io/exclude-inbound-ports: "8081", kuma.io/sidecar-injected: "true",
+        traffic.kuma.io/transparent-proxy-config: "redirect: {inbound: {excludePorts: [8081, 9001]}, outbound: {excludePorts: [1]}}""#;
+    let injected = pod(annotations);
+    assert!(ask(&injected, &inbound).contains(by_tenant), "{}", ask(&injected, &inbound));
+    let whole = "annotation traffic.kuma.io/transparent-proxy-config).";
+    assert!(ask(&injected, &probes).contains(&format!("(redirect.inbound.excludePorts[1], {whole}")));
+    assert!(ask(&injected, &["tcp 10.1.2.3:1"]).contains(&format!("(redirect.outbound.excludePorts[0], {whole}")));
+    // What is the default, and what a flag has set, no annotation asks for.
+    assert!(ask(&plain, &["tcp 10.1.2.3:443"]).contains("(redirect.outbound.enabled)."));
+    let flag = ["--exclude-inbound-ports=8081", "inbound", "tcp 10.1.2.3:8081"];
+    assert!(ask(&plain, &flag).contains("(redirect.inbound.excludePorts[0])."), "{}", ask(&plain, &flag));
+}
+
+#[test]
 fn the_name_servers_of_the_host_are_not_those_of_a_pod() {
     let directory = files("servers", &[("tp.yaml", "redirect: {dns: {enabled: true}}")]);
     let map = format!("--configmap={}", directory.join("tp.yaml").display());
@@ -247,18 +274,6 @@ fn the_name_servers_of_the_host_are_not_those_of_a_pod() {
     refused(2, &args, "", &["redirect.dns.resolvConfigPath: '/etc/resolv.conf'", "captureAll"]);
     let facts = r#"{"sidecarUid": "5678", "resolvers": {"servers": ["192.0.2.53"]}, "ipv6": {"state": "unusable", "reason": "none"}}"#;
     assert!(said(&[&args[..], &["--facts=-"]].concat(), facts).contains("-d 192.0.2.53 "));
-}
-
-/// Runs something on a thread in another network namespace.
-fn inside<R: Send>(path: &str, work: impl FnOnce() -> R + Send) -> R {
-    let file = File::open(path).unwrap();
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            setns(&file, CloneFlags::CLONE_NEWNET).unwrap();
-            work()
-        });
-        thread.join().unwrap()
-    })
 }
 
 /// Tells everyone who connects which port this is.

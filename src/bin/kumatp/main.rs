@@ -7,6 +7,7 @@
 
 mod commands;
 mod completion;
+mod configuration;
 #[cfg(target_os = "linux")]
 mod demo;
 mod files;

@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use kumatp::Error;
-use kumatp::config::kubernetes::{Pod, Resolved, Sources, Variable};
+use kumatp::config::kubernetes::{Resolved, Sources, Variable};
 use kumatp::config::{Format, Profile, variables};
 use kumatp::error::InvalidValue;
 
@@ -76,21 +76,26 @@ fn path(matches: &ArgMatches) -> Option<&str> {
 /// What comes of the pod that was given, whose network is to be set up.
 pub(crate) fn given(matches: &ArgMatches) -> Result<Option<Resolved>, Failure> {
     let Some(path) = path(matches) else { return Ok(None) };
-    let text = input::read(path)?;
+    let sources = read(path)?;
     // What else is wrong with it is told together with the rest.
-    if Pod::parse(&text, Format::Yaml).is_ok_and(|pod| pod.host_network) {
+    if sources.valid_pod().is_some_and(|pod| pod.host_network) {
         let expected = "a pod with a network of its own; the rules would redirect the traffic of its host";
         let problem = InvalidValue::new("true", expected).at(format!("{path}: spec.hostNetwork"));
         return Err(Error::from(problem).into());
     }
-    resolve(matches, path, &text).map(Some)
+    resolve(matches, path, sources).map(Some)
 }
 
-/// What comes of a pod and the other sources.
-pub(crate) fn resolve(matches: &ArgMatches, path: &str, text: &str) -> Result<Resolved, Failure> {
+/// The pod of a file.
+pub(crate) fn read(path: &str) -> Result<Sources, Failure> {
     let mut sources = Sources::new();
+    sources.pod_document(&input::read(path)?, Format::Yaml);
+    Ok(sources)
+}
+
+/// What comes of a pod, which is in the file of this path, and the other sources.
+pub(crate) fn resolve(matches: &ArgMatches, path: &str, mut sources: Sources) -> Result<Resolved, Failure> {
     sources.profile(profile_of(matches));
-    sources.pod_document(text, Format::Yaml);
     let files = Files {
         pod: path,
         system: matches.get_one::<String>(CONFIG_MAP).map(String::as_str),

@@ -2,12 +2,14 @@
 
 use clap::ArgMatches;
 use kumatp::config::Config;
+use kumatp::config::kubernetes::Origin;
 use kumatp::iptables_save::SavedFamilies;
-use kumatp::model::{EngineName, Note};
+use kumatp::model::{self, EngineName, Note};
 use kumatp::net::FamilyName;
 use kumatp::simulate::{AnyPacket, Planned, Simulator};
 use kumatp::{Facts, Plan, policy};
 
+use crate::configuration::{self, Traced};
 use crate::host::{Earlier, Live, Target};
 use crate::output::{self, warn};
 use crate::{Failure, flags, input};
@@ -17,8 +19,8 @@ const LIVE: &str = "live";
 
 /// Where rules come from; a [`Simulator`] borrows them.
 pub(crate) enum RulesSource {
-    /// A plan, as an engine would make it work.
-    Plan(Box<Plan>, EngineName),
+    /// A plan, as an engine would make it work, and where what is a pod's came from.
+    Plan(Box<Plan>, EngineName, Vec<Origin>),
     /// A plan as an engine installs it.
     Planned(Box<Planned>),
     /// Text of iptables-save.
@@ -46,10 +48,10 @@ impl RulesSource {
             None if live => Self::live(&Target::of(matches, EngineName::Netlink)?),
             None => {
                 let mut said = Vec::new();
-                let config = config(matches, None, &mut said)?;
+                let Traced { config, origins, .. } = config(matches, None, &mut said)?;
                 let target = Target::for_config(matches, &config, EngineName::Netlink)?;
                 let facts = target.facts_for_a_question(&config)?;
-                Ok(Self::Plan(Box::new(plan(&config, &facts, &mut said)?), target.engine))
+                Ok(Self::Plan(Box::new(plan(&config, &facts, &mut said)?), target.engine, origins))
             }
         }
     }
@@ -66,14 +68,14 @@ impl RulesSource {
             (file, LIVE) => Self::live_and_planned(matches, target, file).map(|(live, planned)| (planned, live)),
             _ => {
                 let mut said = Vec::new();
-                let (a, b) = (config(matches, Some(a), &mut said)?, config(matches, Some(b), &mut said)?);
+                let (a, b) = (config(matches, Some(a), &mut said)?.config, config(matches, Some(b), &mut said)?.config);
                 if target.facts_are_given() && a.kuma_dp_user != b.kuma_dp_user {
                     output::say("note: kumaDPUser is different, but --facts says who the sidecar is for both");
                 }
                 let (facts, others) = target.facts_of_both(&a, &b)?;
                 let mut planned = |config, facts| {
                     let engine = Target::for_config(matches, config, EngineName::Netlink)?.engine;
-                    Ok::<_, Failure>(Self::Plan(Box::new(plan(config, facts, &mut said)?), engine))
+                    Ok::<_, Failure>(Self::Plan(Box::new(plan(config, facts, &mut said)?), engine, Vec::new()))
                 };
                 Ok((planned(&a, &facts)?, planned(&b, &others)?))
             }
@@ -83,7 +85,7 @@ impl RulesSource {
     /// What is installed, and what a file asks for: in the form of what is installed, if no other was asked for.
     fn live_and_planned(matches: &ArgMatches, mut target: Target, file: &str) -> Result<(Self, Self), Failure> {
         let mut said = Vec::new();
-        let config = config(matches, Some(file), &mut said)?;
+        let config = config(matches, Some(file), &mut said)?.config;
         let live = target.live()?;
         warn(live.notes(), config.verbose);
         warn(&live.earlier_note().into_iter().collect::<Vec<_>>(), config.verbose);
@@ -132,9 +134,17 @@ impl RulesSource {
         }
     }
 
+    /// Who asked for what a key says: the annotation of a pod, or whatever else it came from; none where that is the default, or is
+    /// not known.
+    pub(crate) fn asked_by(&self, key: model::Origin) -> Option<String> {
+        let Self::Plan(_, _, origins) = self else { return None };
+        let origin = origins.iter().find(|origin| origin.key == key.key)?;
+        Some(origin.asked_by(key.index)).filter(|source| source.is_set()).map(ToString::to_string)
+    }
+
     pub(crate) fn simulator(&self) -> Result<Simulator<'_>, Failure> {
         Ok(match self {
-            Self::Plan(plan, engine) => Simulator::of(plan, *engine),
+            Self::Plan(plan, engine, _) => Simulator::of(plan, *engine),
             Self::Planned(planned) => planned.simulator(),
             Self::Saved(saved) => Simulator::of_saved(saved.v4.as_ref(), saved.v6.as_ref())?,
             Self::Live(live) => live.simulator()?,
@@ -144,11 +154,11 @@ impl RulesSource {
 }
 
 /// The configuration of files, environment and flags, of which nothing is installed. Notes are said that have not been.
-fn config(matches: &ArgMatches, file: Option<&str>, said: &mut Vec<Note>) -> Result<Config, Failure> {
-    let (mut config, notes) = input::layered(matches, file)?;
-    say(notes, config.verbose, said);
-    config.dry_run = true;
-    Ok(config)
+fn config(matches: &ArgMatches, file: Option<&str>, said: &mut Vec<Note>) -> Result<Traced, Failure> {
+    let mut traced = configuration::traced(matches, file)?;
+    say(std::mem::take(&mut traced.notes), traced.config.verbose, said);
+    traced.config.dry_run = true;
+    Ok(traced)
 }
 
 fn plan(config: &Config, facts: &Facts, said: &mut Vec<Note>) -> Result<Plan, Failure> {

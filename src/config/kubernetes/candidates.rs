@@ -3,16 +3,18 @@
 use serde_json::Value;
 
 use super::annotations::{self, of_key};
+use super::config_map::ConfigMap;
+use super::control_plane::{self, ControlPlane};
 use super::precedence::{Rank, is_operators, order};
-use super::resolve::Resolver;
-use super::{SettingSource, control_plane, tenant_limits};
+use super::read::Annotations;
+use super::{SettingSource, tenant_limits};
 use crate::config::wire::{Field, Reading, Row};
 use crate::config::{Config, Profile};
 use crate::error::Problem;
 
 /// What one source says about a key.
 #[derive(Debug, Clone)]
-pub(super) struct Offer {
+pub(super) struct Candidate {
     pub(super) source: SettingSource,
     pub(super) value: Value,
     /// What messages call the key there.
@@ -21,12 +23,28 @@ pub(super) struct Offer {
     pub(super) zero: Option<Problem>,
 }
 
-impl Resolver {
+/// All that a setting can come from, as it was read.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    pub(super) profile: Profile,
+    pub(super) situation: Situation,
+    pub(super) annotations: Annotations,
+    pub(super) control_plane: ControlPlane,
+    pub(super) control_plane_reading: Reading,
+    /// The operator's ConfigMap.
+    pub(super) system: Option<ConfigMap>,
+    /// The tenant's, if it counts.
+    pub(super) custom: Option<ConfigMap>,
+    /// The annotation that holds the whole configuration, if there is one.
+    pub(super) written: Option<Reading>,
+}
+
+impl Candidates {
     /// The first source in the order of the key, without the ConfigMap of the pod's namespace.
-    pub(super) fn base(&mut self, row: &'static Row) -> Offer {
+    pub(super) fn base(&mut self, row: &'static Row) -> Candidate {
         let default = default_of(row);
         for rank in order(row.path, self.situation) {
-            let offer = match rank {
+            let candidate = match rank {
                 Rank::Annotation => self.annotation(row),
                 Rank::Written => self.written(row),
                 Rank::ConfigMap | Rank::ConfigMapChanged => self.config_map(row),
@@ -35,15 +53,15 @@ impl Resolver {
             let changed = matches!(rank, Rank::ConfigMapChanged | Rank::ControlPlaneChanged)
                 // A configuration without a user leaves it to the host; a pod has one.
                 || (row.path == "kumaDPUser" && *rank == Rank::Written);
-            if let Some(offer) = offer.filter(|offer| !changed || offer.value != default) {
-                return offer;
+            if let Some(candidate) = candidate.filter(|candidate| !changed || candidate.value != default) {
+                return candidate;
             }
         }
-        Offer { source: SettingSource::Default, value: default, path: row.path.to_owned(), zero: None }
+        Candidate { source: SettingSource::Default, value: default, path: row.path.to_owned(), zero: None }
     }
 
     /// What comes over the rest.
-    pub(super) fn over(&mut self, row: &'static Row) -> Option<Offer> {
+    pub(super) fn over(&mut self, row: &'static Row) -> Option<Candidate> {
         if self.profile == Profile::Kuma29 || is_operators(row.path) {
             return None;
         }
@@ -51,7 +69,7 @@ impl Resolver {
     }
 
     /// What every source says, whether it counts or not.
-    pub(super) fn all(&mut self, row: &'static Row) -> Vec<Offer> {
+    pub(super) fn all(&mut self, row: &'static Row) -> Vec<Candidate> {
         let system = self.system(row);
         [self.custom(row), self.written(row), self.annotation(row), system, self.control_plane(row)]
             .into_iter()
@@ -59,8 +77,8 @@ impl Resolver {
             .collect()
     }
 
-    fn written(&mut self, row: &'static Row) -> Option<Offer> {
-        offer(self.written.as_mut()?, row.path, SettingSource::Annotation(annotations::CONFIG))
+    fn written(&mut self, row: &'static Row) -> Option<Candidate> {
+        candidate(self.written.as_mut()?, row.path, SettingSource::Annotation(annotations::CONFIG))
     }
 
     /// In the older way of delivery, one setting stands for two keys.
@@ -71,49 +89,55 @@ impl Resolver {
         }
     }
 
-    fn annotation(&mut self, row: &'static Row) -> Option<Offer> {
+    fn annotation(&mut self, row: &'static Row) -> Option<Candidate> {
         let key = self.spoken_for(row.path);
-        offer(&mut self.annotations.reading, key, SettingSource::Annotation(of_key(key)?.name()))
+        candidate(&mut self.annotations.reading, key, SettingSource::Annotation(of_key(key)?.name()))
     }
 
-    pub(super) fn control_plane(&mut self, row: &'static Row) -> Option<Offer> {
+    pub(super) fn control_plane(&mut self, row: &'static Row) -> Option<Candidate> {
         let key = self.spoken_for(row.path);
         let variable = control_plane::of_key(key)?.name();
         let source = SettingSource::ControlPlane { variable, set: self.control_plane.is_set(variable) };
-        offer(&mut self.control_plane_reading, key, source)
+        candidate(&mut self.control_plane_reading, key, source)
     }
 
     /// The ConfigMap that counts as such.
-    fn config_map(&mut self, row: &'static Row) -> Option<Offer> {
+    fn config_map(&mut self, row: &'static Row) -> Option<Candidate> {
         match self.profile == Profile::Kuma29 && self.custom.is_some() {
             true => self.custom(row),
             false => self.system(row),
         }
     }
 
-    fn system(&mut self, row: &'static Row) -> Option<Offer> {
+    fn system(&mut self, row: &'static Row) -> Option<Candidate> {
         let map = self.system.as_mut()?;
-        offer(&mut map.reading, row.path, SettingSource::ConfigMap(map.label.clone()))
+        candidate(&mut map.reading, row.path, SettingSource::ConfigMap(map.label.clone()))
     }
 
-    fn custom(&mut self, row: &'static Row) -> Option<Offer> {
+    fn custom(&mut self, row: &'static Row) -> Option<Candidate> {
         let map = self.custom.as_mut()?;
-        offer(&mut map.reading, row.path, SettingSource::CustomConfigMap(map.label.clone()))
+        candidate(&mut map.reading, row.path, SettingSource::CustomConfigMap(map.label.clone()))
     }
 
-    /// Refuses what a tenant may not decide.
-    pub(super) fn guard(&mut self, row: &'static Row) {
-        let operators = self.system(row).map_or_else(|| default_of(row), |offer| offer.value);
-        for offer in [self.written(row), self.custom(row)].into_iter().flatten() {
-            self.problems.extend(tenant_limits::check(row.path, &offer.value, &operators, &offer.path));
-        }
+    /// Whether there is no ConfigMap, and the control plane names none.
+    pub(super) fn are_without_config_map(&self) -> bool {
+        let named = !self.control_plane.text(control_plane::CONFIG_MAP_NAME).is_empty()
+            && self.control_plane.is_set(control_plane::CONFIG_MAP_NAME);
+        self.system.is_none() && self.custom.is_none() && !named
+    }
+
+    /// What a tenant wrote and may not decide.
+    pub(super) fn beyond_the_tenant(&mut self, row: &'static Row) -> Vec<Problem> {
+        let operators = self.system(row).map_or_else(|| default_of(row), |candidate| candidate.value);
+        let written = [self.written(row), self.custom(row)].into_iter().flatten();
+        written.filter_map(|one| tenant_limits::check(row.path, &one.value, &operators, &one.path)).collect()
     }
 }
 
-fn offer(reading: &mut Reading, key: &'static str, source: SettingSource) -> Option<Offer> {
+fn candidate(reading: &mut Reading, key: &'static str, source: SettingSource) -> Option<Candidate> {
     let (value, zero) = reading.value(key)?;
     let path = reading.path(key).unwrap_or(key).to_owned();
-    Some(Offer { source, value, path, zero })
+    Some(Candidate { source, value, path, zero })
 }
 
 pub(super) fn default_of(row: &'static Row) -> Value {

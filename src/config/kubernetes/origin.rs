@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
+use super::annotations;
+
 /// Where the value of a configuration key came from, and what it won against.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
@@ -18,6 +22,39 @@ pub struct Origin {
     /// What other sources say about the key, the next in order first. Defaults are not listed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub overridden: Vec<Contribution>,
+}
+
+impl Origin {
+    /// Who asked for the value or, where it is a list, for one of its items, counted from 0: the source that decided, or the one
+    /// that added the item. Of what the injector wrote it is the annotation that it was made from, if the pod has that.
+    ///
+    /// ```
+    /// use kumatp::config::kubernetes::{Pod, Sources};
+    ///
+    /// let mut sources = Sources::new();
+    /// let annotation = ("traffic.kuma.io/exclude-inbound-ports".to_owned(), "8081".to_owned());
+    /// sources.pod(Pod::with_annotations([annotation]));
+    /// let resolved = sources.resolve()?;
+    /// let origin = resolved.origin("redirect.inbound.excludePorts").unwrap();
+    /// assert_eq!(origin.asked_by(Some(0)).to_string(), "annotation traffic.kuma.io/exclude-inbound-ports");
+    /// // Where the sidecar serves the application's probes.
+    /// assert!(origin.asked_by(Some(1)).to_string().ends_with("KUMA_RUNTIME_KUBERNETES_APPLICATION_PROBE_PROXY_PORT"));
+    /// # Ok::<(), kumatp::Error>(())
+    /// ```
+    pub fn asked_by(&self, item: Option<u32>) -> &SettingSource {
+        let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        let whole = json(&self.value);
+        let asked = item.and_then(|item| whole.get(usize::try_from(item).ok()?)).unwrap_or(&whole);
+        let says = |one: &&Contribution| {
+            let value = json(&one.value);
+            value == *asked || value.as_array().is_some_and(|items| items.contains(asked))
+        };
+        let injected = self.source == SettingSource::Annotation(annotations::CONFIG);
+        let by_tenant =
+            |one: &&Contribution| injected && matches!(one.source, SettingSource::Annotation(_)) && says(one);
+        let other = self.added.iter().find(says).or_else(|| self.overridden.iter().find(by_tenant));
+        other.map_or(&self.source, |one| &one.source)
+    }
 }
 
 /// What one source says about a key.

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::annotations;
-use super::candidates::{Offer, default_of};
-use super::config_map::{ConfigMap, EMBEDDED};
-use super::control_plane::{self, ControlPlane};
+use super::candidates::{Candidate, Candidates, default_of};
+use super::config_map::EMBEDDED;
+use super::control_plane;
 use super::precedence::{Rank, Situation, is_operators, order};
 use super::read::Annotations;
 use super::section::section;
@@ -27,26 +27,28 @@ const NO_EBPF: &str = "pods are redirected by rules; the eBPF engine is for a ho
 type Zero = (Problem, fn(&Config) -> bool);
 
 /// A configuration in the making.
-pub(super) struct Resolver {
-    pub(super) profile: Profile,
-    pub(super) pod: Pod,
-    pub(super) situation: Situation,
-    pub(super) annotations: Annotations,
-    pub(super) control_plane: ControlPlane,
-    pub(super) control_plane_reading: Reading,
-    /// The operator's ConfigMap.
-    pub(super) system: Option<ConfigMap>,
-    /// The tenant's, if it counts.
-    pub(super) custom: Option<ConfigMap>,
-    pub(super) written: Option<Reading>,
-    pub(super) config: Config,
-    pub(super) origins: Vec<Origin>,
-    pub(super) problems: Vec<Problem>,
-    pub(super) notes: Vec<Note>,
+struct Resolver {
+    pod: Pod,
+    candidates: Candidates,
+    config: Config,
+    origins: Vec<Origin>,
+    problems: Vec<Problem>,
+    notes: Vec<Note>,
+}
+
+impl Sources {
+    /// The configuration, and where it came from.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with every problem of every source, also of values that another source replaces. The path is the
+    /// name of the annotation or variable, or the name of the ConfigMap with the path of the key.
+    pub fn resolve(self) -> Result<Resolved, Error> {
+        Resolver::new(self).finish()
+    }
 }
 
 impl Resolver {
-    pub(super) fn new(sources: Sources) -> Self {
+    fn new(sources: Sources) -> Self {
         let Sources { profile, mut pod, control_plane, config_map, custom, mut problems } = sources;
         let mut notes = std::mem::take(&mut pod.notes);
         let annotations = Annotations::read(&pod.annotations, profile, &mut problems);
@@ -57,9 +59,8 @@ impl Resolver {
             problems.extend(more_problems);
             notes.extend(more_notes);
         }
-        let mut this = Self {
+        let candidates = Candidates {
             profile,
-            pod,
             situation: Situation::default(),
             annotations,
             control_plane,
@@ -67,23 +68,19 @@ impl Resolver {
             system: config_map,
             custom,
             written: None,
-            config: Config::default(),
-            origins: Vec::new(),
-            problems,
-            notes,
         };
+        let mut this = Self { pod, candidates, config: Config::default(), origins: Vec::new(), problems, notes };
         this.read_written();
         this.choose_custom();
-        for map in [&this.system, &this.custom].into_iter().flatten() {
+        let Candidates { system, custom, .. } = &this.candidates;
+        for map in [system, custom].into_iter().flatten() {
             this.problems.extend(map.problems.iter().cloned());
             this.notes.extend(map.notes.iter().cloned());
         }
-        let unnamed = this.control_plane.text(control_plane::CONFIG_MAP_NAME).is_empty()
-            || !this.control_plane.is_set(control_plane::CONFIG_MAP_NAME);
-        this.situation = Situation {
-            written: this.written.is_some(),
-            legacy: profile == Profile::Kuma29 && this.system.is_none() && this.custom.is_none() && unnamed,
-            injected: this.annotations.injected,
+        this.candidates.situation = Situation {
+            written: this.candidates.written.is_some(),
+            legacy: profile == Profile::Kuma29 && this.candidates.are_without_config_map(),
+            injected: this.candidates.annotations.injected,
             inbound: true,
         };
         this
@@ -101,25 +98,25 @@ impl Resolver {
         let (problems, notes) = reading.remarks();
         self.problems.extend(problems);
         self.notes.extend(notes);
-        if !self.annotations.injected {
+        if !self.candidates.annotations.injected {
             let text = format!(
                 "is taken as the configuration, though the injector would replace it: {} is not true",
                 annotations::INJECTED
             );
             self.notes.push(Note::info(name, text));
         }
-        self.written = Some(reading);
+        self.candidates.written = Some(reading);
     }
 
     /// Whether the ConfigMap of the pod's namespace counts.
     fn choose_custom(&mut self) {
         let annotation = annotations::CONFIG_MAP_NAME;
         let named = self.pod.annotations.get(annotation).filter(|name| !name.is_empty());
-        match (named, &self.custom) {
+        match (named, &self.candidates.custom) {
             (None, Some(map)) => {
                 let text = format!("has no effect, since the pod has no annotation {annotation}");
                 self.notes.push(Note::warning(&map.label, text));
-                self.custom = None;
+                self.candidates.custom = None;
             }
             (Some(name), None) => {
                 let text = format!("the ConfigMap '{}' was not given, so its settings are missing", visible(name));
@@ -135,11 +132,12 @@ impl Resolver {
         }
     }
 
-    pub(super) fn finish(mut self) -> Result<Resolved, Error> {
+    fn finish(mut self) -> Result<Resolved, Error> {
         self.judge_annotations();
-        if !self.situation.written {
+        if !self.candidates.situation.written {
             let inbound = ROWS.iter().find(|row| row.path == INBOUND_ENABLED);
-            self.situation.inbound = inbound.is_none_or(|row| self.base(row).value == Value::Bool(true));
+            self.candidates.situation.inbound =
+                inbound.is_none_or(|row| self.candidates.base(row).value == Value::Bool(true));
         }
         let rows = ROWS.iter().filter(|row| row.in_documents());
         let zeros: Vec<Zero> = rows.filter_map(|row| self.decide(row)).collect();
@@ -150,13 +148,13 @@ impl Resolver {
         }
 
         let sidecar_uid = self.config.kuma_dp_user.as_deref().and_then(|user| user.parse().ok());
-        let sidecar_uid = sidecar_uid.unwrap_or_else(|| self.control_plane.uid());
+        let sidecar_uid = sidecar_uid.unwrap_or_else(|| self.candidates.control_plane.uid());
         self.judge_users(sidecar_uid);
         let probe_proxy_port = Port::new(self.probe_proxy_port());
         self.judge_probes(probe_proxy_port);
-        let Self { pod, profile, config, problems, notes, .. } = &mut self;
-        let transparent_proxying = section(pod, *profile, Some(config), problems, notes);
-        let sidecar_gid = self.control_plane.gid();
+        let Self { pod, candidates, config, problems, notes, .. } = &mut self;
+        let transparent_proxying = section(pod, candidates.profile, Some(config), problems, notes);
+        let sidecar_gid = self.candidates.control_plane.gid();
         match sidecar_gid {
             Some(sidecar_gid) if self.problems.is_empty() => Ok(Resolved {
                 config: self.config,
@@ -164,13 +162,16 @@ impl Resolver {
                 notes: self.notes,
                 sidecar_uid,
                 sidecar_gid,
-                gateway: self.annotations.gateway,
-                injected: self.annotations.injected,
-                from_annotation: self.situation.written,
+                gateway: self.candidates.annotations.gateway,
+                injected: self.candidates.annotations.injected,
+                from_annotation: self.candidates.situation.written,
                 probe_proxy_port,
                 transparent_proxying,
                 admin_port: Port::new(
-                    self.annotations.admin_port.unwrap_or_else(|| self.control_plane.port(control_plane::ADMIN_PORT)),
+                    self.candidates
+                        .annotations
+                        .admin_port
+                        .unwrap_or_else(|| self.candidates.control_plane.port(control_plane::ADMIN_PORT)),
                 ),
             }),
             _ => Err(Error::Config(self.problems)),
@@ -178,7 +179,7 @@ impl Resolver {
     }
 
     fn judge_annotations(&mut self) {
-        let Annotations { enabled, ebpf, gateway, probe_proxy_port, .. } = self.annotations;
+        let Annotations { enabled, ebpf, gateway, probe_proxy_port, .. } = self.candidates.annotations;
         if enabled == Some(false) {
             let text = "has no effect: on Kubernetes the transparent proxy cannot be switched off for a pod";
             self.notes.push(Note::warning(annotations::TRANSPARENT_PROXYING, text));
@@ -200,8 +201,8 @@ impl Resolver {
         if row.path != "ebpf.enabled" {
             return;
         }
-        for offer in self.all(row).into_iter().filter(|offer| offer.value == Value::Bool(true)) {
-            self.problems.push(InvalidValue::new("true", format!("false: {NO_EBPF}")).at(offer.path));
+        for candidate in self.candidates.all(row).into_iter().filter(|candidate| candidate.value == Value::Bool(true)) {
+            self.problems.push(InvalidValue::new("true", format!("false: {NO_EBPF}")).at(candidate.path));
         }
     }
 
@@ -224,10 +225,10 @@ impl Resolver {
 
     /// Where the sidecar serves the probes; 0 for nowhere.
     fn probe_proxy_port(&self) -> u16 {
-        match self.annotations.probe_proxy_port {
-            _ if self.annotations.gateway => 0,
+        match self.candidates.annotations.probe_proxy_port {
+            _ if self.candidates.annotations.gateway => 0,
             Some(port) => port,
-            None => self.control_plane.port(control_plane::PROBE_PROXY_PORT),
+            None => self.candidates.control_plane.port(control_plane::PROBE_PROXY_PORT),
         }
     }
 
@@ -251,22 +252,26 @@ impl Resolver {
             self.refuse_ebpf(row);
             return None;
         }
-        self.guard(row);
-        let mut winner = self.base(row);
+        self.problems.extend(self.candidates.beyond_the_tenant(row));
+        let mut winner = self.candidates.base(row);
         let mut added = match row.path {
             EXCLUDE_INBOUND_PORTS => self.add_ports(&mut winner),
             _ => Vec::new(),
         };
-        if let Some(custom) = self.over(row) {
+        if let Some(custom) = self.candidates.over(row) {
             winner = custom;
             added.clear();
         }
 
-        let others: Vec<Offer> =
-            self.all(row).into_iter().filter(|offer| offer.source != winner.source && offer.source.is_set()).collect();
+        let others: Vec<Candidate> = self
+            .candidates
+            .all(row)
+            .into_iter()
+            .filter(|candidate| candidate.source != winner.source && candidate.source.is_set())
+            .collect();
         // Not the default of someone who decides, if somebody else has set the same.
         if !winner.source.is_set() {
-            if let Some(same) = others.iter().find(|offer| offer.value == winner.value && added.is_empty()) {
+            if let Some(same) = others.iter().find(|candidate| candidate.value == winner.value && added.is_empty()) {
                 winner = same.clone();
             }
         }
@@ -277,8 +282,8 @@ impl Resolver {
         }
         let overridden = others
             .into_iter()
-            .filter(|offer| offer.source != winner.source)
-            .map(|offer| Contribution { source: offer.source, value: offer.value.to_string() })
+            .filter(|candidate| candidate.source != winner.source)
+            .map(|candidate| Contribution { source: candidate.source, value: candidate.value.to_string() })
             .collect();
         let value = at(&mut self.config).write().to_string();
         self.origins.push(Origin { key: row.path, value, source: winner.source, added, overridden });
@@ -289,16 +294,16 @@ impl Resolver {
     }
 
     /// Adds the ports that must reach the pod as they are to those that are excluded.
-    fn add_ports(&mut self, offer: &mut Offer) -> Vec<Contribution> {
-        if self.situation.written || !self.situation.inbound {
+    fn add_ports(&mut self, candidate: &mut Candidate) -> Vec<Contribution> {
+        if self.candidates.situation.written || !self.candidates.situation.inbound {
             return Vec::new();
         }
         let control_plane =
-            |variable| SettingSource::ControlPlane { variable, set: self.control_plane.is_set(variable) };
+            |variable| SettingSource::ControlPlane { variable, set: self.candidates.control_plane.is_set(variable) };
         let mut wanted: Vec<(SettingSource, Port)> = Vec::new();
         match Port::new(self.probe_proxy_port()) {
             Some(port) => {
-                let source = match self.annotations.probe_proxy_port {
+                let source = match self.candidates.annotations.probe_proxy_port {
                     Some(_) => SettingSource::Annotation(annotations::PROBE_PROXY_PORT),
                     None => control_plane(control_plane::PROBE_PROXY_PORT),
                 };
@@ -312,12 +317,12 @@ impl Resolver {
                 }
             }
         }
-        if self.control_plane.switch(control_plane::ADMIN_UNIX_SOCKET) {
-            let readiness = Port::new(self.control_plane.port(control_plane::READINESS_PORT));
+        if self.candidates.control_plane.switch(control_plane::ADMIN_UNIX_SOCKET) {
+            let readiness = Port::new(self.candidates.control_plane.port(control_plane::READINESS_PORT));
             wanted.extend(readiness.map(|port| (control_plane(control_plane::READINESS_PORT), port)));
         }
 
-        let mut ports = ports(&offer.value);
+        let mut ports = ports(&candidate.value);
         let mut added = Vec::new();
         for (source, port) in wanted {
             if !ports.contains(port) {
@@ -328,56 +333,60 @@ impl Resolver {
         let mut config = Config::default();
         config.redirect.inbound.exclude_ports = ports;
         if let Some(Field::Value(at)) = ROWS.iter().find(|row| row.path == EXCLUDE_INBOUND_PORTS).map(|row| row.field) {
-            offer.value = at(&mut config).write();
+            candidate.value = at(&mut config).write();
         }
         added
     }
 
     /// Says which settings have no effect, though somebody set them.
-    fn remark(&mut self, row: &'static Row, winner: &Offer, others: &[Offer]) {
-        if row.path == "redirect.dns.enabled" && !self.situation.written && !self.situation.legacy {
+    fn remark(&mut self, row: &'static Row, winner: &Candidate, others: &[Candidate]) {
+        if row.path == "redirect.dns.enabled" && !self.candidates.situation.written && !self.candidates.situation.legacy
+        {
             self.remark_on_dns(row, winner);
         }
         let default = default_of(row);
         let alone = is_operators(row.path)
             || matches!(row.path, "redirect.inbound.port" | "redirect.outbound.port" | "redirect.dns.port");
-        for offer in others.iter().filter(|offer| offer.value != winner.value) {
-            let counts = match &offer.source {
-                SettingSource::ControlPlane { .. } => match self.situation.written {
+        for candidate in others.iter().filter(|candidate| candidate.value != winner.value) {
+            let counts = match &candidate.source {
+                SettingSource::ControlPlane { .. } => match self.candidates.situation.written {
                     true => !alone,
                     // What is set for all pods need not fit each of them.
                     false => true,
                 },
                 // It is all in the annotation.
-                SettingSource::Annotation(_) | SettingSource::ConfigMap(_) if self.situation.written => true,
-                SettingSource::Annotation(_) => order(row.path, self.situation).contains(&Rank::Annotation),
-                SettingSource::ConfigMap(_) => !alone || offer.value == default,
-                SettingSource::CustomConfigMap(_) if self.profile == Profile::Kuma29 => {
-                    !alone || offer.value == default
+                SettingSource::Annotation(_) | SettingSource::ConfigMap(_) if self.candidates.situation.written => true,
+                SettingSource::Annotation(_) => order(row.path, self.candidates.situation).contains(&Rank::Annotation),
+                SettingSource::ConfigMap(_) => !alone || candidate.value == default,
+                SettingSource::CustomConfigMap(_) if self.candidates.profile == Profile::Kuma29 => {
+                    !alone || candidate.value == default
                 }
-                SettingSource::CustomConfigMap(_) => !is_operators(row.path) || offer.value == default,
+                SettingSource::CustomConfigMap(_) => !is_operators(row.path) || candidate.value == default,
                 _ => true,
             };
             if !counts {
                 let text = format!(
                     "{} = {} has no effect; {} decides, with {}",
-                    row.path, offer.value, winner.source, winner.value
+                    row.path, candidate.value, winner.source, winner.value
                 );
-                self.notes.push(Note::warning(visible(&offer.path), text));
+                self.notes.push(Note::warning(visible(&candidate.path), text));
             }
         }
     }
 
     /// Kuma has the control plane say it, and then does not listen.
-    fn remark_on_dns(&mut self, row: &'static Row, winner: &Offer) {
-        let Some(offer) = self.control_plane(row).filter(|offer| offer.value != winner.value) else { return };
+    fn remark_on_dns(&mut self, row: &'static Row, winner: &Candidate) {
+        let Some(candidate) = self.candidates.control_plane(row).filter(|candidate| candidate.value != winner.value)
+        else {
+            return;
+        };
         let text = format!(
             "{} has no effect on `redirect.dns.enabled`, which only a ConfigMap sets and which is {}",
-            offer.value, winner.value
+            candidate.value, winner.value
         );
-        self.notes.push(match offer.source.is_set() {
-            true => Note::warning(offer.path, text),
-            false => Note::info(offer.path, text),
+        self.notes.push(match candidate.source.is_set() {
+            true => Note::warning(candidate.path, text),
+            false => Note::info(candidate.path, text),
         });
     }
 }

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use super::config_map::ConfigMap;
 use super::control_plane::ControlPlane;
-use super::resolve::Resolver;
 use super::{Origin, Pod, annotations, to_annotation};
 use crate::config::dataplane::TransparentProxying;
 use crate::config::{Config, Format, Profile};
-use crate::error::{Error, Problem};
+use crate::error::Problem;
 use crate::model::Note;
 use crate::net::{Gid, Port, Uid};
 
@@ -132,6 +131,11 @@ impl Sources {
         self.pod = Pod::read(text, format, &mut self.problems);
     }
 
+    /// The pod, if nothing is wrong with its document.
+    pub fn valid_pod(&self) -> Option<&Pod> {
+        self.problems.is_empty().then_some(&self.pod)
+    }
+
     /// Whether the pod, which is given before, is a zone proxy and nothing else: [`Pod::zone_proxy_only`].
     pub fn zone_proxy_only(&mut self, only: bool) {
         self.pod.zone_proxy_only = only;
@@ -156,14 +160,5 @@ impl Sources {
     /// form. Without that annotation it has no effect, which a note says.
     pub fn custom_config_map(&mut self, text: &str, format: Format) {
         self.custom = Some(ConfigMap::read("custom ConfigMap", text, format));
-    }
-
-    /// The configuration, and where it came from.
-    ///
-    /// # Errors
-    /// [`Error::Config`] with every problem of every source, also of values that another source replaces. The path is the
-    /// name of the annotation or variable, or the name of the ConfigMap with the path of the key.
-    pub fn resolve(self) -> Result<Resolved, Error> {
-        Resolver::new(self).finish()
     }
 }

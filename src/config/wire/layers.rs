@@ -1,6 +1,6 @@
 //! Several sources of settings, one over the other.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Format;
 use super::keys::{self, ALL_DNS, ENV_PREFIX, Field, ROWS, Row};
@@ -31,6 +31,7 @@ const ENOUGH: usize = 100;
 /// ```
 #[derive(Debug, Default)]
 pub struct Layers {
+    base: Config,
     documents: Vec<Document>,
     environment: Layer,
     flags: Layer,
@@ -66,6 +67,11 @@ impl Layers {
     /// The defaults alone.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Puts a configuration below all layers, where the defaults are otherwise: that of a pod, for example.
+    pub fn base(&mut self, config: Config) {
+        self.base = config;
     }
 
     /// Adds a document. Its mappings are merged into those of the documents before it, and its lists replace theirs.
@@ -146,8 +152,33 @@ impl Layers {
     /// # Errors
     /// [`Error::Config`] with every problem of every layer, also of values that another layer replaces.
     pub fn finish(self) -> Result<(Config, Vec<Note>), Error> {
+        let Layered { config, notes, .. } = self.apply()?;
+        Ok((config, notes))
+    }
+
+    /// The same as [`finish`](Self::finish), with the keys that a layer has set.
+    ///
+    /// ```
+    /// use kumatp::Config;
+    /// use kumatp::config::Layers;
+    ///
+    /// let mut config = Config::default();
+    /// config.redirect.inbound.exclude_ports = "22".parse()?;
+    /// let mut layers = Layers::new();
+    /// layers.base(config);
+    /// layers.flag("--redirect-outbound-port", "15101");
+    /// let layered = layers.apply()?;
+    /// assert_eq!(layered.config.redirect.inbound.exclude_ports.to_string(), "22");
+    /// assert_eq!(layered.set["redirect.outbound.port"], "--redirect-outbound-port");
+    /// assert!(!layered.set.contains_key("redirect.inbound.excludePorts"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn apply(self) -> Result<Layered, Error> {
         let several = self.documents.len() > 1;
-        let mut draft = Draft::default();
+        let mut draft = Draft { config: self.base, ..Draft::default() };
         for Document { name, layer, unreadable } in self.documents {
             draft.problems.extend(unreadable);
             let prefix = if several { format!("{name}: ") } else { String::new() };
@@ -162,6 +193,18 @@ impl Layers {
         draft.apply(self.flags, ValueSource::Flag { again: false }, "");
         draft.finish()
     }
+}
+
+/// What comes of [`Layers`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Layered {
+    /// The configuration.
+    pub config: Config,
+    /// What there is to say about it.
+    pub notes: Vec<Note>,
+    /// The keys that a layer has set, each with what messages call it where it was set last: a path, a variable or a flag.
+    pub set: BTreeMap<&'static str, String>,
 }
 
 /// What messages call a document as a whole.
@@ -397,7 +440,7 @@ impl Draft {
         }
     }
 
-    fn finish(mut self) -> Result<(Config, Vec<Note>), Error> {
+    fn finish(mut self) -> Result<Layered, Error> {
         for row in ROWS {
             match row.field {
                 Field::Port(_, used) if used(&self.config) => self.problems.extend(self.zeros.remove(row.path)),
@@ -416,7 +459,7 @@ impl Draft {
                 format!("{} has no effect, since all three programs of a family are needed", incomplete.join(", ")),
             ));
         }
-        Ok((self.config, self.notes))
+        Ok(Layered { config: self.config, notes: self.notes, set: crate::sorted::map(self.origins) })
     }
 
     /// Says what other programs need for what is asked for, and this one does not.

@@ -17,7 +17,7 @@ pub(super) use duration::parse as parse_duration;
 pub use keys::Key;
 pub(super) use keys::{Field, ROWS, Row};
 pub use kuma::{KumaDifference, KumaProgram};
-pub use layers::Layers;
+pub use layers::{Layered, Layers};
 pub(super) use layers::{Reading, syntax_problem};
 pub(super) use nearest::{nearest, within};
 pub(super) use node::{Node, parse as parse_node, parse_all as parse_nodes};

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::dataplane::{self, Read};
 use super::{print, print_json, warn};
-use crate::{Failure, input, pod};
+use crate::{Failure, configuration, input, pod};
 
 pub(crate) fn config(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {
@@ -23,14 +23,14 @@ pub(crate) fn config(matches: &ArgMatches) -> Result<(), Failure> {
 }
 
 fn printed(matches: &ArgMatches) -> Result<(), Failure> {
-    let (config, notes) = input::layered(matches, None)?;
+    let (config, notes) = configuration::layered(matches, None)?;
     warn(&notes, config.verbose);
     print_config(matches, &config)
 }
 
 fn from_pod(matches: &ArgMatches) -> Result<(), Failure> {
     let path = dataplane::file(matches);
-    let resolved = pod::resolve(matches, path, &input::read(path)?)?;
+    let resolved = pod::resolve(matches, path, pod::read(path)?)?;
     let explain = matches.get_flag("explain");
     warn(&resolved.notes, explain);
     if matches.get_flag("annotation") {
@@ -73,7 +73,7 @@ fn to_dataplane(matches: &ArgMatches) -> Result<(), Failure> {
     struct Networking {
         transparent_proxying: TransparentProxying,
     }
-    let (config, notes) = input::layered(matches, None)?;
+    let (config, notes) = configuration::layered(matches, None)?;
     warn(&notes, config.verbose);
     print_as(matches, &Body { networking: Networking { transparent_proxying: TransparentProxying::of(&config) } })
 }

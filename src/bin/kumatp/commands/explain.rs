@@ -18,7 +18,10 @@ pub(crate) fn explain(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let packet = packet::read(matches)?;
     let expected = matches.get_one::<String>("expect").map(|text| verdict(text)).transpose()?;
     let source = RulesSource::of(matches, &packet)?;
-    let explanation = source.simulator()?.explain(&packet);
+    let mut explanation = source.simulator()?.explain(&packet);
+    if let Some(who) = explanation.request.key().and_then(|key| source.asked_by(key)) {
+        explanation = explanation.asked_by(who);
+    }
     let found = &explanation.request.verdict;
     let unexpected = expected.as_ref().filter(|expected| *expected != found);
     match matches.get_flag("json") {

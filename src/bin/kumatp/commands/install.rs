@@ -10,7 +10,7 @@ use kumatp::{Error, Facts, firewalld, policy, render};
 
 use super::{print, warn};
 use crate::host::Target;
-use crate::{Failure, flags, input, output, pod};
+use crate::{Failure, configuration, flags, input, output, pod};
 
 /// Where firewalld keeps its direct rules.
 const DIRECT_XML: &str = "/etc/firewalld/direct.xml";
@@ -23,7 +23,7 @@ const SETUP_DONE: &str = "# transparent proxy setup completed successfully. You 
 const CLEANUP_DONE: &str = "# transparent proxy cleanup completed successfully";
 
 pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
-    let (config, notes) = input::config(matches)?;
+    let (config, notes) = configuration::config(matches)?;
     warn(&notes, config.verbose);
     let target = target(matches, &config)?;
     if !config.dry_run {
@@ -160,7 +160,7 @@ pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
     input::no_other_words(matches)?;
     let on = |name: &str| matches.get_one::<String>(name).is_some_and(|value| value == "true");
     // Of the configuration, only which programs to use, how to wait for them, and where eBPF programs are matters here.
-    let mut config = input::of_engines(matches)?;
+    let mut config = configuration::of_engines(matches)?;
     (config.dry_run, config.verbose) = (on("dry-run"), on("verbose"));
     let mut target = Target::of(matches, EngineName::Netlink)?;
     // A variable that asks for the engine does not keep the rules of others in force.

@@ -7,10 +7,10 @@ use kumatp::{Plan, firewalld, iptables_save, policy, render};
 
 use super::{print, warn};
 use crate::host::{self, Target};
-use crate::{Failure, input};
+use crate::{Failure, configuration, input};
 
 pub(crate) fn render(matches: &ArgMatches) -> Result<(), Failure> {
-    let (mut config, notes) = input::config(matches)?;
+    let (mut config, notes) = configuration::config(matches)?;
     warn(&notes, config.verbose);
     config.dry_run = true;
     let format = matches.get_one::<String>("format").map_or("iptables", String::as_str);

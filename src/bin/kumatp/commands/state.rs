@@ -12,7 +12,7 @@ use kumatp::{Facts, policy};
 
 use super::{print, print_json, warn};
 use crate::host::Target;
-use crate::{Failure, flags, input};
+use crate::{Failure, configuration, flags};
 
 /// The exit status where something else is installed than should be.
 const DRIFTED: u8 = 3;
@@ -23,7 +23,7 @@ const UNCOMPARED: u8 = 5;
 
 pub(crate) fn status(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let mut target = Target::with(EngineName::Netlink, matches);
-    let (config, notes) = input::config(matches)?;
+    let (config, notes) = configuration::config(matches)?;
     warn(&notes, config.verbose);
     let found = match flags::configure(matches) {
         false => state_with(&config.options(), None, target.namespace()?.as_ref())?,
