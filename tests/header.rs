@@ -4,8 +4,9 @@
 use std::path::Path;
 
 /// The sources of the C ABI.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 16] = [
     "mod",
+    "status",
     "error",
     "text",
     "config",
@@ -14,6 +15,7 @@ const SOURCES: [&str; 14] = [
     "facts",
     "plan",
     "simulate",
+    "arguments",
     "engine",
     "installed",
     "state",

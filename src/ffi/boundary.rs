@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::KUMATP_MAX_TEXT;
-use super::error::{KUMATP_E_INTERNAL, KUMATP_OK, kumatp_error, kumatp_status};
+use super::status::{KUMATP_E_INTERNAL, KUMATP_OK, kumatp_error, kumatp_status};
 
 /// `KUMATP_NUL_TERMINATED` of the header, which cbindgen cannot write.
 pub(super) const NUL_TERMINATED: usize = usize::MAX;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::boundary::{ErrorSlot, Handle, Out, Text, free, guard, quietly};
 use super::embedded;
-use super::error::{kumatp_error, kumatp_status};
+use super::status::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 use crate::config::kubernetes::{Annotation, Variable};
 use crate::config::{Config, Format, Key, KumaDifference, Layers};
@@ -62,7 +62,7 @@ fn yaml() -> Result<Format, Error> {
 
 #[cfg(not(feature = "yaml"))]
 fn yaml() -> Result<Format, Error> {
-    Err(super::engine::not_built_in("YAML", "yaml"))
+    Err(super::arguments::not_built_in("YAML", "yaml"))
 }
 
 /// Layers as a document.

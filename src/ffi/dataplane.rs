@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::boundary::{ErrorSlot, Handle, Out, Text, free, guard, quietly};
 use super::config::{self, kumatp_config};
 use super::embedded;
-use super::error::{kumatp_error, kumatp_status};
+use super::status::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 use crate::config::dataplane::reachability::{Reachability, Resources};
 use crate::config::dataplane::{Dataplane, TransparentProxying, compare, fill};

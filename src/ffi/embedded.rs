@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::error::kumatp_error;
+use super::status::kumatp_error;
 use crate::config::{self, Format, Profile};
 use crate::error::{Error, InvalidValue};
 

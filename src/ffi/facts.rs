@@ -3,11 +3,11 @@
 use std::ffi::c_char;
 use std::path::Path;
 
+use super::arguments::{one_engine, text_path};
 use super::boundary::{ErrorSlot, Handle, Out, Text, free, guard, quietly};
 use super::config::kumatp_config;
-use super::engine::{one_engine, text_path};
-use super::error::{KUMATP_E_FACTS, kumatp_error, kumatp_status};
 use super::host;
+use super::status::{KUMATP_E_FACTS, kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 use crate::facts::{Facts, Resolvers};
 use crate::net::Uid;

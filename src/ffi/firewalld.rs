@@ -3,10 +3,10 @@
 use std::ffi::c_char;
 use std::path::Path;
 
+use super::arguments::text_path;
 use super::boundary::{ErrorSlot, Handle, Out, Text, guard};
-use super::engine::text_path;
-use super::error::{kumatp_error, kumatp_status};
 use super::plan::kumatp_plan;
+use super::status::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 
 #[cfg(feature = "firewalld")]
@@ -18,7 +18,7 @@ pub(super) mod documents {
     use crate::model::Plan;
 
     fn absent<T>() -> Result<T, Error> {
-        Err(crate::ffi::engine::not_built_in("firewalld's direct.xml", "firewalld"))
+        Err(crate::ffi::arguments::not_built_in("firewalld's direct.xml", "firewalld"))
     }
 
     pub(crate) fn merge(_: &str, _: &Plan) -> Result<String, Error> {
@@ -45,7 +45,7 @@ mod files {
     use crate::model::Plan;
 
     fn absent<T>() -> Result<T, Error> {
-        Err(crate::ffi::engine::not_built_in("firewalld's file", "firewalld' and 'host"))
+        Err(crate::ffi::arguments::not_built_in("firewalld's file", "firewalld' and 'host"))
     }
 
     pub(super) fn store(_: &Path, _: &Plan) -> Result<bool, Error> {

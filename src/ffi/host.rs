@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::error::kumatp_error;
-use super::state::StateAnswer;
+use super::state_answer::StateAnswer;
+use super::status::kumatp_error;
 use super::text::kumatp_text;
 use crate::config::Config;
 #[cfg(feature = "ebpf")]
@@ -59,7 +59,7 @@ fn by_name(name: EngineName) -> Result<Box<dyn Engine>, Error> {
         #[cfg(feature = "ebpf")]
         EngineName::Ebpf => Box::new(Ebpf::default()),
         #[cfg(not(feature = "ebpf"))]
-        EngineName::Ebpf => return Err(super::engine::not_built_in("the engine ebpf", "ebpf")),
+        EngineName::Ebpf => return Err(super::arguments::not_built_in("the engine ebpf", "ebpf")),
     })
 }
 
@@ -87,7 +87,7 @@ pub(super) fn preview(plan: &Plan) -> Result<String, Error> {
     #[cfg(not(feature = "ebpf"))]
     {
         let _ = plan;
-        Err(super::engine::not_built_in("the engine ebpf", "ebpf"))
+        Err(super::arguments::not_built_in("the engine ebpf", "ebpf"))
     }
 }
 

@@ -3,10 +3,10 @@
 use std::ffi::c_char;
 
 use super::boundary::{ErrorSlot, Handle, Out, Text, guard};
-use super::error::{kumatp_error, kumatp_status};
 use super::host;
 use super::plan::kumatp_plan;
 use super::simulate;
+use super::status::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 
 /// Says what becomes of connections and queries with all the rules that are in force in a network namespace, ours and those of

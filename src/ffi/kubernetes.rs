@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::boundary::{ErrorSlot, Handle, Out, Text, guard};
 use super::config::kumatp_config;
 use super::embedded;
-use super::error::{kumatp_error, kumatp_status};
+use super::status::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 use crate::config::kubernetes::{Pod, Resolved, Sources, to_annotation};
 

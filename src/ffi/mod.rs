@@ -19,8 +19,11 @@ mod host;
 #[cfg(not(all(feature = "host", target_os = "linux")))]
 #[path = "no_host.rs"]
 mod host;
+mod state_answer;
 
 // In the order of the header.
+mod status;
+
 mod error;
 mod text;
 
@@ -34,6 +37,7 @@ mod facts;
 mod plan;
 mod simulate;
 
+mod arguments;
 mod engine;
 mod installed;
 mod state;
@@ -41,6 +45,7 @@ mod state;
 mod firewalld;
 mod save;
 
+pub use self::arguments::*;
 pub use self::config::*;
 pub use self::dataplane::*;
 pub use self::engine::*;
@@ -53,6 +58,7 @@ pub use self::plan::*;
 pub use self::save::*;
 pub use self::simulate::*;
 pub use self::state::*;
+pub use self::status::*;
 pub use self::text::*;
 
 use std::ffi::{CStr, c_char};

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::engine::not_built_in;
-use super::error::kumatp_error;
-use super::state::StateAnswer;
+use super::arguments::not_built_in;
+use super::state_answer::StateAnswer;
+use super::status::kumatp_error;
 use super::text::kumatp_text;
 use crate::config::Config;
 use crate::engine::Report;

@@ -1,10 +1,11 @@
 //! Plans, and their text in the syntaxes of others.
 
+use super::arguments::known_flags;
 use super::boundary::{ErrorSlot, Handle, Out, free, guard, quietly};
 use super::config::kumatp_config;
-use super::error::{kumatp_error, kumatp_status};
 use super::facts::kumatp_facts;
 use super::host;
+use super::status::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 use crate::model::{Plan, Ruleset};
 use crate::net::{FamilyName, V6};
@@ -182,17 +183,6 @@ fn family_of(number: u32) -> Result<Option<FamilyName>, kumatp_error> {
 
 pub(super) fn unknown_syntax(number: u32) -> kumatp_error {
     kumatp_error::argument("syntax", &format!("expected one of KUMATP_SYNTAX_*, and was given {number}"))
-}
-
-/// Flags that this version does not know may mean something to a later one, so they are refused.
-pub(super) fn known_flags(given: u32, known: u32) -> Result<(), kumatp_error> {
-    match given & !known {
-        0 => Ok(()),
-        unknown => Err(kumatp_error::argument(
-            "flags",
-            &format!("{unknown:#x} is not known; expected 0 or flags within {known:#x}"),
-        )),
-    }
 }
 
 /// Writes what an operator should know about a plan, as a JSON document: protections left out, settings without effect.

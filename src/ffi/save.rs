@@ -3,10 +3,10 @@
 use std::ffi::c_char;
 
 use super::boundary::{ErrorSlot, Handle, Out, Text, guard};
-use super::error::{kumatp_error, kumatp_status};
 use super::firewalld::documents;
 use super::plan::{KUMATP_SYNTAX_FIREWALLD, KUMATP_SYNTAX_JSON, KUMATP_SYNTAX_NFT, kumatp_plan, unknown_syntax};
 use super::simulate;
+use super::status::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 use crate::error::InvalidValue;
 use crate::iptables_save::SavedFamilies;

@@ -4,10 +4,10 @@ use std::ffi::c_char;
 
 use serde::Serialize;
 
+use super::arguments::one_engine;
 use super::boundary::{ErrorSlot, Handle, Out, Text, guard};
-use super::engine::one_engine;
-use super::error::{kumatp_error, kumatp_status};
 use super::plan::kumatp_plan;
+use super::status::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 use crate::simulate::{AnyPacket, Packets, Simulator};
 

@@ -1,10 +1,11 @@
 //! What is installed.
 
+use super::arguments::{known_flags, number_of};
 use super::boundary::{ErrorSlot, Handle, Out, free, guard, quietly};
-use super::engine::number_of;
-use super::error::{kumatp_error, kumatp_status};
 use super::host;
-use super::plan::{known_flags, kumatp_plan};
+use super::plan::kumatp_plan;
+use super::state_answer::StateAnswer;
+use super::status::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 use crate::engine::Status;
 use crate::model::EngineName;
@@ -22,14 +23,6 @@ pub const KUMATP_STATE_UNCOMPARED: u32 = 3;
 #[derive(Debug)]
 pub struct kumatp_state {
     found: StateAnswer,
-}
-
-/// What was found.
-#[derive(Debug)]
-pub(super) struct StateAnswer {
-    pub(super) status: Status,
-    pub(super) engines: Vec<EngineName>,
-    pub(super) json: serde_json::Value,
 }
 
 /// Looks at what is installed in a network namespace, by any engine, and how it compares with a plan. Changes nothing.
