@@ -4,9 +4,8 @@
 use std::path::Path;
 
 /// The sources of the C ABI.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 14] = [
     "mod",
-    "status",
     "error",
     "text",
     "config",
@@ -15,7 +14,6 @@ const SOURCES: [&str; 16] = [
     "facts",
     "plan",
     "simulate",
-    "arguments",
     "engine",
     "installed",
     "state",

@@ -7,20 +7,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use super::sys::{self, MapAttributes};
-use super::table::{MAPS, Map as MapName, Program as Code};
-
-/// What a map is, as its definition in C says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Definition {
-    pub(super) map: MapName,
-    pub(super) name: &'static str,
-    pub(super) kind: u32,
-    pub(super) key_size: u32,
-    pub(super) value_size: u32,
-    /// 0 if the loader decides.
-    pub(super) max_entries: u32,
-    pub(super) flags: u32,
-}
+use super::table::{Definition, MAPS, Map as MapName, Program as Code};
 
 impl MapName {
     pub(super) fn definition(self) -> &'static Definition {

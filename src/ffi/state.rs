@@ -8,7 +8,6 @@ use super::state_answer::StateAnswer;
 use super::status::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 use crate::engine::Status;
-use crate::model::EngineName;
 
 /// Nothing is installed. Since 0.1.
 pub const KUMATP_STATE_ABSENT: u32 = 0;

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Name;
 use super::draft::{Draft, value};
-use super::layout::{Chains, useful};
+use super::effects::Chains;
+use super::layout::useful;
 use super::native::{Action, Condition, End, Field, Span};
 use super::{merge_rules, owner};
 use crate::model::{BuiltinChain, Comment, CtState, Guards};

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::Draft;
+use super::effects::Chains;
 use super::guards::{self, Copies, Guarding, Hooks};
-use super::layout::{self, Chains};
+use super::layout;
 use super::native::{Action, Base, Chain, ChainType, Condition, Field, Native, RuleSource, Span, Table};
 use super::{Marker, merge_rules, names, owner, zones};
 use super::{Name, names::Names};

@@ -1,7 +1,7 @@
 //! Adjacent rules that differ in one value only become one rule.
 
 use super::draft::{Draft, value};
-use super::layout::Chains;
+use super::effects::Chains;
 use super::native::{Condition, Field, Span};
 use crate::net::FamilyName;
 

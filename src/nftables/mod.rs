@@ -44,6 +44,7 @@
 //!   redirected to the sidecar.
 
 mod draft;
+mod effects;
 mod guards;
 mod layout;
 mod live;

@@ -53,7 +53,7 @@ pub(crate) fn traced(matches: &ArgMatches, above: Option<&str>) -> Result<Traced
     }
     layers.environment(input::environment());
     flags::apply(matches, &mut layers).map_err(Failure::Usage)?;
-    let Layered { mut config, mut notes, set } = layers.apply()?;
+    let Layered { mut config, mut notes, set, .. } = layers.apply()?;
     let mut origins = Vec::new();
     if let Some(resolved) = pod {
         // The users of the pod are not those of this host or container.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::annotations::{self, of_key};
 use super::config_map::ConfigMap;
 use super::control_plane::{self, ControlPlane};
-use super::precedence::{Rank, is_operators, order};
+use super::precedence::{Rank, Situation, is_operators, order};
 use super::read::Annotations;
 use super::{SettingSource, tenant_limits};
 use crate::config::wire::{Field, Reading, Row};
