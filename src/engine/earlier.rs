@@ -4,15 +4,14 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::installed::Installed;
-use super::iptables::has_ours;
+use super::iptables::{Listing, has_ours};
 use crate::error::Error;
 use crate::error::visible;
 use crate::iptables_save::Saved;
 use crate::model::{BuiltinChain, IptablesMode, Note, TableName};
 use crate::net::{Family, FamilyName};
 use crate::netlink::{CalledChain, Dump, Kernel, Stop};
-use crate::nftables::{ChainType, OtherHook, priority, table_name};
+use crate::nftables::{ChainType, LiveTable, OtherHook, OtherTable, priority, table_name};
 
 /// A nat chain of others with rules that the kernel calls before ours in the same hook. If one of its rules translates a
 /// connection, ours never see it.
@@ -145,19 +144,19 @@ pub(super) fn look(
 }
 
 /// The same of what is in force.
-pub(super) fn of_installed(installed: &Installed) -> Vec<EarlierChain> {
+pub(super) fn of_installed(native: &[LiveTable], listings: &[Listing], foreign: &[OtherTable]) -> Vec<EarlierChain> {
     let mut ours = Vec::new();
-    for table in installed.native.iter().filter(|table| !table.dormant) {
+    for table in native.iter().filter(|table| !table.dormant) {
         let bases = table.chains.iter().filter_map(|chain| chain.base.as_ref()?.as_ref().ok());
         let nat = bases.filter(|base| base.kind == ChainType::Nat);
         ours.extend(nat.map(|base| of_netlink(table.family, (base.hook, base.priority))));
     }
     let mut others = Vec::new();
-    for listing in &installed.iptables {
+    for listing in listings {
         of_listing(listing.mode, &listing.v4, &mut ours, &mut others);
         of_listing(listing.mode, &listing.v6, &mut ours, &mut others);
     }
-    for table in installed.foreign.iter().filter(|table| !table.dormant) {
+    for table in foreign.iter().filter(|table| !table.dormant) {
         for chain in table.chains.iter().filter(|chain| !chain.rules.is_empty()) {
             let Some(base) = chain.base.as_ref().filter(|base| base.kind == ChainType::Nat) else { continue };
             let OtherHook::Builtin(hook) = base.hook else { continue };

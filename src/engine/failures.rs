@@ -22,6 +22,11 @@ impl Failures {
         }
     }
 
+    /// Whether nothing has failed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What an operation gave; none if it failed.
     pub(super) fn take<T>(&mut self, outcome: Result<T, Error>) -> Option<T> {
         outcome.map_err(|error| self.add(error)).ok()

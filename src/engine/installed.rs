@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::iptables::{Iptables, Listing, NftTables};
-use super::{EarlierChain, earlier, netlink};
-#[cfg(feature = "ebpf")]
+use super::asked::Question;
+use super::backend::{Doubt, Look};
+use super::earlier::{self, EarlierChain};
+use super::iptables::{Listing, NftTables};
+use super::location::Location;
+use super::operations::Here;
+use super::passthrough::{self, Ground as _};
 use crate::error::Error;
 use crate::facts;
 use crate::model::{EngineName, IptablesMode, Note, Options};
 use crate::net::{FamilyName, InterfaceName};
-use crate::netlink::{Around, Kernel, Socket, Stop};
+use crate::netlink::{Around, Kernel, Stop};
 use crate::netns::{self, Namespace};
 use crate::nftables::{LiveTable, OtherTable};
 
@@ -53,7 +57,7 @@ impl Installed {
 
     /// The nat chains of others that the kernel calls before ours.
     pub fn earlier(&self) -> Vec<EarlierChain> {
-        earlier::of_installed(self)
+        earlier::of_installed(&self.native, &self.iptables, &self.foreign)
     }
 
     /// A warning that names them, if there are some.
@@ -92,9 +96,11 @@ pub fn installed(namespace: Option<&Namespace>) -> Result<Installed, Error> {
 }
 
 fn installed_here() -> Result<Installed, Error> {
+    let (here, mut kernel) = (Here::new(), Kernel::default());
+    let kernel = &mut kernel;
     let mut notes = Vec::new();
     let mut nft = NftTables::default();
-    let (native, foreign) = match Socket::open().and_then(|mut socket| socket.look_around(interfaces().as_ref())) {
+    let (native, foreign) = match kernel.netfilter().and_then(|socket| socket.look_around(interfaces().as_ref())) {
         Ok(Around { ours, of_iptables, others }) => {
             for (family, table, has_sets) in of_iptables {
                 nft.families.push(family);
@@ -114,7 +120,7 @@ fn installed_here() -> Result<Installed, Error> {
     let others: Vec<_> = others.into_iter().filter(OtherTable::has_a_say).map(|table| table.title).collect();
     let mut iptables = Vec::new();
     for mode in IptablesMode::ALL {
-        let listing = Iptables::default().list(mode, &nft)?;
+        let listing = here.iptables.list(kernel, mode, &nft)?;
         notes.extend(listing.unread.iter().map(|unread| {
             let what = match &unread.table {
                 Some(table) => format!("the table {table}"),
@@ -127,20 +133,17 @@ fn installed_here() -> Result<Installed, Error> {
             iptables.push(listing);
         }
     }
-    let loopback = match facts::loopback() {
+    let loopback = match facts::loopback_by(kernel) {
         Ok((name, _)) => name.as_str().parse().unwrap_or_else(|_| InterfaceName::lo()),
         Err(error) => {
             notes.push(Note::info("loopback", format!("taken to be lo: {error}")));
             InterfaceName::lo()
         }
     };
-    #[cfg(feature = "ebpf")]
-    let (programs, programs_suspected) = programs(&mut notes)?;
-    #[cfg(not(feature = "ebpf"))]
-    let (programs, programs_suspected) = (false, false);
+    let (programs, programs_suspected) = programs(&here, kernel, &mut notes)?;
     let of_v6 = native.iter().any(|table: &LiveTable| table.family == FamilyName::V6)
         || iptables.iter().any(|listing| listing.has_ours_of(FamilyName::V6));
-    let missing = netlink::missing_address(&mut Kernel::default(), of_v6.then_some(FamilyName::V6).as_slice())?;
+    let missing = passthrough::missing(kernel, of_v6.then_some(FamilyName::V6).as_slice())?;
     notes.extend(missing.iter().map(|text| Note::warning("loopback", text)));
     Ok(Installed {
         programs,
@@ -156,22 +159,17 @@ fn installed_here() -> Result<Installed, Error> {
 }
 
 /// Whether there are programs of the engine ebpf, and whether there may be some that cannot be seen.
-#[cfg(feature = "ebpf")]
-fn programs(notes: &mut Vec<Note>) -> Result<(bool, bool), Error> {
-    use super::ebpf;
-    use crate::ebpf::Sight;
-
-    match ebpf::sight(&mut Kernel::default(), &Options::default())? {
-        Sight::Absent => return Ok((false, false)),
-        Sight::Pinned | Sight::OutOfReach(_) => return Ok((true, false)),
-        Sight::Suspected(error) => {
-            notes.push(ebpf::unseen(&error));
-            return Ok((false, true));
+fn programs(here: &Here, kernel: &mut Kernel, notes: &mut Vec<Note>) -> Result<(bool, bool), Error> {
+    let (config, record) = (Options::default(), kernel.record().unwrap_or_default());
+    let question = Question { config: &config, record: &record };
+    Ok(match here.backends().look(kernel, question, [Location::Programs])?.pop() {
+        None | Some((_, Look::Absent)) => (false, false),
+        Some((_, Look::Present(_))) => (true, false),
+        Some((_, Look::Unknown(unknown))) => {
+            notes.push(unknown.note);
+            (false, unknown.doubt == Doubt::Suspected)
         }
-        Sight::Unknown(error) => notes.push(ebpf::unseen(&error)),
-        Sight::Unasked(error) => notes.push(ebpf::unasked(&error)),
-    }
-    Ok((false, false))
+    })
 }
 
 /// The network interfaces by their numbers; none if they cannot be listed.

@@ -7,31 +7,20 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::Report;
+use super::passthrough::{Added, Presence};
+use super::report::Report;
 use crate::error::Error;
 use crate::facts;
 use crate::model::{IpFamilyMode, Note};
 use crate::net::{Family, V6};
 use crate::netlink::{Kernel, Trouble, is_absence};
 
-/// Whether `::6` is on the loopback interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Presence {
-    Absent,
-    /// The kernel does not say who added it: somebody else or, before Linux 5.18, perhaps we.
-    Unmarked,
-    /// The kernel says that we added it.
-    Ours,
-}
-
-impl Presence {
-    /// Whether an address that was found was added by us; none was found if that is not known.
-    fn of(ours: Option<bool>) -> Self {
-        match ours {
-            None => Self::Absent,
-            Some(false) => Self::Unmarked,
-            Some(true) => Self::Ours,
-        }
+/// Whether an address that was found was added by us; none was found if that is not known.
+fn presence(ours: Option<bool>) -> Presence {
+    match ours {
+        None => Presence::Absent,
+        Some(false) => Presence::Unmarked,
+        Some(true) => Presence::Ours,
     }
 }
 
@@ -39,26 +28,17 @@ impl Presence {
 ///
 /// # Errors
 /// [`Error::Os`] if that cannot be found out.
-pub(crate) fn look(kernel: &mut Kernel) -> Result<Presence, Error> {
+pub(super) fn look(kernel: &mut Kernel) -> Result<Presence, Error> {
     let (name, index) = facts::loopback_by(kernel)?;
     let cannot = |errno: Errno| Error::io(format!("look for {} on {name}", V6::passthrough()), &errno.into());
     match &kernel.interfaces().map_err(cannot)?.addresses {
         Ok(all) => {
             let six = all.iter().find(|one| (one.index, one.addr) == (index, V6::passthrough().addr()));
-            Ok(Presence::of(six.map(|six| six.ours)))
+            Ok(presence(six.map(|six| six.ours)))
         }
         Err(errno) if is_absence(*errno) => Ok(Presence::Absent),
         Err(errno) => Err(cannot(*errno)),
     }
-}
-
-/// What became of an addition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Added {
-    /// Whether it was not there before.
-    pub(super) new: bool,
-    /// What is there now.
-    pub(super) presence: Presence,
 }
 
 /// Adds `::6/128` to the loopback interface of the network namespace of the calling thread, and waits
@@ -90,7 +70,7 @@ fn add_by(kernel: &mut Kernel) -> Result<Added, Error> {
     let added = kernel.route().and_then(|route| route.add(index, addr)).map_err(refused)?;
     kernel.interfaces_changed();
     let presence = match added.there {
-        Some(there) => Presence::of(there.map(|address| address.ours)),
+        Some(there) => presence(there.map(|address| address.ours)),
         None => look(kernel)?,
     };
     let new = match added.done {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, counted};
-use crate::model::Comment;
+use crate::model::{Comment, EngineName, Note};
 use crate::net::FamilyName;
 use crate::nftables::{Marker, table_name};
 
@@ -175,4 +175,50 @@ pub(crate) fn no_ip6tables(problem: &str) -> Error {
 pub(crate) fn loaded(fresh: bool, family: FamilyName, restore: &Path, mode: impl std::fmt::Display) -> String {
     let verb = if fresh { "installed" } else { "replaced" };
     format!("{verb} the {family} rules with {} ({mode})", restore.display())
+}
+
+/// The rules without comments that installations by iptables have noted down, for people.
+pub(crate) fn unmarked(rules: usize) -> String {
+    format!(
+        "an older iptables installation has {} without comments in built-in chains of iptables",
+        counted(rules, "rule")
+    )
+}
+
+/// That an installation by another engine is in force beside what is left to the programs of iptables.
+pub(crate) fn still_active(left: &[String]) -> Error {
+    Error::Conflict {
+        problem: format!("the new rules are active, and so is an older installation ({})", left.join(", ")),
+        remedy: "uninstall it with the iptables engine".into(),
+    }
+}
+
+/// What goes past the sidecar where IPv6 is left alone on purpose.
+pub(crate) fn left_open(open: &str) -> String {
+    format!(
+        "IPv6 is left alone, as the mode is 'ipv4': {open}; set it to 'dualstack', or switch IPv6 off (net.ipv6.conf.all.disable_ipv6=1)"
+    )
+}
+
+/// What a note on `::6` is about.
+const LOOPBACK: &str = "loopback";
+
+const STAYS: &str = "::6/128 stays on the loopback interface";
+
+/// That the address stays for what an engine has installed.
+pub(crate) fn address_stays_for(engine: EngineName) -> Note {
+    Note::info(LOOPBACK, format!("{STAYS}: what the engine {engine} has installed needs it"))
+}
+
+/// That it stays as nobody knows whether something needs it.
+pub(crate) fn address_may_be_needed(why: &str) -> Note {
+    Note::warning(LOOPBACK, format!("{STAYS}, as what may be installed besides may need it: {why}"))
+}
+
+/// That this build has no engine ebpf.
+pub(crate) fn without_ebpf() -> Error {
+    Error::Unsupported {
+        what: "the engine ebpf in this build".to_owned(),
+        remedy: "use one with the feature ebpf".to_owned(),
+    }
 }

@@ -23,7 +23,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use nix::errno::Errno;
 
-use super::Report;
+use super::report::Report;
 use crate::model::Note;
 use crate::net::{FamilyName, Port};
 use crate::netlink::{Kernel, Stop, Tuple, tracking};

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use nix::libc::O_NOFOLLOW;
 
-use super::Report;
-use super::record::replace_file;
+use super::record_store::replace_file;
+use super::report::Report;
 use crate::error::Error;
 use crate::files;
 use crate::model::Note;

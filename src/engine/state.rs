@@ -1,19 +1,20 @@
 //! What is installed, by which engine, and whether it is as it should be.
 
-use std::cell::OnceCell;
-
 use serde::Serialize;
 
-use super::compare::ExpectedTables;
-use super::iptables::Iptables;
-use super::messages::not_installed_by_us;
-use super::{EarlierChain, Status, earlier, netlink};
+use super::asked::{Asked, Question};
+use super::backend::{Doubt, Look, Unknown};
+use super::earlier::{self, EarlierChain};
+use super::installation::{Installation, overall};
+use super::location::Location;
+use super::operations::Here;
+use super::passthrough::{self, Ground as _};
+use super::status::Status;
 use crate::error::Error;
 use crate::model::{EngineName, IptablesMode, Note, Options, Plan};
 use crate::net::FamilyName;
-use crate::netlink::{Dump, Kernel, Socket, Stop};
+use crate::netlink::Kernel;
 use crate::netns::{self, Namespace};
-use crate::nftables::Native;
 
 /// What is installed in a network namespace.
 ///
@@ -46,27 +47,6 @@ pub struct State {
     /// What could not be looked at, and what else should be known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
-}
-
-/// The rules of one engine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Installation {
-    /// The engine. Installations by iptables can be kumactl's as well as ours: their rules carry the
-    /// same marks, and each program can remove the other's.
-    pub engine: EngineName,
-    /// The mode of the iptables programs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<IptablesMode>,
-    /// The families that have rules.
-    pub families: Vec<FamilyName>,
-    /// How it compares with the plan, or with what was installed.
-    pub status: Status,
-    /// The programs of the engine ebpf.
-    #[cfg(feature = "ebpf")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub programs: Option<super::ebpf::Programs>,
 }
 
 /// Looks at what is installed in the network namespace of the calling thread, or in another one.
@@ -103,127 +83,65 @@ pub fn engine_there(config: &Options, namespace: Option<&Namespace>) -> Result<O
     netns::run(namespace, || engine_here(config))
 }
 
-#[cfg_attr(not(feature = "ebpf"), expect(unused_variables, reason = "only the engine ebpf has a place that is chosen"))]
 fn engine_here(config: &Options) -> Result<Option<EngineName>, Error> {
-    let mut kernel = Kernel::default();
-    match kernel.netfilter().and_then(Socket::look_for_removal) {
-        Ok((tables, ..)) if !tables.ours.is_empty() => return Ok(Some(EngineName::Netlink)),
-        Ok((_, leftovers, _)) if !leftovers.families().is_empty() => return Ok(Some(EngineName::Iptables)),
-        Ok(_) | Err(Stop::Missing) => {}
-        Err(stop) => return Err(stop.into()),
-    }
-    if !netlink::Legacy::look(&mut kernel).families.is_empty() {
-        return Ok(Some(EngineName::Iptables));
-    }
-    #[cfg(feature = "ebpf")]
-    match super::ebpf::sight(&mut kernel, config)? {
-        crate::ebpf::Sight::Pinned | crate::ebpf::Sight::OutOfReach(_) => return Ok(Some(EngineName::Ebpf)),
-        _ => {}
+    let (here, mut kernel) = (Here::new(), Kernel::default());
+    let record = kernel.record().unwrap_or_default();
+    for location in Location::ALL {
+        match here.backends().look(&mut kernel, Question { config, record: &record }, [location])?.pop() {
+            Some((_, Look::Present(_))) => return Ok(Some(location.engine())),
+            // Who may not look at nf_tables at all cannot tell.
+            Some((Location::Tables | Location::IptablesNft, Look::Unknown(unknown))) => return Err(unknown.reason),
+            _ => {}
+        }
     }
     Ok(None)
 }
 
-#[cfg_attr(not(feature = "ebpf"), expect(unused_variables, reason = "only the engine ebpf has a place that is chosen"))]
 fn state_here(config: &Options, plan: Option<&Plan>) -> Result<State, Error> {
-    let mut notes = Vec::new();
-    let mut installations = Vec::new();
-    let mut earlier = Vec::new();
-    let mut kernel = Kernel::default();
+    let (here, mut kernel) = (Here::new(), Kernel::default());
     let kernel = &mut kernel;
-    let legacy = netlink::Legacy::look(kernel);
-    legacy.note(&mut notes);
-    // Only needed if there is something of ours.
-    let wanted = OnceCell::new();
-    let wanted = |plan| wanted.get_or_init(|| ExpectedTables::of(&Native::of(plan)));
-    let expected = |family| plan.and_then(|plan| wanted(plan).of_family(family));
-    match kernel.netfilter().and_then(|socket| socket.look(&expected)) {
-        Ok((dump, leftovers, _)) => {
-            if !dump.taken.is_empty() {
-                notes.push(Note::warning("netlink", not_installed_by_us(&dump.taken)));
-            }
-            installations.extend(by_netlink(plan.map(|plan| || wanted(plan)), &dump));
-            installations.extend(by_iptables(plan, IptablesMode::Nft, leftovers.families()));
-            let of_iptables =
-                [(IptablesMode::Nft, leftovers.families()), (IptablesMode::Legacy, legacy.families.clone())];
-            let mut unseen = Vec::new();
-            earlier = earlier::look(kernel, &dump, &of_iptables, &mut unseen)?;
-            // Otherwise that has been said.
-            if legacy.unseen().is_none() {
-                notes.extend(unseen);
-            }
-            notes.extend(earlier::note(&earlier));
-        }
-        Err(Stop::Missing) => {
-            notes.push(Note::info("netlink", format!("not looked into: {}", Error::from(Stop::Missing))));
-        }
-        Err(stop) => return Err(stop.into()),
+    let record = kernel.record().unwrap_or_default();
+    let asked = Asked::new(config, &record, plan);
+    let (mut installations, mut unknown, mut said) = (Vec::new(), Vec::new(), Vec::new());
+    for one in here.backends().all() {
+        let mut notes = Vec::new();
+        let compared = one.compare(kernel, &asked, &mut notes)?;
+        installations.extend(compared.installations);
+        notes.extend(compared.unknown.as_ref().map(|unknown| unknown.note.clone()));
+        unknown.extend(compared.unknown);
+        said.push((one.engine(), notes));
     }
-    installations.extend(by_iptables(plan, IptablesMode::Legacy, legacy.families));
-    #[cfg(feature = "ebpf")]
-    let suspected = by_ebpf(kernel, config, plan, &mut installations, &mut notes)?;
-    #[cfg(not(feature = "ebpf"))]
-    let suspected = None;
+    let mut earlier = Vec::new();
+    let mut before = Vec::new();
+    if let Some((dump, _)) = kernel.take_overview() {
+        earlier = earlier::look(kernel, &dump, &by_iptables(&installations), &mut before)?;
+        // Otherwise that has been said.
+        if unknown.iter().any(|one: &Unknown| one.note.about == "iptables") {
+            before.clear();
+        }
+        before.extend(earlier::note(&earlier));
+    }
+    let mut notes = in_order(said, before);
     for one in &mut installations {
         let status = std::mem::replace(&mut one.status, Status::Absent);
-        one.status = status.and(netlink::missing_address(kernel, &one.families)?);
+        one.status = status.and(passthrough::missing(kernel, &one.families)?);
     }
     notes.extend(back_to_kumactl(&installations));
-    let status = match (overall(&installations), suspected) {
-        (Status::Absent | Status::Current, Some(reason)) => Status::Uncompared { reason },
-        (status, _) => status,
-    };
+    let status = beside(overall(&installations), &unknown);
     Ok(State { status, installations, earlier, notes })
 }
 
-/// Adds what there is of eBPF programs, and says why it is not known whether there are others, where something speaks for that.
-#[cfg(feature = "ebpf")]
-fn by_ebpf(
-    kernel: &mut Kernel,
-    config: &Options,
-    plan: Option<&Plan>,
-    installations: &mut Vec<Installation>,
-    notes: &mut Vec<Note>,
-) -> Result<Option<String>, Error> {
-    use super::ebpf;
-    use crate::ebpf::Sight;
-
-    match ebpf::sight(kernel, config)? {
-        Sight::Absent => {}
-        Sight::Pinned => installations.extend(ebpf::found(kernel, config, plan, notes)?),
-        Sight::OutOfReach(error) => installations.push(ebpf::out_of_reach(&error)),
-        Sight::Suspected(error) => {
-            let note = ebpf::unseen(&error);
-            notes.push(note.clone());
-            return Ok(Some(note.text));
-        }
-        Sight::Unknown(error) => notes.push(ebpf::unseen(&error)),
-        Sight::Unasked(error) => notes.push(ebpf::unasked(&error)),
-    }
-    Ok(None)
+/// The notes of the back ends: what the kernel does not show of iptables first, and what comes before ours in the rules behind
+/// netlink's.
+fn in_order(said: Vec<(EngineName, Vec<Note>)>, before: Vec<Note>) -> Vec<Note> {
+    let of = |name: EngineName| said.iter().filter(move |(engine, _)| *engine == name).flat_map(|(_, notes)| notes);
+    let rules = of(EngineName::Iptables).chain(of(EngineName::Netlink)).cloned();
+    rules.chain(before).chain(of(EngineName::Ebpf).cloned()).collect()
 }
 
-fn by_netlink<'a>(wanted: Option<impl FnOnce() -> &'a ExpectedTables>, dump: &Dump) -> Option<Installation> {
-    let families = dump.families();
-    let status = match wanted {
-        _ if families.is_empty() => return None,
-        Some(wanted) => netlink::status(wanted(), dump),
-        None => netlink::status_as_installed(dump),
-    };
-    Some(Installation::new(EngineName::Netlink, None, families, status))
-}
-
-fn by_iptables(plan: Option<&Plan>, mode: IptablesMode, families: Vec<FamilyName>) -> Option<Installation> {
-    if families.is_empty() {
-        return None;
-    }
-    let status = match plan.map(|plan| Iptables::default().differences(plan, mode)) {
-        None => {
-            Status::Uncompared { reason: "no configuration to compare the rules of iptables with was given".into() }
-        }
-        Some(Ok(differences)) => Status::of(differences),
-        Some(Err(error)) => Status::Uncompared { reason: error.to_string() },
-    };
-    Some(Installation::new(EngineName::Iptables, Some(mode), families, status))
+/// The families that installations by iptables have rules for, by the mode of the programs.
+fn by_iptables(installations: &[Installation]) -> Vec<(IptablesMode, Vec<FamilyName>)> {
+    installations.iter().filter_map(|one| Some((one.mode?, one.families.clone()))).collect()
 }
 
 /// What to do before kumactl is used again, which sees rules of iptables only.
@@ -252,45 +170,13 @@ fn back_to_kumactl(installations: &[Installation]) -> Option<Note> {
 /// What a note about other programs of Kuma is about.
 const KUMACTL: &str = "kumactl";
 
-fn overall(installations: &[Installation]) -> Status {
-    match installations {
-        [] => Status::Absent,
-        [only] => only.status.clone(),
-        several => {
-            let names: Vec<_> = several.iter().map(Installation::name).collect();
-            let mut differences = vec![format!("several engines have rules: {}", names.join(", "))];
-            for one in several {
-                if let Status::Drifted { differences: own } = &one.status {
-                    differences.extend(own.iter().map(|text| format!("{}: {text}", one.name())));
-                }
-            }
-            Status::Drifted { differences }
+/// The state where there may be something else that cannot be seen. What speaks for it says more than that nobody could look.
+fn beside(status: Status, unknown: &[Unknown]) -> Status {
+    let why = |doubt: Doubt| unknown.iter().find(|unknown| unknown.doubt == doubt).map(|one| one.note.text.clone());
+    match (status, why(Doubt::Suspected), why(Doubt::Unseen)) {
+        (Status::Absent | Status::Current, Some(reason), _) | (Status::Absent, None, Some(reason)) => {
+            Status::Uncompared { reason }
         }
-    }
-}
-
-impl Installation {
-    pub(super) fn new(
-        engine: EngineName,
-        mode: Option<IptablesMode>,
-        families: Vec<FamilyName>,
-        status: Status,
-    ) -> Self {
-        Self {
-            engine,
-            mode,
-            families,
-            status,
-            #[cfg(feature = "ebpf")]
-            programs: None,
-        }
-    }
-
-    /// The engine, with the mode of its programs, for people: `iptables (legacy)`.
-    pub fn name(&self) -> String {
-        match self.mode {
-            Some(mode) => format!("{} ({mode})", self.engine),
-            None => self.engine.to_string(),
-        }
+        (status, ..) => status,
     }
 }

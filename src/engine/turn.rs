@@ -19,7 +19,7 @@ use nix::sys::socket::{
 };
 use nix::unistd::{Pid, geteuid};
 
-use super::Report;
+use super::report::Report;
 use crate::error::Error;
 use crate::error::visible;
 use crate::model::Note;

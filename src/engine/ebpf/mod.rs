@@ -27,13 +27,14 @@ mod preview;
 
 use std::path::PathBuf;
 
+use super::asked::{Asked, Question};
+use super::backend::{Backend, Compared, Doubt, Look, Present, Stopped, Taken, Unknown, Work};
 use super::failures::Failures;
-use super::holders::Holder;
-use super::messages::{self, not_removed};
-use super::netlink::{self, Address, Legacy};
-use super::record::Record;
-use super::turn::Turn;
-use super::{Engine, Installation, Report, Status, ebpf_unsupported, left_open, loopback};
+use super::installation::Installation;
+use super::location::Location;
+use super::passthrough::Ground as _;
+use super::status::Status;
+use super::{ebpf_unsupported, loopback, messages};
 use crate::ebpf::{self, Change, FoundPrograms, Paths, Sight};
 use crate::error::Error;
 use crate::facts::HostAbilities;
@@ -41,6 +42,7 @@ use crate::model::{EngineName, Note, Options, Plan};
 use crate::netlink::Kernel;
 use crate::netns::{self, Namespace};
 
+pub use super::attached::{Attached, Programs};
 pub use preview::preview;
 
 /// Programs that steer the sockets of a cgroup, in the caller's network namespace or another one.
@@ -62,39 +64,7 @@ pub struct Ebpf {
     namespace: Option<Namespace>,
     bpffs: Option<PathBuf>,
     cgroup: Option<PathBuf>,
-    legacy_leftovers_allowed: bool,
-}
-
-/// The programs of an installation.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Programs {
-    /// Where they are pinned.
-    pub dir: PathBuf,
-    /// The number of the generation in force, counted from 1; 0 if they are switched off.
-    pub generation: u64,
-    /// Those of the generation in force.
-    pub attached: Vec<Attached>,
-    /// What was counted since the first installation: a name and how often. As JSON an object.
-    #[serde(serialize_with = "object")]
-    pub counters: Vec<(String, u64)>,
-}
-
-/// A program that is attached.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Attached {
-    /// What calls it, as the kernel's documentation says: `cgroup/connect4`.
-    pub hook: String,
-    /// The number of the program in the kernel.
-    pub program: u32,
-    /// The number of the link in the kernel.
-    pub link: u32,
-    /// What it is attached to: the number of the cgroup, which is the inode of its directory, or the inode of the network
-    /// namespace; 0 if that is gone.
-    pub target: u64,
+    pub(super) legacy_leftovers_allowed: bool,
 }
 
 impl Ebpf {
@@ -132,7 +102,7 @@ impl Ebpf {
     /// If it cannot be read.
     pub fn status(&self, plan: &Plan) -> Result<Status, Error> {
         Ok(self
-            .run(|| ebpf::look(&self.paths_of_installed(&mut Kernel::default(), &plan.options), Some(plan)))?
+            .run(|| ebpf::look(&self.paths_of_recorded(&plan.options), Some(plan)))?
             .map_or(Status::Absent, |found| status(&found)))
     }
 
@@ -141,9 +111,7 @@ impl Ebpf {
     /// # Errors
     /// If it cannot be read.
     pub fn programs(&self) -> Result<Option<Programs>, Error> {
-        Ok(self
-            .run(|| ebpf::look(&self.paths_of_installed(&mut Kernel::default(), &Options::default()), None))?
-            .map(Programs::from))
+        Ok(self.run(|| ebpf::look(&self.paths_of_recorded(&Options::default()), None))?.map(Programs::from))
     }
 
     /// Has the kernel check the programs for a plan, and changes nothing.
@@ -155,7 +123,7 @@ impl Ebpf {
         self.run(|| ebpf::probe(&self.paths(&plan.options), Some(plan)))
     }
 
-    /// Where things are by these options, unless they were said to be elsewhere.
+    /// Where things are by a configuration, unless they were said to be elsewhere.
     fn paths(&self, config: &Options) -> Paths {
         let mut paths = Paths::default();
         if let Some(bpffs) = self.bpffs.as_ref().or(config.bpffs.as_ref()) {
@@ -166,50 +134,28 @@ impl Ebpf {
     }
 
     /// The same for an installation that is there already: where nobody says where it is pinned, its record does.
-    fn paths_of_installed(&self, kernel: &mut Kernel, config: &Options) -> Paths {
+    fn paths_of_installed(&self, Question { config, record }: Question<'_>) -> Paths {
         let mut paths = self.paths(config);
         if self.bpffs.is_none() && config.bpffs.is_none() {
             // What the record does not tell, the kernel does: see `ebpf::sight`.
-            let recorded = Record::recall(kernel).ok().and_then(|record| record.bpffs);
-            paths.bpffs = recorded.unwrap_or(paths.bpffs);
+            paths.bpffs = record.bpffs.clone().unwrap_or(paths.bpffs);
         }
         paths
     }
 
-    fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
-        netns::run(self.namespace.as_ref(), work)
+    /// The same for one in the network namespace of the calling thread.
+    fn paths_of_recorded(&self, config: &Options) -> Paths {
+        let record = Kernel::default().record().unwrap_or_default();
+        self.paths_of_installed(Question { config, record: &record })
     }
 
-    /// Whether there were some to remove.
-    fn remove(&self, kernel: &mut Kernel, config: &Options, dry_run: bool, report: &mut Report) -> Result<bool, Error> {
-        let paths = self.paths_of_installed(kernel, config);
-        let found = ebpf::uninstall(&paths, dry_run)?;
-        match (found, dry_run) {
-            (true, true) => report.steps.push(format!("would remove {}", messages::PROGRAMS)),
-            (true, false) => report.step(format!("removed {}", messages::PROGRAMS)),
-            (false, _) => match ebpf::sight(kernel, &paths)? {
-                Sight::OutOfReach(error) => return Err(error),
-                Sight::Absent | Sight::Pinned => {}
-                Sight::Suspected(error) | Sight::Unknown(error) => report.notes.push(unseen(&error)),
-                Sight::Unasked(error) => report.notes.push(unasked(&error)),
-            },
-        }
-        Ok(found)
-    }
-}
-
-impl Engine for Ebpf {
-    fn name(&self) -> EngineName {
-        EngineName::Ebpf
-    }
-
-    /// Loads the programs, and lets them go again.
-    fn abilities(&self, config: &Options) -> Result<HostAbilities, Error> {
+    /// The abilities that the engine has in the network namespace of the calling thread. Loads the programs, and lets them go again.
+    pub(super) fn abilities_in(&self, config: &Options) -> Result<HostAbilities, Error> {
         let mut abilities = HostAbilities::default();
         if config.dry_run {
             return Ok(abilities);
         }
-        match self.run(|| ebpf::probe(&self.paths(config), None)) {
+        match ebpf::probe(&self.paths(config), None) {
             Err(error @ Error::Permission { .. }) => {
                 abilities
                     .remarks
@@ -220,194 +166,130 @@ impl Engine for Ebpf {
         Ok(abilities)
     }
 
-    /// What another engine has installed is removed once the programs are in force, except for what only the iptables programs can
-    /// remove: rules in tables of iptables-legacy are a conflict, and rules without comments that were noted down stay, with a
-    /// warning.
-    fn apply(&self, plan: &Plan) -> Result<Report, Error> {
-        self.run(|| {
-            let mut report = Report::new(EngineName::Ebpf);
-            let turn = Turn::take(&mut report)?;
-            self.apply_in(&turn, &mut Kernel::default(), plan, report)
-        })
+    fn sight(&self, kernel: &mut Kernel, question: Question<'_>) -> Result<Sight, Error> {
+        ebpf::sight(kernel, &self.paths_of_installed(question))
     }
 
-    fn uninstall(&self, config: &Options) -> Result<Report, Error> {
-        self.run(|| {
-            let mut report = Report::new(EngineName::Ebpf);
-            let turn = Turn::take_unless(config.dry_run, &mut report)?;
-            self.uninstall_in(&turn, &mut Kernel::default(), config, &[], report)
-        })
+    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+        netns::run(self.namespace.as_ref(), work)
     }
 }
 
-/// The operations, in the network namespace of the calling thread and in its turn there.
-impl Ebpf {
-    pub(super) fn apply_in(
-        &self,
-        _turn: &Turn,
-        kernel: &mut Kernel,
-        plan: &Plan,
-        mut report: Report,
-    ) -> Result<Report, Error> {
-        ebpf_unsupported::refuse(plan)?;
-        Legacy::look(kernel).refuse(self.legacy_leftovers_allowed, &mut report)?;
-        let mut address = Address::recall(kernel, &mut report)?;
-        // It is an address of this host, of which the programs are to know.
-        let added = plan.v6.is_some() && address.add(kernel, plan.options.ip_family_mode, &mut report)?;
-        loopback::settle(kernel);
-        let paths = self.paths(&plan.options);
-        let done = match ebpf::install(&paths, plan) {
-            Ok(done) => done,
-            Err(error) => return Err(if added { address.take_back(kernel, error, &mut report) } else { error }),
-        };
-        if plan.v6.is_none() {
-            address.remove(kernel, &mut report)?;
-        }
-        address.note(kernel, (paths.bpffs != Paths::default().bpffs).then_some(paths.bpffs), &mut report);
-        left_open::note(plan, &mut report);
-        report.notes.extend(done.notes);
+impl Backend<Kernel> for Ebpf {
+    fn engine(&self) -> EngineName {
+        EngineName::Ebpf
+    }
+
+    fn presumed(&self, _: &mut Kernel, config: &Options) -> Result<HostAbilities, Error> {
+        self.abilities_in(config)
+    }
+
+    fn look(&self, kernel: &mut Kernel, question: Question<'_>, _: Location) -> Result<Look, Error> {
+        Ok(match self.sight(kernel, question)? {
+            Sight::Absent => Look::Absent,
+            Sight::Pinned => match ebpf::look(&self.paths_of_installed(question), None) {
+                Ok(None) => Look::Absent,
+                Ok(Some(found)) => Look::Present(Present { families: found.families, ..Present::default() }),
+                // Whoever may not read them does not know which families they deal with.
+                Err(_) => Look::Present(Present::default()),
+            },
+            Sight::OutOfReach(error) => Look::Present(Present { stuck: Some(error), ..Present::default() }),
+            unseen => unknown(unseen).map_or(Look::Absent, Look::Unknown),
+        })
+    }
+
+    fn check(&self, _: &mut Kernel, _: &Options, plan: Option<&Plan>) -> Result<(), Error> {
+        plan.map_or(Ok(()), ebpf_unsupported::refuse)
+    }
+
+    fn put(&self, work: &mut Work<'_, Kernel>, plan: &Plan, _: bool) -> Result<Failures, Stopped> {
+        // `::6` is an address of this host, of which the programs are to know.
+        loopback::settle(work.ground);
+        let paths = self.paths(work.config);
+        let done = ebpf::install(&paths, plan)?;
+        work.passthrough.record.bpffs = (paths.bpffs != Paths::default().bpffs).then_some(paths.bpffs);
+        work.report.notes.extend(done.notes);
         let text = format!("the programs deal with the cgroup {}", done.cgroup.display());
-        report.notes.push(Note::info("ebpf.cgroupPath", text));
+        work.report.notes.push(Note::info("ebpf.cgroupPath", text));
         match done.change {
-            Change::Installed => report.step(messages::INSTALLED_PROGRAMS),
-            Change::Replaced => report.step(messages::REPLACED_PROGRAMS),
+            Change::Installed => work.report.step(messages::INSTALLED_PROGRAMS),
+            Change::Replaced => work.report.step(messages::REPLACED_PROGRAMS),
             Change::Unchanged => {}
         }
-        remove_rules(kernel, &mut report).map_err(|error| not_removed(&error))?;
-        Ok(report)
+        Ok(Failures::default())
     }
 
-    /// Of what others have installed, what is `going` in the same errand.
-    pub(super) fn uninstall_in(
-        &self,
-        _turn: &Turn,
-        kernel: &mut Kernel,
-        config: &Options,
-        going: &[Holder],
-        mut report: Report,
-    ) -> Result<Report, Error> {
-        let mut failures = Failures::default();
-        let mut address = Address::recall(kernel, &mut report)?;
-        let removed = failures.take(self.remove(kernel, config, config.dry_run, &mut report));
-        let own = if removed == Some(true) { Holder::removed_by(EngineName::Ebpf) } else { &[] };
-        failures.take(address.release(kernel, config, &[own, going].concat(), &mut report));
-        if removed.is_some() && !config.dry_run {
-            address.note(kernel, None, &mut report);
-        }
-        failures.or(report)
-    }
-}
-
-/// Removes the rules of the other engines, whose place the programs have taken.
-fn remove_rules(kernel: &mut Kernel, report: &mut Report) -> Result<(), Error> {
-    // One that cannot be read has been noted.
-    let record = Record::recall(kernel).unwrap_or_default();
-    match kernel.netfilter() {
-        Ok(socket) => {
-            for what in netlink::removal(socket, false, &record, report)? {
-                report.step(format!("removed {what}"));
+    fn take_away(&self, work: &mut Work<'_, Kernel>, _: &[Location]) -> Result<Taken, Error> {
+        let mut taken = Taken::default();
+        if let Some(found) = taken.failures.take(self.remove(work)) {
+            taken.gone.extend(found.then_some(Location::Programs));
+            if !work.dry_run {
+                work.passthrough.record.bpffs = None;
             }
         }
-        // There is nothing in what the kernel does not have.
-        Err(stop) => match Error::from(stop) {
-            Error::Unsupported { .. } => {}
-            error => return Err(error),
-        },
+        Ok(taken)
     }
-    let left = (!record.rules.is_empty()).then(|| netlink::unmarked(&record));
-    report.notes.extend(left.map(|text| Note::warning("comments.disabled", text)));
-    Ok(())
-}
 
-/// Removes the programs from the network namespace of the calling thread: for an engine whose rules have taken their place.
-pub(super) fn remove_programs(kernel: &mut Kernel, config: &Options, report: &mut Report) -> Result<(), Error> {
-    Ebpf::default().remove(kernel, config, false, report).map(drop)
-}
-
-/// Whether an engine whose rules will take the place of programs has to remove some. What cannot be seen is noted.
-///
-/// # Errors
-/// If there are some that cannot be removed.
-pub(super) fn are_to_be_removed(kernel: &mut Kernel, config: &Options, report: &mut Report) -> Result<bool, Error> {
-    match sight(kernel, config)? {
-        Sight::Pinned => return Ok(true),
-        Sight::Absent => {}
-        Sight::OutOfReach(error) => return Err(error),
-        Sight::Suspected(error) | Sight::Unknown(error) => report.notes.push(unseen(&error)),
-        Sight::Unasked(error) => report.notes.push(unasked(&error)),
+    fn compare(&self, kernel: &mut Kernel, asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<Compared, Error> {
+        let installed = |families, status| Installation::new(EngineName::Ebpf, None, families, status);
+        let unread = |error: &Error| {
+            let status = Status::Uncompared { reason: error.to_string() };
+            Compared::of(installed(Vec::new(), status))
+        };
+        match self.sight(kernel, asked.question)? {
+            Sight::Absent => Ok(Compared::default()),
+            Sight::Pinned => match ebpf::look(&self.paths_of_installed(asked.question), asked.plan) {
+                Ok(None) => Ok(Compared::default()),
+                Ok(Some(found)) => {
+                    notes.extend(found.notes.iter().cloned());
+                    let seen = installed(found.families.clone(), status(&found));
+                    Ok(Compared::of(Installation { programs: Some(Programs::from(found)), ..seen }))
+                }
+                Err(error @ Error::Permission { .. }) => Ok(unread(&error)),
+                Err(error) => Err(error),
+            },
+            Sight::OutOfReach(error) => Ok(unread(&error)),
+            unseen => Ok(Compared { unknown: unknown(unseen), ..Compared::default() }),
+        }
     }
-    Ok(false)
 }
 
-/// What can be seen of programs in the network namespace of the calling thread.
-pub(super) fn sight(kernel: &mut Kernel, config: &Options) -> Result<Sight, Error> {
-    let paths = Ebpf::default().paths_of_installed(kernel, config);
-    ebpf::sight(kernel, &paths)
+impl Ebpf {
+    /// Whether there were some to remove.
+    fn remove(&self, work: &mut Work<'_, Kernel>) -> Result<bool, Error> {
+        let question = Question { config: work.config, record: &work.passthrough.record };
+        let found = ebpf::uninstall(&self.paths_of_installed(question), work.dry_run)?;
+        match (found, work.dry_run) {
+            (true, true) => work.report.steps.push(format!("would remove {}", messages::PROGRAMS)),
+            (true, false) => work.report.step(format!("removed {}", messages::PROGRAMS)),
+            (false, _) => match self.sight(work.ground, question)? {
+                Sight::OutOfReach(error) => return Err(error),
+                unseen => work.report.notes.extend(unknown(unseen).map(|unknown| unknown.note)),
+            },
+        }
+        Ok(found)
+    }
 }
 
-/// That programs may be in force which cannot be seen.
-pub(super) fn unseen(error: &Error) -> Note {
-    Note::warning("ebpf", format!("eBPF programs may be active that cannot be seen: {error}"))
-}
-
-/// The same where nothing speaks for it.
-pub(super) fn unasked(error: &Error) -> Note {
-    Note::info("ebpf", format!("no eBPF programs are pinned here; others may be active: {error}"))
-}
-
-/// What is installed in the network namespace of the calling thread, compared with a plan or with itself. What else is to be said
-/// is noted.
-pub(super) fn found(
-    kernel: &mut Kernel,
-    config: &Options,
-    plan: Option<&Plan>,
-    notes: &mut Vec<Note>,
-) -> Result<Option<Installation>, Error> {
-    let installed = |families, status| Installation::new(EngineName::Ebpf, None, families, status);
-    let looked = ebpf::look(&Ebpf::default().paths_of_installed(kernel, config), plan);
-    Ok(match looked {
-        Ok(found) => found.map(|found| {
-            notes.extend(found.notes.iter().cloned());
-            Installation {
-                programs: Some(Programs::from(found.clone())),
-                ..installed(found.families.clone(), status(&found))
-            }
-        }),
-        Err(error @ Error::Permission { .. }) => Some(installed(Vec::new(), uncompared(&error))),
-        Err(error) => return Err(error),
-    })
-}
-
-/// An installation of which nothing is known but that it is there.
-pub(super) fn out_of_reach(error: &Error) -> Installation {
-    Installation::new(EngineName::Ebpf, None, Vec::new(), uncompared(error))
-}
-
-fn uncompared(error: &Error) -> Status {
-    Status::Uncompared { reason: error.to_string() }
+/// Why it is not known whether there are programs, if it is not.
+fn unknown(sight: Sight) -> Option<Unknown> {
+    let (doubt, reason) = match sight {
+        Sight::Absent | Sight::Pinned | Sight::OutOfReach(_) => return None,
+        Sight::Suspected(reason) => (Doubt::Suspected, reason),
+        Sight::Unknown(reason) => (Doubt::Unseen, reason),
+        Sight::Unasked(reason) => (Doubt::Unasked, reason),
+    };
+    let note = match doubt {
+        Doubt::Unasked => {
+            Note::info("ebpf", format!("no eBPF programs are pinned here; others may be active: {reason}"))
+        }
+        _ => Note::warning("ebpf", format!("eBPF programs may be active that cannot be seen: {reason}")),
+    };
+    // Where nothing speaks for some, there are none.
+    let of_ipv6 = (doubt != Doubt::Unasked).then(|| reason.to_string());
+    Some(Unknown { doubt, reason, of_ipv6, note })
 }
 
 fn status(found: &FoundPrograms) -> Status {
     Status::of(found.differences.clone())
-}
-
-fn object<S: serde::Serializer>(counters: &[(String, u64)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(counters.iter().map(|(name, count)| (name, count)))
-}
-
-impl From<FoundPrograms> for Programs {
-    fn from(found: FoundPrograms) -> Self {
-        let attached = found.programs.into_iter().map(|program| Attached {
-            hook: program.hook.to_owned(),
-            program: program.program,
-            link: program.link,
-            target: program.target,
-        });
-        Self {
-            dir: found.dir,
-            generation: found.generation,
-            attached: attached.collect(),
-            counters: found.counters.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
-        }
-    }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Display;
 
-use super::ebpf_unsupported;
 use crate::config::Config;
 use crate::ebpf::{self, Paths, outline};
+use crate::engine::ebpf_unsupported;
 use crate::error::Error;
 use crate::model::Plan;
 use crate::net::PortSet;

@@ -1,7 +1,7 @@
 //! The host in memory: which rules are in which tables.
 
 use super::{Call, Operation};
-use crate::engine::holders::Holder;
+use crate::engine::location::Location;
 use crate::engine::{Report, messages};
 use crate::error::{Error, InvalidValue};
 use crate::facts::HostAbilities;
@@ -62,16 +62,16 @@ impl Host {
     pub(super) fn release_address(&mut self, engine: EngineName, dry_run: bool, report: &mut Report) {
         let v6 = |families: Vec<FamilyName>| families.contains(&FamilyName::V6);
         let holders = [
-            (Holder::Tables, v6(self.own.families())),
-            (Holder::IptablesNft, v6(self.nft.families())),
-            (Holder::IptablesLegacy, v6(self.legacy.families())),
-            (Holder::Programs, self.programs.as_ref().is_some_and(|plan| plan.v6.is_some())),
+            (Location::Tables, v6(self.own.families())),
+            (Location::IptablesNft, v6(self.nft.families())),
+            (Location::IptablesLegacy, v6(self.legacy.families())),
+            (Location::Programs, self.programs.as_ref().is_some_and(|plan| plan.v6.is_some())),
         ];
-        let goes = |holder: Holder| dry_run && Holder::removed_by(engine).contains(&holder);
+        let goes = |holder: Location| dry_run && Location::of(engine).contains(&holder);
         let kept = holders.into_iter().find(|(holder, there)| *there && !goes(*holder));
         match kept {
             _ if !self.address => {}
-            Some((holder, _)) => report.notes.push(holder.keeps()),
+            Some((holder, _)) => report.notes.push(messages::address_stays_for(holder.engine())),
             None if dry_run => report.steps.push(messages::WOULD_REMOVE_ADDRESS.to_owned()),
             None => self.remove_address(report),
         }

@@ -3,21 +3,28 @@
 use super::host::Host;
 use super::kernel::Seen;
 use super::ours::Ours;
+use super::programs::Programs;
 use super::uncommented::unmarked as unmarked_of;
-use super::{Iptables, LIMIT};
 use crate::engine::compare::of_rulesets;
-use crate::engine::record::{Record, RecordStore};
+use crate::engine::record::Record;
 use crate::error::Error;
 use crate::model::{IptablesMode, Plan, Ruleset};
 use crate::net::Family;
+use crate::netlink::Kernel;
 
-impl Iptables {
+impl Programs {
     /// How what an installation in this mode has differs from a plan, in words; none if it is the same.
     /// Comments are not compared, so that kumactl's installation of the same plan is no other.
-    pub(crate) fn differences(&self, plan: &Plan, mode: IptablesMode) -> Result<Vec<String>, Error> {
-        let host = Host::new(&self.search, &plan.options, LIMIT);
+    pub(super) fn differences(
+        &self,
+        kernel: &mut Kernel,
+        plan: &Plan,
+        mode: IptablesMode,
+        record: &Record,
+    ) -> Result<Vec<String>, Error> {
+        let host = Host::new(self, &plan.options, kernel);
         // What is not known to be ours for want of a record is looked for by the plan itself.
-        let mut record = RecordStore::of_this_namespace().and_then(|place| place.load()).unwrap_or_default();
+        let mut record = record.clone();
         let mut unmarked = unmarked_of(plan.iptables_v4(), mode);
         unmarked.extend(plan.iptables_v6().into_iter().flat_map(|rules| unmarked_of(rules, mode)));
         record.or_rules_anywhere(&unmarked);

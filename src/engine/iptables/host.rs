@@ -1,16 +1,16 @@
 //! The programs of a host: which there are, which to use, and which rules there are. What they can do, [`questions`](super::questions)
 //! finds out.
 
-use std::cell::{OnceCell, RefCell};
+use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
 
 use super::kernel::Kernel;
-use super::locate::{self, Modes, Search, Toolset};
-use super::program::{Output, Runner};
-use super::questions::Answers;
+use super::legacy_tables::LegacyTables;
+use super::locate::Toolset;
+use super::program::Output;
+use super::programs::{Choice, Programs};
 use crate::engine::messages;
-use crate::engine::turn::Turn;
 use crate::error::Error;
 use crate::facts::HostAbilities;
 use crate::iptables_save::{self, Saved};
@@ -20,19 +20,22 @@ use crate::net::{Family, FamilyName};
 /// How long a program may take to print all rules: some hosts have hundreds of thousands.
 pub(super) const SAVE_LIMIT: Duration = Duration::from_secs(60);
 
-/// The programs of a host, as far as they have been looked at.
+/// What is asked of the programs and of the kernel that they talk to, for a configuration.
 #[derive(Debug)]
 pub(super) struct Host<'a> {
-    pub(super) runner: Runner,
     pub(super) config: &'a Options,
-    pub(super) kernel: Kernel,
-    pub(super) answers: RefCell<Answers>,
+    pub(super) kernel: Kernel<'a>,
     /// Whether the programs are taken to have what the kernel has: what they do not, they say when they are to use it.
     pub(super) presumes: bool,
-    search: &'a Search,
-    modes: Modes,
-    given: [OnceCell<Option<Result<Toolset, String>>>; 2],
-    toolsets: [OnceCell<Result<Toolset, String>>; 4],
+    programs: &'a Programs,
+}
+
+impl Deref for Host<'_> {
+    type Target = Programs;
+
+    fn deref(&self) -> &Programs {
+        self.programs
+    }
 }
 
 /// What programs list.
@@ -43,29 +46,9 @@ pub(super) struct Looked<F: Family> {
     pub(super) hidden: Vec<String>,
 }
 
-/// The programs that an installation uses.
-#[derive(Debug)]
-pub(super) struct Choice {
-    pub(super) v4: Toolset,
-    /// The error says what is missing.
-    pub(super) v6: Result<Toolset, String>,
-    /// What was noticed while choosing.
-    pub(super) remarks: Vec<Note>,
-}
-
 impl<'a> Host<'a> {
-    pub(super) fn new(search: &'a Search, config: &'a Options, limit: Duration) -> Self {
-        Self {
-            runner: Runner::new(search.joined(), limit),
-            config,
-            kernel: Kernel::default(),
-            answers: RefCell::default(),
-            presumes: true,
-            search,
-            modes: Modes::default(),
-            given: Default::default(),
-            toolsets: Default::default(),
-        }
+    pub(super) fn new(programs: &'a Programs, config: &'a Options, kernel: &'a mut crate::netlink::Kernel) -> Self {
+        Self { config, kernel: Kernel::new(kernel), presumes: true, programs }
     }
 
     /// The same, which asks the programs of their part as well. A dry run does not.
@@ -74,17 +57,11 @@ impl<'a> Host<'a> {
         self
     }
 
-    /// The same in this turn.
-    pub(super) fn in_turn(mut self, turn: &Turn) -> Self {
-        self.runner = self.runner.in_turn(turn);
-        self
-    }
-
     /// Every set of programs that there is, the given ones in the place of those found.
     pub(super) fn all(&self) -> Vec<Toolset> {
         let mut all = Vec::new();
         for family in FamilyName::ALL {
-            let given = self.given(family).and_then(|given| given.as_ref().ok());
+            let given = self.given(self.config, family).and_then(|given| given.as_ref().ok());
             for mode in IptablesMode::ALL {
                 match given {
                     Some(given) if given.mode == mode => all.push(given.clone()),
@@ -95,12 +72,21 @@ impl<'a> Host<'a> {
         all
     }
 
+    /// The programs that an installation uses; chosen once.
+    pub(super) fn chosen(&self) -> Result<&'a Choice, Error> {
+        if let Some(chosen) = self.programs.chosen.get() {
+            return Ok(chosen);
+        }
+        let choice = self.choose()?;
+        Ok(self.programs.chosen.get_or_init(|| choice))
+    }
+
     /// Chooses the programs as kumactl does: the only usable ones; else those of the mode that has
     /// rules; if both have, the one with Docker's chain, and nft if that does not decide either.
-    pub(super) fn choose(&self) -> Result<Choice, Error> {
+    fn choose(&self) -> Result<Choice, Error> {
         let (v4, remarks) = self.choose_v4()?;
         let v6 = self
-            .given(FamilyName::V6)
+            .given(self.config, FamilyName::V6)
             .cloned()
             .unwrap_or_else(|| self.toolset(FamilyName::V6, v4.mode).cloned().map_err(Clone::clone));
         // Looked at for IPv4 above.
@@ -113,7 +99,7 @@ impl<'a> Host<'a> {
             what: format!("the iptables engine on this host ({problem})"),
             remedy: "install iptables, name its programs (--iptables-executables), or take another engine".into(),
         };
-        if let Some(given) = self.given(FamilyName::V4) {
+        if let Some(given) = self.given(self.config, FamilyName::V4) {
             let tools = given.clone().map_err(none)?;
             self.check(&tools)?.map_err(none)?;
             return Ok((tools, Vec::new()));
@@ -149,7 +135,7 @@ impl<'a> Host<'a> {
 
     /// What the chosen programs can do, of what the configuration needs.
     pub(super) fn abilities(&self) -> Result<HostAbilities, Error> {
-        let choice = match self.choose() {
+        let choice = match self.chosen() {
             Ok(choice) => choice,
             // A plan is for a capable host unless the real one was seen to be another.
             Err(error) if self.config.dry_run => {
@@ -161,7 +147,7 @@ impl<'a> Host<'a> {
             Err(error) => return Err(error),
         };
         let mut abilities =
-            HostAbilities { remarks: choice.remarks, v6_only_with_address: true, ..HostAbilities::default() };
+            HostAbilities { remarks: choice.remarks.clone(), v6_only_with_address: true, ..HostAbilities::default() };
         abilities.v4 = self.abilities_of(&choice.v4);
         match &choice.v6 {
             Ok(tools) => abilities.v6 = self.abilities_of(tools),
@@ -211,20 +197,6 @@ impl<'a> Host<'a> {
         let table = |line: &str| Some(line.strip_prefix("# Table `")?.split_once('\'')?.0.to_owned());
         Ok(Some(Looked { saved, hidden: output.stdout.lines().filter_map(table).collect() }))
     }
-
-    fn given(&self, family: FamilyName) -> Option<&Result<Toolset, String>> {
-        let executables = &self.config.iptables_executables;
-        let (executables, known) = match family {
-            FamilyName::V4 => (&executables.v4, &self.given[0]),
-            FamilyName::V6 => (&executables.v6, &self.given[1]),
-        };
-        known.get_or_init(|| locate::given(&self.runner, &self.modes, family, executables)).as_ref()
-    }
-
-    pub(super) fn toolset(&self, family: FamilyName, mode: IptablesMode) -> Result<&Toolset, &String> {
-        let index = usize::from(family == FamilyName::V6) * 2 + usize::from(mode == IptablesMode::Legacy);
-        self.toolsets[index].get_or_init(|| self.search.toolset(&self.runner, &self.modes, family, mode)).as_ref()
-    }
 }
 
 /// What a program printed.
@@ -242,54 +214,6 @@ fn read<F: Family>(tools: &Toolset, output: &Output) -> Result<Saved<F>, Error> 
     })
 }
 
-impl Toolset {
-    /// Whether the kernel does not say which of the tables of these programs are in use.
-    pub(super) fn is_hidden(&self) -> bool {
-        self.mode == IptablesMode::Legacy && matches!(LegacyTables::of(self.family), LegacyTables::Unknown)
-    }
-
-    /// That it does not.
-    pub(super) fn hidden(&self) -> Error {
-        Error::Permission {
-            action: format!("see which {} tables of iptables-legacy are in use", self.family),
-            needed: "root of the first user namespace".to_owned(),
-        }
-    }
-}
-
 pub(super) fn denied(what: &str, program: &Path, output: &Output) -> Error {
     messages::denied(what, program, &output.message())
-}
-
-/// The legacy tables that are in use in the network namespace of the calling thread.
-pub(super) enum LegacyTables {
-    Known(Vec<String>),
-    /// Not to be found out.
-    Unknown,
-}
-
-impl LegacyTables {
-    pub(super) fn of(family: FamilyName) -> Self {
-        let name = match family {
-            FamilyName::V4 => "ip_tables_names",
-            FamilyName::V6 => "ip6_tables_names",
-        };
-        let dir = Path::new("/proc/thread-self/net");
-        match std::fs::read_to_string(dir.join(name)) {
-            Ok(text) => Self::Known(text.lines().map(str::to_owned).collect()),
-            // The module is not loaded.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && dir.join("dev").exists() => {
-                Self::Known(Vec::new())
-            }
-            Err(_) => Self::Unknown,
-        }
-    }
-
-    pub(super) fn none(&self) -> bool {
-        matches!(self, Self::Known(names) if names.is_empty())
-    }
-
-    pub(super) fn has(&self, table: &str) -> bool {
-        matches!(self, Self::Known(names) if names.iter().any(|name| name == table))
-    }
 }

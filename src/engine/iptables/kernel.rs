@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::io;
 
-use super::host::LegacyTables;
+use super::legacy_tables::LegacyTables;
 use super::locate::Toolset;
 use super::ours::Ours;
 use crate::model::{IptablesMode, TableName};
@@ -16,12 +16,9 @@ use crate::netlink::{
 /// The chain in which Docker translates queries to its DNS server.
 pub(super) const DOCKER: &str = "DOCKER_OUTPUT";
 
-/// The kernel of the network namespace of the calling thread.
-#[derive(Debug, Default)]
-pub(super) struct Kernel {
-    /// Opened when it is asked for something; kept then.
-    socket: RefCell<Option<Socket>>,
-}
+/// The way to the kernel of an operation.
+#[derive(Debug)]
+pub(super) struct Kernel<'a>(RefCell<&'a mut crate::netlink::Kernel>);
 
 /// What there is of an installation, ours or kumactl's.
 #[derive(Debug)]
@@ -37,7 +34,21 @@ pub(super) enum Seen {
 /// How many times a removal is begun again because others changed the rules meanwhile.
 const ATTEMPTS: usize = 8;
 
-impl Kernel {
+impl<'a> Kernel<'a> {
+    pub(super) fn new(kernel: &'a mut crate::netlink::Kernel) -> Self {
+        Self(RefCell::new(kernel))
+    }
+
+    /// Does something with it that is no question.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut crate::netlink::Kernel) -> T) -> T {
+        work(&mut self.0.borrow_mut())
+    }
+
+    /// That rules have been changed, so that what was seen of iptables-legacy is no longer so.
+    pub(super) fn changed(&self) {
+        self.with(|kernel| kernel.legacy = LegacyView::default());
+    }
+
     /// Whether there is a table, or can be one. One of iptables-legacy is made by asking.
     pub(super) fn has_table(&self, tools: &Toolset, table: TableName) -> Option<bool> {
         match tools.mode {
@@ -45,7 +56,11 @@ impl Kernel {
             IptablesMode::Nft => {
                 self.ask(|socket| socket.chain_exists(tools.family, table.as_str(), DOCKER)).map(|_| true)
             }
-            IptablesMode::Legacy => legacy_table_exists(tools.family, table).ok(),
+            IptablesMode::Legacy => {
+                let exists = legacy_table_exists(tools.family, table).ok();
+                self.changed();
+                exists
+            }
         }
     }
 
@@ -62,7 +77,7 @@ impl Kernel {
         match tools.mode {
             IptablesMode::Nft => self.ask(|socket| socket.chain_exists(tools.family, TableName::Nat.as_str(), DOCKER)),
             IptablesMode::Legacy => {
-                LegacyView::default().chain_exists(tools.family, TableName::Nat.as_str(), DOCKER).ok()
+                self.with(|kernel| kernel.legacy.chain_exists(tools.family, TableName::Nat.as_str(), DOCKER)).ok()
             }
         }
     }
@@ -73,8 +88,7 @@ impl Kernel {
         match tools.mode {
             IptablesMode::Nft => self.ask(|socket| socket.iptables_has_rules(tools.family))?,
             IptablesMode::Legacy => {
-                let mut view = LegacyView::default();
-                let any = |table: TableName| view.has_rules(tools.family, table);
+                let any = |table: TableName| self.with(|kernel| kernel.legacy.has_rules(tools.family, table));
                 let found: io::Result<Vec<_>> = TableName::OURS.into_iter().map(any).collect();
                 Some(found.ok()?.contains(&true))
             }
@@ -93,7 +107,7 @@ impl Kernel {
                 })
             }
             IptablesMode::Legacy if LegacyTables::of(tools.family).none() => Some(Seen::Nothing),
-            IptablesMode::Legacy => Some(if LegacyView::default().has_installation(tools.family).ok()? {
+            IptablesMode::Legacy => Some(if self.with(|kernel| kernel.legacy.has_installation(tools.family)).ok()? {
                 Seen::Unclear
             } else {
                 Seen::Nothing
@@ -103,7 +117,8 @@ impl Kernel {
 
     /// What is ours in tables of iptables-legacy, for removal.
     pub(super) fn marked(&self, tools: &Toolset) -> Option<Ours> {
-        let marked = (tools.mode == IptablesMode::Legacy).then(|| LegacyView::default().marked(tools.family))?;
+        let marked =
+            (tools.mode == IptablesMode::Legacy).then(|| self.with(|kernel| kernel.legacy.marked(tools.family)))?;
         marked.ok()?.map(Ours::marked)
     }
 
@@ -129,10 +144,6 @@ impl Kernel {
     }
 
     fn ask<T>(&self, question: impl FnOnce(&mut Socket) -> Result<T, Stop>) -> Option<T> {
-        let mut socket = self.socket.borrow_mut();
-        if socket.is_none() {
-            *socket = Some(Socket::open().ok()?);
-        }
-        question(socket.as_mut()?).ok()
+        self.with(|kernel| kernel.netfilter().and_then(question).ok())
     }
 }

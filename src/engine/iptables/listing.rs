@@ -1,12 +1,14 @@
 //! Everything that the programs list, whoever made it.
 
-use super::host::{Host, LegacyTables};
+use super::host::Host;
+use super::legacy_tables::LegacyTables;
 use super::ours::Ours;
-use super::{Iptables, LIMIT};
+use super::programs::Programs;
 use crate::error::Error;
 use crate::iptables_save::Saved;
 use crate::model::{IptablesMode, Options};
 use crate::net::{Family, FamilyName, V4, V6};
+use crate::netlink::Kernel;
 
 /// The tables of iptables of one mode, ours and those of others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,14 +67,19 @@ pub(in crate::engine) struct NftTables {
     pub(in crate::engine) with_sets: Vec<(FamilyName, String)>,
 }
 
-impl Iptables {
+impl Programs {
     /// What there is of a mode. Programs are run only for tables that are there, so none is made by looking.
     ///
     /// # Errors
     /// If the caller may not look. Want of a program is no error.
-    pub(in crate::engine) fn list(&self, mode: IptablesMode, nft: &NftTables) -> Result<Listing, Error> {
+    pub(in crate::engine) fn list(
+        &self,
+        kernel: &mut Kernel,
+        mode: IptablesMode,
+        nft: &NftTables,
+    ) -> Result<Listing, Error> {
         let config = Options::default();
-        let host = Host::new(&self.search, &config, LIMIT);
+        let host = Host::new(self, &config, kernel);
         let mut unread = Vec::new();
         let (v4, v6) = (list(&host, mode, nft, &mut unread)?, list(&host, mode, nft, &mut unread)?);
         Ok(Listing { mode, v4, v6, unread })

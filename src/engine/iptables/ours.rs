@@ -10,12 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::uncommented::recorded_in;
+use super::locate::Toolset;
+use super::uncommented::{is_builtin, recorded_in};
 use crate::engine::messages;
-use crate::engine::record::Recorded;
+use crate::engine::record::{Record, Recorded};
+use crate::engine::report::Report;
 use crate::error::Error;
 use crate::iptables_save::{self, Saved, SavedRule, SavedTable};
-use crate::model::{BuiltinChain, ChainPair, Comment, Ruleset, TableName, Target};
+use crate::model::{ChainPair, Comment, Note, Ruleset, TableName, Target};
 use crate::net::Family;
 use crate::netlink::Marked;
 use crate::render::iptables;
@@ -25,7 +27,7 @@ use crate::render::iptables;
 pub(super) struct Ours {
     tables: Vec<OursIn>,
     /// Rules that may be ours and carry nothing that says so; only where comments were off.
-    pub(super) suspects: Vec<String>,
+    suspects: Vec<String>,
 }
 
 /// What is ours in one table.
@@ -164,6 +166,20 @@ impl Ours {
                 messages::in_table(rules, t.chains.len(), &t.table)
             })
             .collect()
+    }
+
+    /// Names rules that may be ours, unless an installation has noted down which are.
+    pub(super) fn note_suspects(&self, tools: &Toolset, old: &Record, report: &mut Report) {
+        if !old.of(tools.family, tools.mode).is_empty() {
+            return;
+        }
+        report.notes.extend(self.suspects.iter().map(|rule| {
+            let text = format!(
+                "may be left from an installation without comments; as nothing tells whose it is, it stays: {} {rule}",
+                tools.tables.display()
+            );
+            Note::warning("comments.disabled", text)
+        }));
     }
 }
 
@@ -316,10 +332,6 @@ impl ExpectedRules {
 /// Whether installations put anything into the table of this name.
 fn is_used(table: &str) -> bool {
     TableName::OURS.iter().any(|name| name.as_str() == table)
-}
-
-pub(super) fn is_builtin(name: &str) -> bool {
-    BuiltinChain::ALL.iter().any(|chain| chain.as_str() == name)
 }
 
 fn has_our_comment<F: Family>(rule: &SavedRule<F>) -> bool {

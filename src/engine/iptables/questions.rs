@@ -1,13 +1,14 @@
 //! What programs can do. The kernel is asked first, and a program only where the kernel does not say, or does not have something.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::host::{Host, LegacyTables, SAVE_LIMIT, denied};
+use super::host::{Host, SAVE_LIMIT, denied};
 use super::kernel::{DOCKER, Seen};
+use super::legacy_tables::LegacyTables;
 use super::locate::Toolset;
 use super::program::Output;
+use super::programs::Rules;
 use crate::engine::record::Record;
 use crate::error::Error;
 use crate::facts::Abilities;
@@ -18,19 +19,6 @@ use crate::netlink::Extension;
 
 /// How long a program may take to say what it knows.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
-
-/// What programs have answered, so that none is run twice for one fact.
-#[derive(Debug, Default)]
-pub(super) struct Answers {
-    calls: HashMap<Vec<String>, Rc<Output>>,
-    rules: HashMap<(FamilyName, IptablesMode, bool), Rules>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Rules {
-    any: bool,
-    docker_output: bool,
-}
 
 /// The extensions that rules for this configuration can have, those of every installation first.
 fn needed(config: &Options) -> Vec<Extension> {

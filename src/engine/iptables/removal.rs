@@ -6,14 +6,15 @@ use super::locate::Toolset;
 use super::ours::{ExpectedRules, Ours};
 use super::transaction;
 use crate::engine::failures::Failures;
+use crate::engine::messages;
 use crate::engine::record::Record;
-use crate::engine::{Report, messages};
+use crate::engine::report::Report;
 use crate::error::Error;
 use crate::model::{EngineName, IptablesMode, Note, Options};
 use crate::net::{Family, FamilyName, V4, V6};
-use crate::netlink::{Leftovers, Socket};
+use crate::netlink::Leftovers;
 
-/// Whether no installation of ours or kumactl's is there, as far as is known for certain.
+/// Whether no installation by iptables, ours or kumactl's, is there, as far as is known for certain.
 pub(super) fn nothing_redirects(host: &Host<'_>, config: &Options, record: &Record) -> bool {
     let all = host.all();
     if all.iter().any(|tools| matches!(host.seen(tools, record), Seen::Plain(_) | Seen::Unclear)) {
@@ -23,11 +24,7 @@ pub(super) fn nothing_redirects(host: &Host<'_>, config: &Options, record: &Reco
     // What there is to say of it, the removal says.
     let mut unsaid = Report::new(EngineName::Iptables);
     all.iter().for_each(|tools| there.look(tools, &mut unsaid));
-    let native = Socket::open().and_then(|mut socket| socket.tables());
-    there.found.is_empty()
-        && there.problems.is_empty()
-        && !all.iter().any(Toolset::is_hidden)
-        && native.is_ok_and(|tables| tables.ours.is_empty())
+    there.found.is_empty() && there.problems.is_empty() && !all.iter().any(Toolset::is_hidden)
 }
 
 /// What is ours in a family and mode.
@@ -51,8 +48,8 @@ impl Inventory {
 }
 
 /// What is to be removed from several families and modes.
-pub(super) struct Removal<'a> {
-    host: &'a Host<'a>,
+pub(super) struct Removal<'a, 'k> {
+    host: &'a Host<'k>,
     config: &'a Options,
     record: Record,
     found: Vec<(Toolset, Inventory)>,
@@ -65,8 +62,8 @@ pub(super) struct Removal<'a> {
     thorough: bool,
 }
 
-impl<'a> Removal<'a> {
-    pub(super) fn new(host: &'a Host<'a>, config: &'a Options, record: &Record, thorough: bool) -> Self {
+impl<'a, 'k> Removal<'a, 'k> {
+    pub(super) fn new(host: &'a Host<'k>, config: &'a Options, record: &Record, thorough: bool) -> Self {
         let (record, found) = (record.clone(), Vec::new());
         Self { host, config, record, found, problems: Vec::new(), blind: None, looked: false, thorough }
     }
@@ -95,7 +92,7 @@ impl<'a> Removal<'a> {
         match self.marked(tools).map_or_else(|| self.list(tools), Ok) {
             Ok(ours) => {
                 self.looked = true;
-                note_suspects(&ours, tools, &self.record, report);
+                ours.note_suspects(tools, &self.record, report);
                 let in_the_way = ours.in_the_way(&ExpectedRules::default());
                 if !in_the_way.is_empty() {
                     self.problems.push((place(tools), messages::in_the_way(&tools.tables, &in_the_way)));
@@ -195,18 +192,4 @@ pub(super) type Where = (FamilyName, IptablesMode);
 
 fn place(tools: &Toolset) -> Where {
     (tools.family, tools.mode)
-}
-
-/// Names rules that may be ours, unless an installation has noted down which are.
-pub(super) fn note_suspects(ours: &Ours, tools: &Toolset, old: &Record, report: &mut Report) {
-    if !old.of(tools.family, tools.mode).is_empty() {
-        return;
-    }
-    report.notes.extend(ours.suspects.iter().map(|rule| {
-        let text = format!(
-            "may be left from an installation without comments; as nothing tells whose it is, it stays: {} {rule}",
-            tools.tables.display()
-        );
-        Note::warning("comments.disabled", text)
-    }));
 }

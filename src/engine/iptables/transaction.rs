@@ -10,10 +10,11 @@ use super::host::{Host, denied};
 use super::kernel::Seen;
 use super::locate::Toolset;
 use super::ours::{ExpectedRules, Ours};
-use super::removal::note_suspects;
-use super::{Memory, Report, uncommented};
+use super::uncommented;
 use crate::engine::messages;
+use crate::engine::passthrough::Passthrough;
 use crate::engine::record::{Record, Recorded};
+use crate::engine::report::Report;
 use crate::error::Error;
 use crate::iptables_save::Saved;
 use crate::model::{IptablesMode, Options, Ruleset};
@@ -26,8 +27,8 @@ const LOOKS: u32 = 4;
 const RESTORE_LIMIT: Duration = Duration::from_secs(60);
 
 /// An installation of both families.
-pub(super) struct Transaction<'a> {
-    pub(super) host: &'a Host<'a>,
+pub(super) struct Transaction<'a, 'k> {
+    pub(super) host: &'a Host<'k>,
     pub(super) config: &'a Options,
     /// What an older installation noted down.
     pub(super) old: &'a Record,
@@ -58,30 +59,21 @@ impl From<Error> for Failure {
     }
 }
 
-impl Transaction<'_> {
+impl Transaction<'_, '_> {
     /// Puts the rules in force. Those without comments are returned, with their places.
-    pub(super) fn run(&self, memory: &mut Memory, report: &mut Report) -> Result<Vec<Recorded>, Error> {
-        again_if_outdated(|| self.attempt(memory, report))
+    pub(super) fn run(&self, passthrough: &mut Passthrough, report: &mut Report) -> Result<Vec<Recorded>, Error> {
+        again_if_outdated(|| self.attempt(passthrough, report))
     }
 
-    fn attempt(&self, memory: &mut Memory, report: &mut Report) -> Result<Vec<Recorded>, Failure> {
+    fn attempt(&self, passthrough: &mut Passthrough, report: &mut Report) -> Result<Vec<Recorded>, Failure> {
         let mut unmarked = self.unmarked.to_vec();
         let v4 = self.look(self.v4, &mut unmarked)?;
         let v6 = self.v6.map(|v6| self.look(v6, &mut unmarked)).transpose()?;
-        memory.record.rules.clone_from(&self.old.rules);
-        memory.expect(&unmarked, report);
-        // Before the rules, which let the sidecar's connections from it pass.
-        let added = match v6 {
-            Some(_) => memory.add_address(self.config.ip_family_mode, report)?,
-            None => false,
-        };
-        if let Err(failure) = self.change(&v4, v6.as_ref(), &memory.record) {
-            if added {
-                // The failure that comes first is the one to report.
-                let _ = memory.remove_address(report);
-            }
-            return Err(failure);
-        }
+        // Before they are there, so that they can be told whenever this ends.
+        passthrough.record.rules.clone_from(&self.old.rules);
+        passthrough.record.or_rules(&unmarked);
+        self.host.kernel.with(|kernel| passthrough.save(kernel, report));
+        self.change(&v4, v6.as_ref(), &passthrough.record)?;
         self.tell(&v4, report);
         v6.iter().for_each(|v6| self.tell(v6, report));
         Ok(unmarked)
@@ -102,7 +94,7 @@ impl Transaction<'_> {
         let saved = saved.unwrap_or(Saved { tables: Vec::new() });
         let before = Ours::find(&saved, &self.old.of(tools.family, tools.mode));
         let rules = unmarked.iter_mut().filter(|rule| rule.family == F::NAME);
-        uncommented::place(&saved, &before, rules);
+        uncommented::place(&saved, |table, chain, place| before.has(table, chain, place), rules);
         let text = text(tools, &before, &ExpectedRules::of(wanted))?;
         Ok(Step { tools, wanted, before, text })
     }
@@ -161,7 +153,7 @@ impl Transaction<'_> {
 
     fn tell<F: Family>(&self, step: &Step<'_, F>, report: &mut Report) {
         let Step { tools, before, .. } = step;
-        note_suspects(before, tools, self.old, report);
+        before.note_suspects(tools, self.old, report);
         report.step(messages::loaded(before.is_empty(), tools.family, &tools.restore, tools.mode));
     }
 }
@@ -229,6 +221,7 @@ fn load(host: &Host<'_>, config: &Options, tools: &Toolset, text: &str) -> Resul
     loop {
         let output = host.runner.run(&tools.restore, &args, text, limit)?;
         if output.success() {
+            host.kernel.changed();
             return Ok(());
         }
         if output.may_pass() && retries > 0 && host.runner.left() > config.retry.sleep {

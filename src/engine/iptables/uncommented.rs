@@ -5,10 +5,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::ours::{Ours, is_builtin};
 use crate::engine::record::Recorded;
 use crate::iptables_save::{self, Saved, SavedRule, SavedTable};
-use crate::model::{IptablesMode, Match, Placement, Rule, Ruleset, Table};
+use crate::model::{BuiltinChain, IptablesMode, Match, Placement, Rule, Ruleset, Table};
 use crate::net::{Cidr, Family};
 use crate::render::iptables;
 
@@ -40,8 +39,13 @@ pub(super) fn unmarked<F: Family>(ruleset: &Ruleset<F>, mode: IptablesMode) -> V
 }
 
 /// Says of rules that are going to be added how many equal rules of others will stand before them:
-/// none where they are inserted, and all that there are where they are appended.
-pub(super) fn place<'a, F: Family>(saved: &Saved<F>, ours: &Ours, new: impl Iterator<Item = &'a mut Recorded>) {
+/// none where they are inserted, and all that there are where they are appended. `is_ours` tells of a table, a chain and a place in
+/// it.
+pub(super) fn place<'a, F: Family>(
+    saved: &Saved<F>,
+    is_ours: impl Fn(&str, &str, usize) -> bool,
+    new: impl Iterator<Item = &'a mut Recorded>,
+) {
     let mut new = new.filter(|rule| rule.behind > 0).peekable();
     let mut others = HashMap::<Key, usize>::new();
     for table in saved.tables.iter().filter(|_| new.peek().is_some()) {
@@ -49,7 +53,7 @@ pub(super) fn place<'a, F: Family>(saved: &Saved<F>, ours: &Ours, new: impl Iter
         for rule in &table.rules {
             let place = places.entry(&rule.chain).or_default();
             *place += 1;
-            if let Some(key) = key(&table.name, rule).filter(|_| !ours.has(&table.name, &rule.chain, *place)) {
+            if let Some(key) = key(&table.name, rule).filter(|_| !is_ours(&table.name, &rule.chain, *place)) {
                 *others.entry(key).or_default() += 1;
             }
         }
@@ -89,6 +93,10 @@ pub(super) fn recorded_in<F: Family>(table: &SavedTable<F>, recorded: &[&Recorde
     ours
 }
 
+pub(super) fn is_builtin(name: &str) -> bool {
+    BuiltinChain::ALL.iter().any(|chain| chain.as_str() == name)
+}
+
 /// A rule of a built-in chain that has no comment.
 fn key<F: Family>(table: &str, rule: &SavedRule<F>) -> Option<Key> {
     let known = rule.rule.as_ref().ok().filter(|_| is_builtin(&rule.chain) && rule.comment().is_none())?;
@@ -116,6 +124,7 @@ fn spelled<F: Family>(rule: &Rule<F>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::iptables::ours::Ours;
     use crate::model::TableName;
     use crate::net::{FamilyName, V4};
 
@@ -177,7 +186,7 @@ mod tests {
         let before = recorded(1);
         let ours = Ours::find(&saved, &[&before]);
         let mut new = [recorded(usize::MAX), recorded(0)];
-        place(&saved, &ours, new.iter_mut());
+        place(&saved, |table, chain, place| ours.has(table, chain, place), new.iter_mut());
         assert_eq!(new.map(|rule| rule.behind), [2, 0]);
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn look(config: &Options) -> Result<HostAbilities, Error> {
 }
 
 /// The same without a rehearsal, for a plan that is carried out at once.
-pub(in crate::engine) fn presumed(kernel: &mut Kernel, config: &Options) -> Result<HostAbilities, Error> {
+pub(super) fn presumed(kernel: &mut Kernel, config: &Options) -> Result<HostAbilities, Error> {
     match config.dns {
         true => look_by(kernel, config, |kernel, found| {
             let native = kernel.netfilter()?.docker_ahead()?;

@@ -2,10 +2,10 @@
 
 use super::change::note_uncommented;
 use super::problem::{self, Attempt};
-use crate::engine::Report;
 use crate::engine::failures::Failures;
 use crate::engine::messages::{not_ours, tables};
 use crate::engine::record::Record;
+use crate::engine::report::Report;
 use crate::error::Error;
 use crate::netlink::{Batch, Socket};
 

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use nix::errno::Errno;
 
 use super::problem::{self, Attempt};
-use crate::engine::Report;
 use crate::engine::compare::ExpectedTables;
 use crate::engine::loopback;
 use crate::engine::messages::{not_ours, tables};
 use crate::engine::open_connections::OpenConnections;
 use crate::engine::record::Record;
+use crate::engine::report::Report;
 use crate::error::Error;
 use crate::model::{IptablesMode, Note};
 use crate::net::{FamilyName, Port};
@@ -108,7 +108,7 @@ pub(super) fn install(
 
 /// Removes all that any installation has in nf_tables, unless only asked to say what that is. A table of somebody else with
 /// our name stays, and is a conflict once the rest is gone.
-pub(in crate::engine) fn removal(
+pub(super) fn removal(
     socket: &mut Socket,
     dry_run: bool,
     record: &Record,
@@ -149,8 +149,8 @@ pub(in crate::engine) fn removal(
 }
 
 /// Removes our tables and nothing else: for an engine whose rules have taken their place.
-pub(crate) fn remove_tables(report: &mut Report) -> Result<(), Error> {
-    let mut socket = match Socket::open() {
+pub(super) fn remove_tables(kernel: &mut Kernel, report: &mut Report) -> Result<(), Error> {
+    let socket = match kernel.netfilter() {
         // There is nothing in what the kernel does not have.
         Err(Stop::Missing) => return Ok(()),
         other => other?,
@@ -165,7 +165,7 @@ pub(crate) fn remove_tables(report: &mut Report) -> Result<(), Error> {
         }
         let mut batch = Batch::new(None);
         families.iter().for_each(|family| batch.remove(*family));
-        if problem::send(&mut socket, &batch.commit(), None)? == Attempt::Done {
+        if problem::send(socket, &batch.commit(), None)? == Attempt::Done {
             report.step(format!("removed {}", tables(&families)));
             return Ok(());
         }

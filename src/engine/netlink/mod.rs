@@ -12,38 +12,29 @@
 //! uninstalling answer a conflict that names it, and the state of the host has a warning.
 
 mod abilities;
-mod address;
 mod apart;
 mod change;
-mod check;
-mod older;
 mod problem;
-#[cfg(feature = "cni")]
-mod verified;
 
-use self::change::install;
+use nix::errno::Errno;
+
+use super::asked::{Asked, Question};
+use super::backend::{Backend, Compared, Doubt, Look, Present, Stopped, Taken, Unknown, Work};
 use super::compare::{ExpectedTables, differences};
 use super::failures::Failures;
-use super::holders::Holder;
-use super::loopback::{self, Presence};
-#[cfg(feature = "ebpf")]
-use super::messages::not_removed;
-use super::messages::{MISSING_ADDRESS, legacy, stays};
-use super::record::Record;
-use super::turn::Turn;
-use super::{Engine, Report, Status, left_open};
+use super::installation::Installation;
+use super::location::Location;
+use super::loopback;
+use super::messages::not_installed_by_us;
+use super::passthrough;
+use super::status::Status;
 use crate::error::Error;
-use crate::facts::{self, HostAbilities};
+use crate::facts::HostAbilities;
 use crate::model::{EngineName, Note, Options, Plan};
 use crate::net::FamilyName;
-use crate::netlink::{Dump, Integrity, Kernel, KernelTable, Socket};
+use crate::netlink::{Batch, Dump, Integrity, Kernel, KernelTable, Socket, Stop};
 use crate::netns::{self, Namespace};
 use crate::nftables::{Marker, Native, SCHEMA};
-
-pub(super) use self::abilities::presumed;
-pub(super) use self::address::{Address, address_is_ours};
-pub(super) use self::change::{removal, remove_tables};
-pub(super) use self::older::{Legacy, unmarked};
 
 /// The kernel's nf_tables, in the caller's network namespace or another one.
 ///
@@ -59,7 +50,7 @@ pub(super) use self::older::{Legacy, unmarked};
 #[derive(Debug, Default)]
 pub struct Netlink {
     namespace: Option<Namespace>,
-    legacy_leftovers_allowed: bool,
+    pub(super) legacy_leftovers_allowed: bool,
 }
 
 impl Netlink {
@@ -77,28 +68,22 @@ impl Netlink {
         self
     }
 
-    /// What older installations left that only the iptables programs can remove, one item each, for
-    /// people: rules in tables of iptables-legacy, and rules without a comment that were noted down.
-    /// What cannot be looked at is not in it; [`apply`](Engine::apply) has a warning then.
-    ///
-    /// # Errors
-    /// If the namespace cannot be entered.
-    pub fn left_to_iptables(&self) -> Result<Vec<String>, Error> {
-        self.run(|| Ok(Self::left_to_iptables_by(&mut Kernel::default())))
-    }
-
     /// How what is installed compares with a plan. Everything in our tables is compared, not only what
     /// they say of themselves, and whether `::6` is on the loopback interface.
     ///
     /// # Errors
     /// If the rules cannot be read.
     pub fn status(&self, plan: &Plan) -> Result<Status, Error> {
-        self.run(|| {
-            let wanted = ExpectedTables::of(&Native::of(plan));
-            let mut kernel = Kernel::default();
-            let (found, _) = kernel.netfilter()?.dump(&|family| wanted.of_family(family))?;
-            Ok(status(&wanted, &found).and(missing_address(&mut kernel, &found.families())?))
-        })
+        self.run(|| Self::status_in(&mut Kernel::default(), plan))
+    }
+
+    /// Has the kernel check the plan's rules, in full and in place of those that are there, and changes
+    /// nothing: it gets the batch of an installation without its end, and gives it up.
+    ///
+    /// # Errors
+    /// What an installation would fail with; [`Error::Permission`] without `CAP_NET_ADMIN`.
+    pub fn check(&self, plan: &Plan) -> Result<(), Error> {
+        self.run(|| rehearse(plan))
     }
 
     /// What an installation says of itself; none if there is none, or one without a marker.
@@ -112,157 +97,139 @@ impl Netlink {
         })
     }
 
-    fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+    /// The abilities that the engine has in the network namespace of the calling thread.
+    pub(super) fn abilities_in(config: &Options) -> Result<HostAbilities, Error> {
+        abilities::look(config)
+    }
+
+    /// As [`status`](Self::status), in the middle of an operation in the network namespace of the calling thread.
+    pub(super) fn status_in(kernel: &mut Kernel, plan: &Plan) -> Result<Status, Error> {
+        let expected = ExpectedTables::of(&Native::of(plan));
+        let (found, _) = kernel.netfilter()?.dump(&|family| expected.of_family(family))?;
+        Ok(status(&expected, &found).and(passthrough::missing(kernel, &found.families())?))
+    }
+
+    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
         netns::run(self.namespace.as_ref(), work)
     }
 }
 
-impl Engine for Netlink {
-    fn name(&self) -> EngineName {
+impl Backend<Kernel> for Netlink {
+    fn engine(&self) -> EngineName {
         EngineName::Netlink
     }
 
-    /// Rehearses rules of every kind that a plan can have: the kernel looks whether it could make them,
-    /// and does not. That may load modules of the kernel.
-    fn abilities(&self, config: &Options) -> Result<HostAbilities, Error> {
-        self.run(|| abilities::look(config))
+    fn has_marker(&self) -> bool {
+        true
     }
 
     /// The kernel that carries a plan out is the one that would be asked, and the question takes longer than the installation.
-    fn presumed(&self, config: &Options) -> Result<HostAbilities, Error> {
-        self.run(|| abilities::presumed(&mut Kernel::default(), config))
+    fn presumed(&self, kernel: &mut Kernel, config: &Options) -> Result<HostAbilities, Error> {
+        abilities::presumed(kernel, config)
+    }
+
+    fn look(&self, kernel: &mut Kernel, _: Question<'_>, _: Location) -> Result<Look, Error> {
+        Ok(match kernel.netfilter().and_then(Socket::tables) {
+            Ok(tables) if tables.ours.is_empty() => Look::Absent,
+            Ok(tables) => Look::Present(Present { families: tables.ours, ..Present::default() }),
+            // There is nothing in what the kernel does not have.
+            Err(Stop::Missing | Stop::System(_, Errno::EOPNOTSUPP | Errno::EINVAL)) => Look::Absent,
+            Err(stop) => {
+                let reason = Error::from(stop);
+                let (of_ipv6, note) = (Some(reason.to_string()), Note::warning("netlink", reason.to_string()));
+                Look::Unknown(Unknown { doubt: Doubt::Unseen, reason, of_ipv6, note })
+            }
+        })
+    }
+
+    fn check(&self, kernel: &mut Kernel, _: &Options, _: Option<&Plan>) -> Result<(), Error> {
+        kernel.netfilter()?;
+        Ok(())
     }
 
     /// One batch for both families. If exactly these rules are there, nothing is sent.
-    fn apply(&self, plan: &Plan) -> Result<Report, Error> {
-        self.run(|| {
-            let mut report = Report::new(EngineName::Netlink);
-            let turn = Turn::take(&mut report)?;
-            self.apply_in(&turn, &mut Kernel::default(), plan, report)
-        })
-    }
-
-    /// Removes our tables and what installations by iptables-nft have, ours or kumactl's: both are in nf_tables. What is in tables of
-    /// iptables-legacy stays, and a note says so; `::6` stays where an installation of another engine needs it. Where a part cannot be removed, the others are, and
-    /// the error has all that stays.
-    fn uninstall(&self, config: &Options) -> Result<Report, Error> {
-        self.run(|| {
-            let mut report = Report::new(EngineName::Netlink);
-            let turn = Turn::take_unless(config.dry_run, &mut report)?;
-            Self::uninstall_in(&turn, &mut Kernel::default(), config, &[], report)
-        })
-    }
-}
-
-/// The operations, in the network namespace of the calling thread and in its turn there.
-impl Netlink {
-    /// What is left to the programs of iptables, for people.
-    pub(super) fn left_to_iptables_by(kernel: &mut Kernel) -> Vec<String> {
-        let mut list: Vec<_> = Legacy::look(kernel).families.into_iter().map(legacy).collect();
-        if let Ok(record) = Record::recall(kernel) {
-            list.extend((!record.rules.is_empty()).then(|| unmarked(&record)));
-        }
-        list
-    }
-
-    pub(super) fn apply_in(
-        &self,
-        turn: &Turn,
-        kernel: &mut Kernel,
-        plan: &Plan,
-        report: Report,
-    ) -> Result<Report, Error> {
-        self.apply_native_in(turn, kernel, plan, Native::of(plan), report)
-    }
-
-    /// The same by the native form of the plan.
-    fn apply_native_in(
-        &self,
-        _turn: &Turn,
-        kernel: &mut Kernel,
-        plan: &Plan,
-        mut native: Native,
-        mut report: Report,
-    ) -> Result<Report, Error> {
-        let redirected = Legacy::look(kernel).refuse(self.legacy_leftovers_allowed, &mut report)?;
-        #[cfg(feature = "ebpf")]
-        let programs = super::ebpf::are_to_be_removed(kernel, &plan.options, &mut report)?;
-        kernel.netfilter()?;
-        let mut address = Address::recall(kernel, &mut report)?;
-        // The rules send connections to ::6, so it has to be there before they are.
-        let added = native.v6.is_some() && address.add(kernel, plan.options.ip_family_mode, &mut report)?;
-        if address.has_to_be_noted() {
+    fn put(&self, work: &mut Work<'_, Kernel>, plan: &Plan, redirected: bool) -> Result<Failures, Stopped> {
+        let mut native = Native::of(plan);
+        if work.passthrough.has_to_be_noted() {
             native = native.with_address();
         }
-        if let Err(error) = install(kernel, &native, &plan.listeners(), redirected, &address.record, &mut report) {
-            return Err(if added { address.take_back(kernel, error, &mut report) } else { error });
-        }
-        loopback::settle(kernel);
-        #[cfg(feature = "ebpf")]
-        if programs {
-            super::ebpf::remove_programs(kernel, &plan.options, &mut report).map_err(|error| not_removed(&error))?;
-        }
-        match native.v6 {
-            Some(_) => address.forget(kernel, &mut report),
-            None => address.remove(kernel, &mut report)?,
-        }
-        left_open::note(plan, &mut report);
-        if !address.record.rules.is_empty() {
-            report.notes.push(Note::warning("comments.disabled", unmarked(&address.record)));
-        }
-        Ok(report)
+        let record = &work.passthrough.record;
+        change::install(work.ground, &native, &plan.listeners(), redirected, record, work.report)?;
+        loopback::settle(work.ground);
+        Ok(Failures::default())
     }
 
-    /// Of what others have installed, what is `going` in the same errand.
-    pub(super) fn uninstall_in(
-        _turn: &Turn,
-        kernel: &mut Kernel,
-        config: &Options,
-        going: &[Holder],
-        mut report: Report,
-    ) -> Result<Report, Error> {
-        let mut failures = Failures::default();
-        kernel.netfilter()?;
-        let mut address = Address::recall(kernel, &mut report)?;
-        let mut gone = [Holder::removed_by(EngineName::Netlink), going].concat();
-        let removed = match removal(kernel.netfilter()?, config.dry_run, &address.record, &mut report) {
+    /// Removes our tables and what installations by iptables-nft have, ours or kumactl's: both are in nf_tables.
+    fn take_away(&self, work: &mut Work<'_, Kernel>, spared: &[Location]) -> Result<Taken, Error> {
+        if spared.contains(&Location::IptablesNft) {
+            change::remove_tables(work.ground, work.report)?;
+            return Ok(Taken { gone: vec![Location::Tables], ..Taken::default() });
+        }
+        let (socket, record) = (work.ground.netfilter()?, &work.passthrough.record);
+        let mut taken = Taken { gone: Location::of(EngineName::Netlink).to_vec(), ..Taken::default() };
+        let removed = match change::removal(socket, work.dry_run, record, work.report) {
             Ok(removed) => removed,
             Err(error @ Error::Permission { .. }) => return Err(error),
-            Err(error) if config.dry_run => return Err(error),
+            Err(error) if work.dry_run => return Err(error),
             Err(error) => {
-                let (removed, failed) = apart::remove(kernel.netfilter()?, &address.record, error, &mut report);
-                failures.add(failed);
+                let (removed, failed) = apart::remove(socket, record, error, work.report);
+                taken.failures.add(failed);
                 // Some may have stayed.
-                gone = going.to_vec();
+                taken.gone.clear();
                 removed
             }
         };
         for what in removed {
-            match config.dry_run {
-                true => report.steps.push(format!("would remove {what}")),
-                false => report.step(format!("removed {what}")),
+            match work.dry_run {
+                true => work.report.steps.push(format!("would remove {what}")),
+                false => work.report.step(format!("removed {what}")),
             }
         }
-        failures.take(address.release(kernel, config, &gone, &mut report));
-        let older = Legacy::look(kernel);
-        older.note(&mut report.notes);
-        let rules = (!address.record.rules.is_empty()).then(|| unmarked(&address.record));
-        let left = older.families.into_iter().map(legacy).chain(rules);
-        report.notes.extend(left.map(|what| Note::warning("iptables", stays(&what))));
-        failures.or(report)
+        Ok(taken)
+    }
+
+    fn compare(&self, kernel: &mut Kernel, asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<Compared, Error> {
+        let dump = match kernel.overview(&|family| asked.expected()?.of_family(family)) {
+            Ok((dump, _)) => dump,
+            Err(Stop::Missing) => {
+                notes.push(Note::info("netlink", format!("not looked into: {}", Error::from(Stop::Missing))));
+                return Ok(Compared::default());
+            }
+            Err(stop) => return Err(stop.into()),
+        };
+        if !dump.taken.is_empty() {
+            notes.push(Note::warning("netlink", not_installed_by_us(&dump.taken)));
+        }
+        let families = dump.families();
+        let status = match asked.expected() {
+            _ if families.is_empty() => return Ok(Compared::default()),
+            Some(expected) => status(expected, dump),
+            None => status_as_installed(dump),
+        };
+        Ok(Compared::of(Installation::new(EngineName::Netlink, None, families, status)))
     }
 }
 
-/// That `::6` is not on the loopback interface, if it is needed: not where there is no IPv6.
-pub(super) fn missing_address(kernel: &mut Kernel, families: &[FamilyName]) -> Result<Option<String>, Error> {
-    let missing = families.contains(&FamilyName::V6)
-        && loopback::look(kernel)? == Presence::Absent
-        && !facts::ipv6_is_off(kernel);
-    Ok(missing.then(|| MISSING_ADDRESS.to_owned()))
+/// Has the kernel check a plan and change nothing.
+fn rehearse(plan: &Plan) -> Result<(), Error> {
+    let native = Native::of(plan);
+    let expected = ExpectedTables::of(&native);
+    let mut batch = Batch::new(None);
+    for family in FamilyName::ALL {
+        if let Some(table) = expected.of_family(family) {
+            batch.remove(family);
+            batch.add(family, table);
+        }
+    }
+    let failures = Socket::open()?.send(&batch.rehearse())?.failures;
+    match failures.first() {
+        None => Ok(()),
+        Some(first) => Err(problem::explain(first, failures.len() - 1, Some(&native))),
+    }
 }
 
 /// How what was found compares with a plan.
-pub(super) fn status(wanted: &ExpectedTables, found: &Dump) -> Status {
+fn status(wanted: &ExpectedTables, found: &Dump) -> Status {
     match found {
         Dump { v4: None, v6: None, .. } => Status::Absent,
         _ => Status::of(differences(wanted, found)),
@@ -270,7 +237,7 @@ pub(super) fn status(wanted: &ExpectedTables, found: &Dump) -> Status {
 }
 
 /// How what was found compares with what was installed.
-pub(super) fn status_as_installed(found: &Dump) -> Status {
+fn status_as_installed(found: &Dump) -> Status {
     match (found, found.integrity()) {
         (Dump { v4: None, v6: None, .. }, _) => Status::Absent,
         (_, Integrity::Intact) => Status::Current,

@@ -7,8 +7,10 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
+use super::decode::Dump;
 use super::route::{Interfaces, Route};
-use super::{LegacyView, Socket, Stop};
+use super::socket::Expected;
+use super::{Leftovers, LegacyView, Socket, Stop};
 use crate::error::Error;
 use crate::netns::Here;
 
@@ -34,12 +36,32 @@ pub(crate) struct Kernel {
     pub(crate) unsettled: bool,
     /// What there is of iptables-legacy.
     pub(crate) legacy: LegacyView,
+    /// What there is of ours in nf_tables.
+    overview: Option<(Dump, Leftovers)>,
 }
 
 impl Kernel {
     /// The socket to nf_tables and to connection tracking.
     pub(crate) fn netfilter(&mut self) -> Result<&mut Socket, Stop> {
         opened(&mut self.netfilter, Socket::open)
+    }
+
+    /// Our tables, and what installations by iptables-nft have in nf_tables, as they were when this operation first asked: for one
+    /// that changes nothing. What is expected matters to the first question only.
+    pub(crate) fn overview(&mut self, expected: &Expected<'_>) -> Result<&(Dump, Leftovers), Stop> {
+        let seen = match self.overview.take() {
+            Some(seen) => seen,
+            None => {
+                let (dump, leftovers, _) = self.netfilter()?.look(expected)?;
+                (dump, leftovers)
+            }
+        };
+        Ok(self.overview.insert(seen))
+    }
+
+    /// The same, if it was asked for.
+    pub(crate) fn take_overview(&mut self) -> Option<(Dump, Leftovers)> {
+        self.overview.take()
     }
 
     /// The socket to what lists sockets.

@@ -1,6 +1,6 @@
 //! Installing without asking first what the host can do.
 
-use super::Engine;
+use super::contract::Engine;
 use crate::error::Error;
 use crate::facts::HostAbilities;
 use crate::model::Options;
