@@ -10,6 +10,7 @@ use crate::nftables::Native;
 /// What a back end is asked about, and with what.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Question<'a> {
+    #[cfg_attr(not(feature = "ebpf"), expect(dead_code, reason = "only the engine ebpf has a place that is chosen"))]
     pub(super) config: &'a Options,
     pub(super) record: &'a Record,
 }
