@@ -7,11 +7,11 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
-use super::decode::Dump;
+use super::dump::Expected;
 use super::route::{Interfaces, Route};
-use super::socket::Expected;
 use super::{Leftovers, LegacyView, Socket, Stop};
 use crate::error::Error;
+use crate::netlink::Dump;
 use crate::netns::Here;
 
 /// The room for what sock_diag says at once. The kernel cuts lists to what is read of them.
