@@ -5,9 +5,9 @@ use super::packet::{Direction, Packet, Tracking};
 use super::program::{Act, Base, Line, Program, Test};
 use super::translation::{Endpoint, Known, Translation};
 use super::view::{Value, View};
-use crate::model::BuiltinChain;
+use crate::model::{BuiltinChain, End};
 use crate::net::Family;
-use crate::nftables::{ChainType, End, Field};
+use crate::nftables::{ChainType, Field};
 
 /// How many rules a packet may meet, how many may match, and how deep chains may call each other, before a ruleset is taken to
 /// have no end. The kernel refuses loops, but texts may have them, and chains that call others many times over.
@@ -239,9 +239,8 @@ impl<'w, 'r> Walk<'w, 'r> {
         let program = self.program;
         let mut pending = part;
         for base in program.calls(hook) {
-            if base.is_behind_translation(hook)
-                && let Some(part) = pending.take()
-            {
+            let passed = if base.is_behind_translation(hook) { pending.take() } else { None };
+            if let Some(part) = passed {
                 self.translate(part);
             }
             self.view.tracked |= base.priority > CONNTRACK;

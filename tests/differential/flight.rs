@@ -168,10 +168,11 @@ impl Flight<'_> {
         self.look_at_queries()?;
         for (number, client) in &self.clients {
             let mut buffer = [0; 64];
-            if self.shots[*number].flow.protocol == wire::UDP
-                && let Some(length) = now(recv(client.as_raw_fd(), &mut buffer, MsgFlags::empty()))?
-                && buffer[..length] == payload(ANSWER, *number)
-            {
+            if self.shots[*number].flow.protocol != wire::UDP {
+                continue;
+            }
+            let received = now(recv(client.as_raw_fd(), &mut buffer, MsgFlags::empty()))?;
+            if received.is_some_and(|length| buffer[..length] == payload(ANSWER, *number)) {
                 self.seen[*number].answered = Some(true);
             }
         }
@@ -196,17 +197,15 @@ impl Flight<'_> {
                 self.ground.inject(interface, &wire::udp(seen.flow.reversed(), &payload(ANSWER, number)))?;
             }
         }
-        if let (wire::UDP, Some(number)) = (seen.flow.protocol, numbered(ANSWER, &seen.payload))
-            && let Some(shot) = self.shots.get(number)
-        {
-            self.seen[number].answered = Some(seen.flow == shot.flow.reversed());
+        if let (wire::UDP, Some(number)) = (seen.flow.protocol, numbered(ANSWER, &seen.payload)) {
+            if let Some(shot) = self.shots.get(number) {
+                self.seen[number].answered = Some(seen.flow == shot.flow.reversed());
+            }
         }
         let back = self.by_source.get(&(wire::TCP, seen.flow.destination)).map(|number| &self.shots[*number]);
-        if let (wire::TCP, Some(shot)) = (seen.flow.protocol, back)
-            && let Some(interface) = &shot.interface
-            && seen.flags == SYN | ACK
-            && seen.flow == shot.flow.reversed()
-        {
+        let is_answer = |shot: &&Shot| seen.flags == SYN | ACK && seen.flow == shot.flow.reversed();
+        let answered = back.filter(|_| seen.flow.protocol == wire::TCP).filter(is_answer);
+        if let Some((shot, interface)) = answered.and_then(|shot| Some((shot, shot.interface.as_ref()?))) {
             let ack = wire::tcp(shot.flow, ACK, 2, seen.sequence.wrapping_add(1));
             self.ground.inject(interface, &ack)?;
         }
