@@ -2,9 +2,9 @@
 
 use super::constants::*;
 use super::wire::{Attributes, Writer};
-use crate::model::CtState;
+use crate::model::{CtState, End};
 use crate::net::{FamilyName, InterfacePattern, Protocol};
-use crate::nftables::{Action, Condition, End, Field, Rule, Span, Values};
+use crate::nftables::{Action, Condition, Field, Rule, Span, Values};
 
 /// One expression. All work on register 1, as those that nft makes of such rules do; a port beside an address is in register 2.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,9 +11,9 @@ use super::Name;
 use super::draft::{Draft, value};
 use super::effects::Chains;
 use super::layout::useful;
-use super::native::{Action, Condition, End, Field, Span};
+use super::native::{Action, Condition, Field, Span};
 use super::{merge_rules, owner};
-use crate::model::{BuiltinChain, Comment, CtState, Guards};
+use crate::model::{BuiltinChain, Comment, CtState, End, Guards};
 use crate::net::{Family, FamilyName, InterfacePattern, Port, Protocol};
 
 /// The ports that clients get from Linux (`net.ipv4.ip_local_port_range` as it is by default).
@@ -132,7 +132,7 @@ impl Guarding {
         for protocol in [Protocol::Tcp, Protocol::Udp].into_iter().filter(|_| F::NAME == FamilyName::V6) {
             let span = |port: &Port| Span { first: port.number().into(), last: port.number().into() };
             let ports = redirected.iter().filter(|(of, _)| *of == protocol).map(|(_, port)| span(port));
-            let ports = Span::union(ports.collect());
+            let ports = merge_rules::union(ports.collect());
             if !ports.is_empty() {
                 drafts.push(Draft::own(
                     vec![
@@ -312,7 +312,7 @@ pub(super) fn mirrored(drafts: &[Draft], comments: bool) -> Vec<Draft> {
     if ports.is_empty() {
         return Vec::new();
     }
-    let ports = value(Field::SourcePort, Span::union(ports.concat()), false);
+    let ports = value(Field::SourcePort, merge_rules::union(ports.concat()), false);
     let words = "let answers of inbound connections to excluded ports pass, whatever became of their tracking entry";
     let comment = comments.then(|| Comment::ours(words));
     let mut answers = Draft::own(vec![Condition::MidStream, ports], Action::Accept, comment);

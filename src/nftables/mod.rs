@@ -65,7 +65,7 @@ pub use marker::{Marker, SCHEMA};
 pub use names::Name;
 pub(crate) use native::table_name;
 pub use native::{
-    Action, Base, Chain, ChainType, Condition, End, Field, Native, Rule, RuleSource, Set, Span, TABLE, Table, Values,
+    Action, Base, Chain, ChainType, Condition, Field, Native, Rule, RuleSource, Set, Span, TABLE, Table, Values,
 };
 
 #[cfg(all(feature = "host", target_os = "linux"))]

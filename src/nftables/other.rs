@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{ChainType, End, Field, Span};
-use crate::model::{BuiltinChain, LogLevel, LogPrefix};
+use super::{ChainType, Field, Span};
+use crate::model::{BuiltinChain, End, LogLevel, LogPrefix};
 use crate::net::{FamilyName, InterfacePattern, Port};
 
 /// A table that is not ours.

@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::error::Error;
 use crate::iptables_save::SavedFamilies;
-use crate::model::{CtState, LogLevel, Plan, Ruleset};
+use crate::model::{CtState, End, LogLevel, Plan, Ruleset};
 use crate::net::{Family, FamilyName, InterfacePattern, Protocol};
 use crate::nftables::{
-    Action, Base, Chain, ChainType, Condition, End, Field, Native, Rule, Set, Span, TABLE, Table, Values,
+    Action, Base, Chain, ChainType, Condition, Field, Native, Rule, Set, Span, TABLE, Table, Values,
 };
 
 /// A script that installs a plan in place of whatever version of it is there, both families in one

@@ -7,11 +7,11 @@ use super::outcome::RulePosition;
 use super::program::{Act, Base, Code, Line, Program, Spans, Test};
 use crate::iptables_save::CtStates;
 use crate::model::{
-    BuiltinChain, Chain, ChainName, Guards, Match, Owner, Placement, PortMatch, Rule, Ruleset, Table, TableName,
+    BuiltinChain, Chain, ChainName, End, Guards, Match, Owner, Placement, PortMatch, Rule, Ruleset, Table, TableName,
     Target, Transport,
 };
 use crate::net::{Cidr, Family, FamilyName, InterfacePattern, Port, Protocol};
-use crate::nftables::{CLIENT_PORTS, ChainType, End, Field, Span, priority};
+use crate::nftables::{CLIENT_PORTS, ChainType, Field, Span, priority};
 
 /// How the guards of a plan are made.
 #[derive(Debug, Clone)]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::outcome::RulePosition;
 use super::view::Value;
 use crate::iptables_save::CtStates;
-use crate::model::{BuiltinChain, ChainPair, LogLevel, LogPrefix};
+use crate::model::{BuiltinChain, ChainPair, End, LogLevel, LogPrefix};
 use crate::net::{InterfacePattern, Port, Uid};
-use crate::nftables::{ChainType, End, Field, Span};
+use crate::nftables::{ChainType, Field, Span};
 
 /// The rules of one family.
 #[derive(Debug, Clone, Default)]
@@ -237,8 +237,15 @@ pub(super) enum Spans {
 }
 
 impl Spans {
-    pub(super) fn of(spans: Vec<Span>) -> Self {
-        let merged = Span::union(spans);
+    pub(super) fn of(mut spans: Vec<Span>) -> Self {
+        spans.sort_unstable();
+        let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
+        for span in spans {
+            match merged.last_mut() {
+                Some(last) if span.first <= last.last.saturating_add(1) => last.last = last.last.max(span.last),
+                _ => merged.push(span),
+            }
+        }
         match merged[..] {
             [one] => Self::One(one),
             _ => Self::Many(merged.into()),

@@ -4,8 +4,9 @@ use super::packet::{Direction, IpProtocol, Packet, Tracking};
 use super::program::Test;
 use super::translation::{Endpoint, Known, Translation};
 use crate::iptables_save::CtStates;
+use crate::model::End;
 use crate::net::{Family, InterfaceName};
-use crate::nftables::{End, Field};
+use crate::nftables::Field;
 
 /// A field of a packet.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,7 +1,7 @@
 //! The way back: from what the kernel lists to the native form.
 
 use crate::error::visible;
-use crate::model::{BuiltinChain, Comment, CtState, LogLevel};
+use crate::model::{BuiltinChain, Comment, CtState, End, LogLevel};
 use crate::net::{FamilyName, Port, Protocol};
 use crate::netlink::KernelTable;
 use crate::netlink::constants::*;
@@ -9,8 +9,8 @@ use crate::netlink::elements::Elements;
 use crate::netlink::expression::{Expression, bytes};
 use crate::netlink::kernel_table::{BaseContent, ChainContent, RuleContent, SetContent};
 use crate::nftables::{
-    Action, Base, Chain, ChainType, Condition, End, Field, Foreign, LiveChain, LiveTable, Marker, Name, Rule, Set,
-    Span, Table, Values,
+    Action, Base, Chain, ChainType, Condition, Field, Foreign, LiveChain, LiveTable, Marker, Name, Rule, Set, Span,
+    Table, Values,
 };
 
 impl KernelTable {

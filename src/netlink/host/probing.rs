@@ -1,10 +1,10 @@
 //! What an engine asks of what is in a table, and adds to it to find out what the kernel can do.
 
-use crate::model::BuiltinChain;
+use crate::model::{BuiltinChain, End};
 use crate::net::FamilyName;
 use crate::netlink::KernelTable;
 use crate::netlink::kernel_table::{BaseContent, ChainContent, RuleContent};
-use crate::nftables::{Action, Base, ChainType, Condition, End, Rule};
+use crate::nftables::{Action, Base, ChainType, Condition, Rule};
 
 impl KernelTable {
     /// Whether there is a base chain whose name begins so.

@@ -1,9 +1,10 @@
 //! What is in the registers while a rule is read.
 
 use super::constants::*;
+use crate::model::End;
 use crate::net::FamilyName;
 use crate::netlink::constants::*;
-use crate::nftables::{End, Field};
+use crate::nftables::Field;
 
 /// How many registers of 4 bytes there are. Each of the four of 16 bytes is four of them.
 const SLOTS: usize = 16;

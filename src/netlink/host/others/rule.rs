@@ -6,11 +6,11 @@ use super::registers::{Load, Registers, Value, What, pieces};
 use super::sets::{Set, possible};
 use super::text as words;
 use crate::error::visible;
-use crate::model::LogLevel;
+use crate::model::{End, LogLevel};
 use crate::net::Port;
 use crate::netlink::constants::*;
 use crate::netlink::wire::{Attributes, text};
-use crate::nftables::{Deed, End, Fact, Part};
+use crate::nftables::{Deed, Fact, Part};
 
 /// How severe a line of the log is where the rule does not say (`LOGLEVEL_WARNING`).
 const WARNING: u32 = 4;

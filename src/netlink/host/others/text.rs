@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::constants::*;
 use super::registers::{Load, Value};
+use crate::model::End;
 use crate::net::FamilyName;
 use crate::netlink::constants::*;
-use crate::nftables::{Deed, End, Fact, Field, Span};
+use crate::nftables::{Deed, Fact, Field, Span};
 
 /// How many values are written out.
 const VALUES: usize = 6;
