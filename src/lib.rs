@@ -93,6 +93,9 @@ pub use model::Plan;
 // The generator of random plans that unit tests share with tests/ names the crate.
 #[cfg(test)]
 extern crate self as kumatp;
+#[cfg(test)]
+#[path = "../tests/common/generate.rs"]
+mod generate;
 
 #[cfg(all(doctest, feature = "yaml"))]
 #[doc = include_str!("../README.md")]

@@ -137,7 +137,7 @@ fn any_plan_comes_and_goes_without_a_trace() {
         let merged = merge(FOREIGN, &plan).unwrap();
         assert_eq!(merge(&merged, &plan).unwrap(), merged);
         assert_eq!(remove(&merged).unwrap().as_deref(), Some(FOREIGN));
-        if !other.config.comments.disabled {
+        if other.options.comments {
             assert_eq!(merge(&merge(FOREIGN, &other).unwrap(), &plan).unwrap(), merged);
         }
         Ok(())

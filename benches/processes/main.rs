@@ -141,7 +141,7 @@ impl Texts {
     fn of(plan: &Plan) -> Self {
         // `/run` is empty, and nobody else's.
         let file = |suffix: &str, text: String| {
-            let path = Path::new("/run").join(format!("{}.{suffix}", plan.config.redirect.outbound.port));
+            let path = Path::new("/run").join(format!("{}.{suffix}", plan.sockets.listeners.outbound));
             std::fs::write(&path, text).expect("a file");
             path
         };

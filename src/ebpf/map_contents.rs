@@ -10,8 +10,8 @@ use super::table::{
     SETTING_V4_DNS, SETTING_V4_DNS_OVER_TCP_PASSES, SETTING_V6, SETTING_V6_DNS, SETTING_V6_DNS_OVER_TCP_PASSES,
     Settings,
 };
-use crate::model::Plan;
-use crate::net::{AnyCidr, Cidr, Family, Port, PortRange, PortSet, Protocol, V4, V6};
+use crate::model::{DnsServers, Owner, OwnerExclusion, RedirectedPorts, SocketPlan};
+use crate::net::{AnyCidr, Cidr, Family, FamilyName, Port, PortRange, PortSet, Protocol, V4, V6};
 
 /// What is in the maps of one generation of the programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ const MAPPED_BITS: u8 = 96;
 
 impl MapContents {
     /// What a plan asks for on a host with these addresses.
-    pub(super) fn of(plan: &Plan, local: &[AnyCidr]) -> Self {
+    pub(super) fn of(plan: &SocketPlan, local: &[AnyCidr]) -> Self {
         let (owners, owner_ports) = owners(plan);
         Self { settings: settings(plan), networks: networks(plan, local), owners, owner_ports }
     }
@@ -62,55 +62,60 @@ impl MapContents {
     }
 }
 
-fn settings(plan: &Plan) -> Settings {
-    let redirect = &plan.config.redirect;
-    let (inbound, outbound, dns) = (&redirect.inbound, &redirect.outbound, &redirect.dns);
-    let redirects_dns = |is_v6: bool| {
-        dns.enabled && (dns.capture_all || plan.name_servers.iter().any(|server| server.is_ipv6() == is_v6))
-    };
+fn settings(plan: &SocketPlan) -> Settings {
+    let redirects = |family| plan.dns.as_ref().is_some_and(|dns| dns.is_of(family));
+    let passes = |family| redirects(family) && plan.dns.as_ref().is_some_and(|dns| dns.tcp_passes);
+    let has = |is_kind: fn(&Owner) -> bool| plan.excluded_owners.iter().any(|exclusion| is_kind(&exclusion.owner));
     let mut flags = SETTING_V4;
     let mut set = |flag: u32, on: bool| flags |= if on { flag } else { 0 };
-    set(SETTING_OUTBOUND, outbound.enabled);
-    set(SETTING_INBOUND, inbound.enabled);
-    set(SETTING_V6, plan.v6.is_some());
-    set(SETTING_V4_DNS, redirects_dns(false));
-    set(SETTING_V6_DNS, redirects_dns(true));
-    set(SETTING_DNS_ALL, dns.capture_all);
-    // With the inserted jump, the rule that lets DNS over TCP pass comes too late (crate::policy::nat).
-    set(SETTING_V4_DNS_OVER_TCP_PASSES, redirects_dns(false) && !outbound.insert);
-    set(SETTING_V6_DNS_OVER_TCP_PASSES, redirects_dns(true) && !outbound.insert);
-    set(SETTING_NETWORKS_INCLUDED, !outbound.include_ips.is_empty());
-    set(SETTING_USERS, !outbound.exclude_ports_for_uids.is_empty());
-    set(SETTING_GROUPS, !outbound.exclude_ports_for_gids.is_empty());
-    let excluded = |include: &PortSet, exclude: &PortSet| match include.is_empty() {
-        true => bits(exclude),
-        false => vec![0; BLOCKS],
-    };
-    let included = |include: &PortSet| match include.is_empty() {
-        true => vec![u64::MAX; BLOCKS],
-        false => bits(include),
-    };
-    let outbound_excluded = excluded(&outbound.include_ports, &outbound.exclude_ports);
-    let outbound_included = included(&outbound.include_ports);
-    let inbound_excluded = excluded(&inbound.include_ports, &inbound.exclude_ports);
-    let inbound_included = included(&inbound.include_ports);
+    set(SETTING_OUTBOUND, plan.outbound.is_some());
+    set(SETTING_INBOUND, plan.inbound.is_some());
+    set(SETTING_V6, plan.ipv6);
+    set(SETTING_V4_DNS, redirects(FamilyName::V4));
+    set(SETTING_V6_DNS, redirects(FamilyName::V6));
+    set(SETTING_DNS_ALL, plan.dns.as_ref().is_some_and(|dns| dns.servers == DnsServers::All));
+    set(SETTING_V4_DNS_OVER_TCP_PASSES, passes(FamilyName::V4));
+    set(SETTING_V6_DNS_OVER_TCP_PASSES, passes(FamilyName::V6));
+    set(SETTING_NETWORKS_INCLUDED, !plan.included_destinations.is_empty());
+    set(SETTING_USERS, has(|owner| matches!(owner, Owner::Uid(_))));
+    set(SETTING_GROUPS, has(|owner| matches!(owner, Owner::Gid(_))));
+    let outbound = Blocks::of(plan.outbound.as_ref());
+    let inbound = Blocks::of(plan.inbound.as_ref());
     // What is for the listener itself goes there, whatever address it is bound to.
-    let listener = bits(&PortRange::from(inbound.port).into());
+    let listener = bits(&PortRange::from(plan.listeners.inbound).into());
     Settings {
         netns_cookie: 0,
         generation: 0,
         build: BUILD,
         flags,
-        sidecar_uid: plan.sidecar_uid.number(),
-        outbound_port: outbound.port.number(),
-        inbound_port: inbound.port.number(),
-        dns_port: dns.port.number(),
+        sidecar_uid: plan.sidecar.number(),
+        outbound_port: plan.listeners.outbound.number(),
+        inbound_port: plan.listeners.inbound.number(),
+        dns_port: plan.listeners.dns.number(),
         unused: 0,
         ports: std::array::from_fn(|at| PortBlock {
-            outbound_excluded: outbound_excluded[at],
-            outbound_included: outbound_included[at],
-            inbound_redirected: (inbound_included[at] & !inbound_excluded[at]) | listener[at],
+            outbound_excluded: outbound.excluded[at],
+            outbound_included: outbound.included[at],
+            inbound_redirected: (inbound.included[at] & !inbound.excluded[at]) | listener[at],
         }),
+    }
+}
+
+/// Ports by their bits.
+struct Blocks {
+    excluded: Vec<u64>,
+    included: Vec<u64>,
+}
+
+impl Blocks {
+    /// Where nothing is redirected, the settings say so, and no port is asked for.
+    fn of(ports: Option<&RedirectedPorts>) -> Self {
+        let (none, all) = (|| vec![0; BLOCKS], || vec![u64::MAX; BLOCKS]);
+        match ports {
+            None => Self { excluded: none(), included: all() },
+            Some(RedirectedPorts::AllBut(ports)) => Self { excluded: bits(ports), included: all() },
+            Some(RedirectedPorts::Only(ports)) => Self { excluded: none(), included: bits(ports) },
+        }
     }
 }
 
@@ -127,19 +132,20 @@ fn bits(ports: &PortSet) -> Vec<u64> {
     blocks
 }
 
-fn networks(plan: &Plan, local: &[AnyCidr]) -> Elements {
-    let redirect = &plan.config.redirect;
+fn networks(plan: &SocketPlan, local: &[AnyCidr]) -> Elements {
     let mut known: Vec<(u32, AnyCidr)> = Vec::new();
     let mut add = |what: u32, list: &[AnyCidr]| known.extend(list.iter().map(|net| (what, net.clone())));
-    add(NETWORK_OUTBOUND_EXCLUDED, &redirect.outbound.exclude_ips);
-    add(NETWORK_OUTBOUND_INCLUDED, &redirect.outbound.include_ips);
-    add(NETWORK_INBOUND_EXCLUDED, &redirect.inbound.exclude_ips);
+    add(NETWORK_OUTBOUND_EXCLUDED, &plan.excluded_destinations);
+    add(NETWORK_OUTBOUND_INCLUDED, &plan.included_destinations);
+    add(NETWORK_INBOUND_EXCLUDED, &plan.excluded_sources);
     add(NETWORK_LOCAL, local);
     let of_host = |addr: &IpAddr| match addr {
         IpAddr::V4(addr) => AnyCidr::V4(Cidr::host(*addr)),
         IpAddr::V6(addr) => AnyCidr::V6(Cidr::host(*addr)),
     };
-    add(NETWORK_DNS_SERVER, &plan.name_servers.iter().map(of_host).collect::<Vec<_>>());
+    if let Some(DnsServers::These(servers)) = plan.dns.as_ref().map(|dns| &dns.servers) {
+        add(NETWORK_DNS_SERVER, &servers.iter().map(of_host).collect::<Vec<_>>());
+    }
     // The loopback network, and the address that stands for it.
     for text in ["127.0.0.0/8", "0.0.0.0/32", "::1/128", "::6/128", "::/128"] {
         known.push((NETWORK_LOCAL, text.parse().expect("a literal network is valid")));
@@ -156,7 +162,7 @@ fn networks(plan: &Plan, local: &[AnyCidr]) -> Elements {
 }
 
 impl Address {
-    fn of(bits: u128) -> Self {
+    pub(super) fn of(bits: u128) -> Self {
         let bytes = bits.to_be_bytes();
         Self { words: std::array::from_fn(|at| u32::from_ne_bytes(std::array::from_fn(|byte| bytes[4 * at + byte]))) }
     }
@@ -188,19 +194,13 @@ fn mask(prefix: u8) -> u128 {
 type Class = BTreeSet<usize>;
 
 /// The exclusions of users and groups. Those that have the same exclusions are a class.
-fn owners(plan: &Plan) -> (Elements, Elements) {
-    let outbound = &plan.config.redirect.outbound;
-    let users: Vec<_> = outbound.exclude_ports_for_uids.iter().collect();
-    let groups: Vec<_> = outbound.exclude_ports_for_gids.iter().collect();
-    let user_ids = users.iter().map(|e| (e.uids.first().number(), e.uids.last().number()));
-    let group_ids = groups.iter().map(|e| (e.gids.first().number(), e.gids.last().number()));
-    let of_users: Vec<_> = users.iter().map(|e| (&e.protocols[..], &e.ports)).collect();
-    let of_groups: Vec<_> = groups.iter().map(|e| (&e.protocols[..], &e.ports)).collect();
+fn owners(plan: &SocketPlan) -> (Elements, Elements) {
     let (mut owners, mut ports) = (Elements::new(), Elements::new());
     let mut number = 0;
-    for (kind, ids, exclusions) in
-        [(OWNER_USER, user_ids.collect::<Vec<_>>(), of_users), (OWNER_GROUP, group_ids.collect(), of_groups)]
-    {
+    for kind in [OWNER_USER, OWNER_GROUP] {
+        let of_kind = |exclusion: &&OwnerExclusion| ids(&exclusion.owner).0 == kind;
+        let exclusions: Vec<_> = plan.excluded_owners.iter().filter(of_kind).collect();
+        let ids: Vec<_> = exclusions.iter().map(|exclusion| ids(&exclusion.owner).1).collect();
         let mut classes: HashMap<Class, u32> = HashMap::new();
         for (first, last, class) in intervals(&ids) {
             let number = *classes.entry(class).or_insert_with_key(|class| {
@@ -218,15 +218,20 @@ fn owners(plan: &Plan) -> (Elements, Elements) {
     (owners, ports)
 }
 
-fn ports_of_class<'a>(
-    class: u32,
-    exclusions: impl Iterator<Item = (&'a [Protocol], &'a PortSet)>,
-) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// The kind of an owner, and the first and the last number.
+fn ids(owner: &Owner) -> (u32, (u32, u32)) {
+    match owner {
+        Owner::Uid(range) => (OWNER_USER, (range.first().number(), range.last().number())),
+        Owner::Gid(range) => (OWNER_GROUP, (range.first().number(), range.last().number())),
+    }
+}
+
+fn ports_of_class<'a>(class: u32, exclusions: impl Iterator<Item = &'a OwnerExclusion>) -> Vec<(Vec<u8>, Vec<u8>)> {
     let exclusions: Vec<_> = exclusions.collect();
     let mut list = Vec::new();
     for protocol in [Protocol::Tcp, Protocol::Udp] {
-        let with = exclusions.iter().filter(|(protocols, _)| protocols.contains(&protocol));
-        let ports: PortSet = with.flat_map(|(_, ports)| ports.ranges()).copied().collect();
+        let with = exclusions.iter().filter(|exclusion| exclusion.protocols.contains(&protocol));
+        let ports: PortSet = with.flat_map(|exclusion| exclusion.ports.ranges()).copied().collect();
         for range in ports.merged().ranges() {
             let number = |port: Port| u64::from(port.number());
             for (port, length) in prefixes(number(range.first()), number(range.last()), 16) {
@@ -295,7 +300,7 @@ mod tests {
         let mut facts = Facts::capable_host(Uid::SIDECAR);
         facts.resolvers = Some(Resolvers::new(["10.9.0.53".parse().unwrap()]));
         let plan = crate::policy::plan(&config, &facts).unwrap();
-        MapContents::of(&plan, &["10.77.0.1".parse().unwrap(), "fd77::1".parse().unwrap()])
+        MapContents::of(&plan.sockets, &["10.77.0.1".parse().unwrap(), "fd77::1".parse().unwrap()])
     }
 
     fn known(content: &MapContents, addr: &str) -> u32 {

@@ -19,6 +19,8 @@ mod sight;
 mod sys;
 #[rustfmt::skip]
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -35,7 +37,7 @@ use self::sidecar::{Sidecar, SidecarTraits};
 pub(crate) use self::sight::{Sight, sight};
 use self::table::{COUNTERS, Map};
 use crate::error::Error;
-use crate::model::{Note, Plan};
+use crate::model::{Note, SocketPlan};
 use crate::net::FamilyName;
 use crate::netns::Here;
 
@@ -70,7 +72,7 @@ pub(crate) enum Change {
 
 /// Makes the plan the one that the programs follow, in the network namespace of the calling thread. Whatever the error, what
 /// was in force before is so still.
-pub(crate) fn install(paths: &Paths, plan: &Plan) -> Result<Done, Error> {
+pub(crate) fn install(paths: &Paths, plan: &SocketPlan) -> Result<Done, Error> {
     let netns = Here::find()?;
     let cgroup = Cgroup::open(paths.cgroup.as_deref())?;
     let content = MapContents::of(plan, &local::addresses()?);
@@ -323,7 +325,7 @@ pub(crate) struct FoundProgram {
 }
 
 /// Looks at what is installed in the network namespace of the calling thread.
-pub(crate) fn look(paths: &Paths, plan: Option<&Plan>) -> Result<Option<FoundPrograms>, Error> {
+pub(crate) fn look(paths: &Paths, plan: Option<&SocketPlan>) -> Result<Option<FoundPrograms>, Error> {
     let netns = Here::find()?;
     let place = PinDirectory::new(&paths.bpffs, &netns);
     if !place.is_there()? {
@@ -407,7 +409,7 @@ fn counters(state: &State) -> Result<Vec<(&'static str, u64)>, Error> {
 }
 
 /// Loads the programs without attaching them, to see if the kernel takes them.
-pub(crate) fn probe(paths: &Paths, plan: Option<&Plan>) -> Result<(), Error> {
+pub(crate) fn probe(paths: &Paths, plan: Option<&SocketPlan>) -> Result<(), Error> {
     let (netns, cgroup) = (Here::find()?, Cgroup::open(paths.cgroup.as_deref())?);
     let content = match plan {
         Some(plan) => MapContents::of(plan, &local::addresses()?),

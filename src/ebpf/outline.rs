@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::hooks::HOOKS;
 use super::map_contents::MapContents;
 use super::table::Map;
-use crate::model::Plan;
+use crate::model::SocketPlan;
 
 /// Where an installation is pinned in this bpffs, for people.
 pub(crate) fn directory(bpffs: &Path) -> PathBuf {
@@ -24,7 +24,7 @@ pub(crate) struct Outline {
 }
 
 /// The parts of an installation of this plan.
-pub(crate) fn outline(plan: &Plan) -> Outline {
+pub(crate) fn outline(plan: &SocketPlan) -> Outline {
     let content = MapContents::of(plan, &[]);
     let titles =
         |of_netns: bool| HOOKS.iter().filter(move |hook| hook.is_of_netns() == of_netns).map(|hook| hook.title);

@@ -1,31 +1,31 @@
 //! What the programs of the engine ebpf cannot do.
 
 use crate::error::Error;
-use crate::model::Plan;
+use crate::model::{NeedsPackets, Plan};
 
 /// Refuses a plan that asks for what only rules for packets can do.
 ///
 /// # Errors
 /// [`Error::Unsupported`], with the configuration key and the engines that can.
 pub(super) fn refuse(plan: &Plan) -> Result<(), Error> {
-    let config = &plan.config;
+    let beyond = |what| plan.sockets.beyond.contains(&what);
     let problems = [
         (
-            !config.redirect.vnet.is_empty(),
+            beyond(NeedsPackets::VirtualNetworks),
             "redirect.vnet.networks",
             "packets of other machines and containers never meet a socket of this host",
             "netlink or iptables",
         ),
-        (config.log.enabled, "log.enabled", "there are no packets to log", "netlink or iptables"),
+        (beyond(NeedsPackets::Log), "log.enabled", "there are no packets to log", "netlink or iptables"),
         (
-            config.drop_invalid_packets,
+            beyond(NeedsPackets::InvalidPackets),
             "dropInvalidPackets",
             "connections are not tracked, so no packet is found invalid",
             "netlink or iptables",
         ),
-        (config.store_firewalld, "storeFirewalld", "firewalld stores rules of iptables only", "iptables"),
+        (plan.options.store_firewalld, "storeFirewalld", "firewalld stores rules of iptables only", "iptables"),
         (
-            config.cni_mode,
+            plan.options.cni_mode,
             "cniMode",
             "the pods of a node would need an agent that knows their cgroups, which is not part of this version",
             "netlink or iptables",

@@ -12,6 +12,7 @@ mod options;
 mod plan;
 mod rule;
 mod ruleset;
+mod sockets;
 mod target;
 
 pub use chain_pair::ChainPair;
@@ -22,4 +23,5 @@ pub use options::{Executables, FamilyExecutables, IpFamilyMode, Options, Retry, 
 pub use plan::{Guards, Hardened, Note, Plan, Severity};
 pub use rule::{Origin, Placement, Rule};
 pub use ruleset::{Chain, Ruleset, Table};
+pub use sockets::{DnsServers, DnsSockets, Listeners, NeedsPackets, OwnerExclusion, RedirectedPorts, SocketPlan};
 pub use target::Target;

@@ -1,12 +1,10 @@
 use std::fmt;
-use std::net::IpAddr;
 
-use super::{Options, Ruleset};
-use crate::config::Config;
-use crate::net::{InterfacePattern, Uid, V4, V6};
+use super::{Options, Ruleset, SocketPlan};
+use crate::net::{InterfacePattern, V4, V6};
 
-/// All that is to be installed: the rules of both families, what there is to say about them, and
-/// the configuration that they came from.
+/// All that is to be installed: the rules of both families, the same for sockets, what the engines are told besides, and what
+/// there is to say about it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Plan {
@@ -16,30 +14,24 @@ pub struct Plan {
     /// The IPv6 rules; none if IPv6 is switched off or not usable, which a note then says.
     #[serde(rename = "ipv6", skip_serializing_if = "Option::is_none")]
     pub v6: Option<Ruleset<V6>>,
-    /// The rules as iptables installs them, if the configuration asks for [hardening](Config::harden): see
+    /// The rules as iptables installs them, if the configuration asks for hardening ([`Options::harden`]): see
     /// [`iptables_v4`](Self::iptables_v4).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hardened: Option<Hardened>,
     /// What the operator should know: protections left out, settings without effect.
     pub notes: Vec<Note>,
-    /// The configuration that the plan was made from.
+    /// What steers sockets, for the engine that has no rules.
     #[serde(skip)]
-    pub config: Config,
+    pub sockets: SocketPlan,
     /// What the engines are told besides the rules.
     #[serde(skip)]
     pub options: Options,
-    /// The user that the sidecar runs as, which the rules tell from the workload's.
-    #[serde(skip)]
-    pub sidecar_uid: Uid,
     /// The loopback interface, as the rules name it.
     #[serde(skip)]
     pub loopback: InterfacePattern,
     /// What the kernel can do of what keeps connections from passing unredirected.
     #[serde(skip)]
     pub guards: Guards,
-    /// The servers whose DNS queries are redirected, if only those to some servers are.
-    #[serde(skip)]
-    pub name_servers: Vec<IpAddr>,
 }
 
 impl Plan {

@@ -7,6 +7,7 @@ mod harden;
 mod mangle;
 mod nat;
 mod raw;
+mod sockets;
 
 use crate::config::{Config, Dns};
 use crate::error::{Error, visible};
@@ -41,19 +42,15 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Plan, Error> {
         true => Some(ruleset::<V6>(config, facts, &mut notes)?),
         false => None,
     };
-    let (sidecar_uid, loopback) = (facts.sidecar_uid, facts.loopback.clone());
-    let dns = &config.redirect.dns;
-    let servers = facts.resolvers.as_ref().filter(|_| dns.enabled && !dns.capture_all);
-    let name_servers =
-        servers.map(|resolvers| resolvers.servers.iter().map(|server| server.addr).collect()).unwrap_or_default();
+    let loopback = facts.loopback.clone();
+    let sockets = sockets::plan(config, facts, v6.is_some());
     let guards = guards(facts, v6.is_some(), &mut notes);
     let hardened = config.harden.then(|| Hardened {
         v4: harden::hardened(&v4, &loopback),
         v6: v6.as_ref().map(|v6| harden::hardened(v6, &loopback)),
     });
     let options = config.options();
-    let config = config.clone();
-    Ok(Plan { v4, v6, hardened, notes, config, options, sidecar_uid, loopback, guards, name_servers })
+    Ok(Plan { v4, v6, hardened, notes, sockets, options, loopback, guards })
 }
 
 /// What the kernel can do of the guards in every family that has rules, and what it means if it cannot.

@@ -140,13 +140,13 @@ impl<'r> Simulator<'r> {
 
     /// With what a plan tells besides its rules.
     fn knowing(mut self, plan: &Plan) -> Self {
-        let redirect = &plan.config.redirect;
-        self.sidecar = plan.sidecar_uid;
+        let listeners = &plan.sockets.listeners;
+        self.sidecar = plan.sockets.sidecar;
         self.loopback = plan.loopback.as_str().parse().unwrap_or(self.loopback);
         self.listeners = vec![
-            (redirect.outbound.port, "the outbound listener of the sidecar"),
-            (redirect.inbound.port, "the inbound listener of the sidecar"),
-            (redirect.dns.port, "the DNS listener of the sidecar"),
+            (listeners.outbound, "the outbound listener of the sidecar"),
+            (listeners.inbound, "the inbound listener of the sidecar"),
+            (listeners.dns, "the DNS listener of the sidecar"),
         ];
         self
     }

@@ -25,6 +25,7 @@ use Reached::{By, In};
 
 const TABLE: &[(&str, Reached)] = &[
     ("config::Config::parse", By("kumatp_config_parse")),
+    ("config::Config::options", In("kumatp_plan_apply")),
     ("config::Config::to_json", By("kumatp_config_to_json")),
     ("config::Config::to_yaml", By("kumatp_config_to_yaml")),
     ("config::Config::for_kuma", By("kumatp_config_for_kuma")),

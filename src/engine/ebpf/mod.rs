@@ -102,7 +102,7 @@ impl Ebpf {
     /// If it cannot be read.
     pub fn status(&self, plan: &Plan) -> Result<Status, Error> {
         Ok(self
-            .run(|| ebpf::look(&self.paths_of_recorded(&plan.options), Some(plan)))?
+            .run(|| ebpf::look(&self.paths_of_recorded(&plan.options), Some(&plan.sockets)))?
             .map_or(Status::Absent, |found| status(&found)))
     }
 
@@ -120,7 +120,7 @@ impl Ebpf {
     /// What an installation would fail with, except for what the programs are to be attached to and pinned in.
     pub fn check(&self, plan: &Plan) -> Result<(), Error> {
         ebpf_unsupported::refuse(plan)?;
-        self.run(|| ebpf::probe(&self.paths(&plan.options), Some(plan)))
+        self.run(|| ebpf::probe(&self.paths(&plan.options), Some(&plan.sockets)))
     }
 
     /// Where things are by a configuration, unless they were said to be elsewhere.
@@ -206,7 +206,7 @@ impl Backend<Kernel> for Ebpf {
         // `::6` is an address of this host, of which the programs are to know.
         loopback::settle(work.ground);
         let paths = self.paths(work.config);
-        let done = ebpf::install(&paths, plan)?;
+        let done = ebpf::install(&paths, &plan.sockets)?;
         work.passthrough.record.bpffs = (paths.bpffs != Paths::default().bpffs).then_some(paths.bpffs);
         work.report.notes.extend(done.notes);
         let text = format!("the programs deal with the cgroup {}", done.cgroup.display());
@@ -238,16 +238,18 @@ impl Backend<Kernel> for Ebpf {
         };
         match self.sight(kernel, asked.question)? {
             Sight::Absent => Ok(Compared::default()),
-            Sight::Pinned => match ebpf::look(&self.paths_of_installed(asked.question), asked.plan) {
-                Ok(None) => Ok(Compared::default()),
-                Ok(Some(found)) => {
-                    notes.extend(found.notes.iter().cloned());
-                    let seen = installed(found.families.clone(), status(&found));
-                    Ok(Compared::of(Installation { programs: Some(Programs::from(found)), ..seen }))
+            Sight::Pinned => {
+                match ebpf::look(&self.paths_of_installed(asked.question), asked.plan.map(|plan| &plan.sockets)) {
+                    Ok(None) => Ok(Compared::default()),
+                    Ok(Some(found)) => {
+                        notes.extend(found.notes.iter().cloned());
+                        let seen = installed(found.families.clone(), status(&found));
+                        Ok(Compared::of(Installation { programs: Some(Programs::from(found)), ..seen }))
+                    }
+                    Err(error @ Error::Permission { .. }) => Ok(unread(&error)),
+                    Err(error) => Err(error),
                 }
-                Err(error @ Error::Permission { .. }) => Ok(unread(&error)),
-                Err(error) => Err(error),
-            },
+            }
             Sight::OutOfReach(error) => Ok(unread(&error)),
             unseen => Ok(Compared { unknown: unknown(unseen), ..Compared::default() }),
         }

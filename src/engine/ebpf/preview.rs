@@ -2,12 +2,10 @@
 
 use std::fmt::Display;
 
-use crate::config::Config;
 use crate::ebpf::{self, Paths, outline};
 use crate::engine::ebpf_unsupported;
 use crate::error::Error;
-use crate::model::Plan;
-use crate::net::PortSet;
+use crate::model::{DnsServers, Owner, Plan, RedirectedPorts, SocketPlan};
 
 /// What an installation of this plan would attach, and what the programs would be told, as text for people. Asks no host: on one,
 /// its addresses come to what the programs are told.
@@ -25,10 +23,10 @@ use crate::net::PortSet;
 /// ```
 pub fn preview(plan: &Plan) -> Result<String, Error> {
     ebpf_unsupported::refuse(plan)?;
-    let config = &plan.config;
-    let outline = outline(plan);
-    let bpffs = config.ebpf.bpffs.clone().unwrap_or_else(|| Paths::default().bpffs);
-    let cgroup = match &config.ebpf.cgroup {
+    let (sockets, options) = (&plan.sockets, &plan.options);
+    let outline = outline(sockets);
+    let bpffs = options.bpffs.clone().unwrap_or_else(|| Paths::default().bpffs);
+    let cgroup = match &options.cgroup {
         Some(path) => path.display().to_string(),
         None => "that all processes are in".to_owned(),
     };
@@ -37,12 +35,12 @@ pub fn preview(plan: &Plan) -> Result<String, Error> {
     text.add(1, format!("at the cgroup {cgroup}: {}", outline.at_cgroup.join(", ")));
     text.add(1, format!("at the network namespace: {}", outline.at_netns.join(", ")));
     text.add(0, "what they are told");
-    let families = if plan.v6.is_some() { "IPv4 and IPv6" } else { "IPv4" };
+    let families = if sockets.ipv6 { "IPv4 and IPv6" } else { "IPv4" };
     text.add(1, format!("families: {families}"));
-    text.add(1, format!("sidecar: uid {}", plan.sidecar_uid));
-    outbound(config, &mut text);
-    inbound(config, &mut text);
-    dns(plan, &mut text);
+    text.add(1, format!("sidecar: uid {}", sockets.sidecar));
+    outbound(sockets, &mut text);
+    inbound(sockets, &mut text);
+    dns(sockets, &mut text);
     text.add(0, "maps, with this host's addresses still to come");
     for (name, elements) in outline.maps {
         text.add(1, format!("{name}: {elements} {}", if elements == 1 { "element" } else { "elements" }));
@@ -68,46 +66,46 @@ impl Lines {
         }
     }
 
-    fn ports(&mut self, include: &PortSet, exclude: &PortSet) {
-        match (include.is_empty(), exclude.is_empty()) {
-            (false, _) => self.add(2, format!("only ports {include}")),
-            (true, false) => self.add(2, format!("except ports {exclude}")),
-            (true, true) => {}
+    fn ports(&mut self, ports: &RedirectedPorts) {
+        match ports {
+            RedirectedPorts::Only(ports) => self.add(2, format!("only ports {ports}")),
+            RedirectedPorts::AllBut(ports) if ports.is_empty() => {}
+            RedirectedPorts::AllBut(ports) => self.add(2, format!("except ports {ports}")),
         }
     }
 }
 
-fn outbound(config: &Config, text: &mut Lines) {
-    let outbound = &config.redirect.outbound;
-    if !outbound.enabled {
+fn outbound(plan: &SocketPlan, text: &mut Lines) {
+    let Some(ports) = &plan.outbound else {
         return text.add(1, "outbound: connections go where they are sent");
-    }
-    text.add(1, format!("outbound: connections go to port {}", outbound.port));
-    text.ports(&outbound.include_ports, &outbound.exclude_ports);
-    text.list("only to", &outbound.include_ips);
-    text.list("except to", &outbound.exclude_ips);
-    text.list("except by users, protocols:ports:uids", &outbound.exclude_ports_for_uids);
-    text.list("except by groups, protocols:ports:gids", &outbound.exclude_ports_for_gids);
+    };
+    text.add(1, format!("outbound: connections go to port {}", plan.listeners.outbound));
+    text.ports(ports);
+    text.list("only to", &plan.included_destinations);
+    text.list("except to", &plan.excluded_destinations);
+    let (users, groups): (Vec<_>, Vec<_>) =
+        plan.excluded_owners.iter().partition(|exclusion| matches!(exclusion.owner, Owner::Uid(_)));
+    text.list("except by users, protocols:ports:uids", &users);
+    text.list("except by groups, protocols:ports:gids", &groups);
 }
 
-fn inbound(config: &Config, text: &mut Lines) {
-    let inbound = &config.redirect.inbound;
-    if !inbound.enabled {
+fn inbound(plan: &SocketPlan, text: &mut Lines) {
+    let Some(ports) = &plan.inbound else {
         return text.add(1, "inbound: connections go where they are sent");
-    }
-    text.add(1, format!("inbound: connections go to the listener of port {}", inbound.port));
-    text.ports(&inbound.include_ports, &inbound.exclude_ports);
-    text.list("except from", &inbound.exclude_ips);
+    };
+    text.add(1, format!("inbound: connections go to the listener of port {}", plan.listeners.inbound));
+    text.ports(ports);
+    text.list("except from", &plan.excluded_sources);
 }
 
-fn dns(plan: &Plan, text: &mut Lines) {
-    let dns = &plan.config.redirect.dns;
-    match (dns.enabled, dns.capture_all) {
-        (false, _) => text.add(1, "DNS: queries go where they are sent"),
-        (true, true) => text.add(1, format!("DNS: every query goes to port {}", dns.port)),
-        (true, false) => {
-            text.add(1, format!("DNS: queries to some servers go to port {}", dns.port));
-            text.list("which are", &plan.name_servers);
+fn dns(plan: &SocketPlan, text: &mut Lines) {
+    let port = plan.listeners.dns;
+    match plan.dns.as_ref().map(|dns| &dns.servers) {
+        None => text.add(1, "DNS: queries go where they are sent"),
+        Some(DnsServers::All) => text.add(1, format!("DNS: every query goes to port {port}")),
+        Some(DnsServers::These(servers)) => {
+            text.add(1, format!("DNS: queries to some servers go to port {port}"));
+            text.list("which are", servers);
         }
     }
 }
@@ -115,6 +113,7 @@ fn dns(plan: &Plan, text: &mut Lines) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::facts::Facts;
     use crate::net::Uid;
 

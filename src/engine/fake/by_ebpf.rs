@@ -73,13 +73,7 @@ impl Host {
 
 /// Whether the programs are told the same.
 fn is_same(installed: &Plan, plan: &Plan) -> bool {
-    let told = |plan: &Plan| {
-        let mut config = plan.config.clone();
-        // What concerns the rules or the operation has no part in it.
-        config.dry_run = false;
-        config.verbose = false;
-        (config, plan.sidecar_uid, plan.name_servers.clone(), plan.v6.is_some())
-    };
+    let told = |plan: &Plan| (plan.sockets.clone(), plan.options.bpffs.clone(), plan.options.cgroup.clone());
     told(installed) == told(plan)
 }
 

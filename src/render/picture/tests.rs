@@ -7,10 +7,7 @@ use crate::config::{Config, Format};
 use crate::facts::Facts;
 use crate::model::{Chain, ChainName, Plan, Rule, Ruleset, Table, TableName, Target, Transport};
 use crate::net::{Family, Port, Uid, V4};
-use crate::policy;
-
-#[path = "../../../tests/common/generate.rs"]
-mod generate;
+use crate::{generate, policy};
 
 fn of(config: &str) -> Graph {
     let config = Config::parse(config, Format::Json).unwrap();

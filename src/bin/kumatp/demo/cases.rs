@@ -102,7 +102,7 @@ impl Case {
         let target = self.target;
         let packet = match self.from {
             Side::Client => format!("inbound {protocol} {target}"),
-            Side::Sidecar => format!("outbound {protocol} {target} uid {}", plan.sidecar_uid),
+            Side::Sidecar => format!("outbound {protocol} {target} uid {}", plan.sockets.sidecar),
             Side::Workload => format!("outbound {protocol} {target}"),
         };
         let packet: AnyPacket = packet.parse().expect("a protocol and an address make a packet");
