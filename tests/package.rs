@@ -43,8 +43,33 @@ fn the_crate_has_what_it_is_built_from() {
     for path in pages.iter().chain(&others) {
         assert!(shipped.contains(path), "{path} is not shipped");
     }
-    // Cargo adds Cargo.toml.orig and its own note of the commit.
-    let is_litter = |path: &str| path.ends_with(".rs.orig") || path.ends_with(".rej") || path.starts_with(".ci/");
-    let strange: Vec<_> = shipped.iter().filter(|path| is_litter(path)).collect();
-    assert!(strange.is_empty(), "{strange:?}");
+    let Some(tracked) = tracked(root) else { return skip::skipped("there is no checkout that git opens") };
+    // Cargo writes these itself.
+    let of_cargo = ["Cargo.toml.orig", "Cargo.lock", ".cargo_vcs_info.json"];
+    let strange: Vec<_> = shipped.iter().filter(|path| !of_cargo.contains(path) && !tracked.contains(**path)).collect();
+    assert!(strange.is_empty(), "not in the repository, and shipped: {strange:?}");
+    let is_of_the_checkout =
+        |path: &str| OF_THE_CHECKOUT.iter().any(|one| path == *one || path.starts_with(&format!("{one}/")));
+    let missing: Vec<_> =
+        tracked.iter().filter(|path| !shipped.contains(path.as_str()) && !is_of_the_checkout(path)).collect();
+    assert!(missing.is_empty(), "neither in the list `include` of Cargo.toml nor in OF_THE_CHECKOUT: {missing:?}");
+    let both: Vec<_> = shipped.iter().filter(|path| is_of_the_checkout(path)).collect();
+    assert!(both.is_empty(), "{both:?}");
+}
+
+/// What only a checkout has.
+const OF_THE_CHECKOUT: [&str; 5] = [".cargo", ".ci", ".gitignore", "rustfmt.toml", FUZZ];
+
+/// A crate of its own, which cargo leaves out.
+const FUZZ: &str = "tests/fuzz";
+
+/// The files that are committed, or are going to be.
+fn tracked(root: &Path) -> Option<BTreeSet<String>> {
+    let files = |more: &[&str]| {
+        let output = Command::new("git").arg("ls-files").args(more).current_dir(root).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (committed, new) = (files(&[])?, files(&["--others", "--exclude-standard"])?);
+    let there = committed.lines().chain(new.lines()).filter(|path| root.join(path).exists());
+    Some(there.map(str::to_owned).collect())
 }
