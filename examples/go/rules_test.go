@@ -1,6 +1,6 @@
 //go:build cgo
 
-package kumatp_test
+package main_test
 
 import (
 	"testing"

@@ -1,4 +1,4 @@
-//! The Go module: its tests, and programs that use it.
+//! The Go package and its examples: their tests, and programs that use it.
 
 use std::path::Path;
 use std::process::Command;
@@ -55,6 +55,11 @@ fn program() -> Option<&'static str> {
 }
 
 fn module() -> std::path::PathBuf {
+    root().join("bindings/go")
+}
+
+/// The module of the examples.
+fn examples() -> std::path::PathBuf {
     root().join("examples/go")
 }
 
@@ -72,21 +77,20 @@ fn the_tests_of_the_module() {
         let mut command = Command::new(&tests);
         command.arg("-test.v").env("GODEBUG", "cgocheck=1").env("GOGC", "1").env("LD_LIBRARY_PATH", &library.dir);
         let said = succeed(&mut command);
-        for name in [
-            "TestNamespaces",
-            "TestGoroutines",
-            "TestSimulate",
-            "TestSaved",
-            "TestInstalled",
-            "TestRules",
-            "TestChange",
-        ] {
+        for name in ["TestNamespaces", "TestGoroutines", "TestSimulate", "TestSaved", "TestInstalled"] {
             assert!(said.contains(&format!("--- PASS: {name}")), "{name}: {said}");
         }
         succeed(go.command(&module()).args(["test", "-c", "-race", "-o"]).arg(&tests).arg("./kumatptest"));
         let mut command = Command::new(&tests);
         let said = succeed(command.arg("-test.v").env("LD_LIBRARY_PATH", &library.dir));
         assert!(said.contains("--- PASS: TestWhatDoesNotHoldShowsTheTrace"), "{said}");
+        succeed(go.command(&examples()).args(["vet", "./..."]));
+        succeed(go.command(&examples()).args(["test", "-c", "-race", "-o"]).arg(&tests).arg("."));
+        let mut command = Command::new(&tests);
+        let said = succeed(command.arg("-test.v").env("LD_LIBRARY_PATH", &library.dir));
+        for name in ["TestRules", "TestChange"] {
+            assert!(said.contains(&format!("--- PASS: {name}")), "{name}: {said}");
+        }
     });
 }
 
@@ -101,7 +105,7 @@ fn the_agent_of_the_examples() {
         let config = root().join("examples/c/transparent-proxy.yaml");
         for (name, tags) in [("shared", ""), ("static", "kumatp_static")] {
             let agent = library.dir.join(name);
-            succeed(go.command(&module()).args(["build", "-tags", tags, "-o"]).arg(&agent).arg("./cmd/agent"));
+            succeed(go.command(&examples()).args(["build", "-tags", tags, "-o"]).arg(&agent).arg("."));
             let mut command = Command::new(&agent);
             command.arg(&config);
             if name == "shared" {
@@ -125,8 +129,9 @@ fn without_cgo_one_line_says_what_is_needed() {
     let Some(program) = program() else { return netns::skipped("go is not installed") };
     let library = Library::new("go-without-cgo");
     let go = Go { program, library: &library };
-    for arguments in [&["build", "./..."][..], &["vet", "./..."], &["build", "./cmd/agent"]] {
-        let output = go.command(&module()).args(arguments).env("CGO_ENABLED", "0").output().unwrap();
+    let cases = [(module(), &["build", "./..."][..]), (module(), &["vet", "./..."]), (examples(), &["build", "."])];
+    for (module, arguments) in cases {
+        let output = go.command(&module).args(arguments).env("CGO_ENABLED", "0").output().unwrap();
         assert!(!output.status.success(), "{arguments:?}");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let lines: Vec<_> = said.lines().filter(|line| !line.starts_with("# ")).collect();

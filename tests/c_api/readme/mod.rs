@@ -65,7 +65,7 @@ fn write_module(dir: &Path) {
     std::fs::write(dir.join("main.go"), block("go")).unwrap();
     let manifest = format!(
         "module example.com/program\n\ngo 1.24\n\nrequire example.com/kumatp v0.0.0\n\nreplace example.com/kumatp => {}\n",
-        root().join("examples/go").display()
+        root().join("bindings/go").display()
     );
     std::fs::write(dir.join("go.mod"), manifest).unwrap();
 }
