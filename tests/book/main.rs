@@ -124,28 +124,72 @@ fn pages_are_readable_without_being_built() {
     }
 }
 
-/// What readers ask for is a heading, two clicks from the README: a page that it links to, or one that such a page links to.
+/// Where a link of a text leads: to a page, or to a heading of it.
+struct Click {
+    page: PathBuf,
+    anchor: Option<String>,
+}
+
+/// The links of a page to pages, itself among them.
+fn clicks(page: &Path) -> Vec<Click> {
+    let text = std::fs::read_to_string(page).unwrap();
+    let targets =
+        text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|target| !target.contains(':'));
+    let click = |target: &str| {
+        let (file, anchor) = target.split_once('#').map_or((target, None), |(file, anchor)| (file, Some(anchor)));
+        let to = if file.is_empty() { page.to_owned() } else { page.parent().unwrap().join(file) };
+        let is_page = to.extension().is_some_and(|extension| extension == "md");
+        is_page.then(|| Click { page: to.canonicalize().unwrap(), anchor: anchor.map(str::to_owned) })
+    };
+    targets.filter_map(click).collect()
+}
+
+/// The anchor that a heading gets.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.collect::<String>().to_lowercase().split_whitespace().collect::<Vec<_>>().join("-")
+}
+
+/// Whether a click ends where a heading says the words: at the heading itself, or at the page that it is on.
+fn shows(click: &Click, words: &str) -> bool {
+    let said = |heading: &String| heading.contains(words);
+    let mut headings = headings(&click.page).into_iter().filter(said);
+    headings.any(|heading| click.anchor.as_ref().is_none_or(|to| *to == anchor(&heading)))
+}
+
+/// How many clicks from a page it takes to a heading that says the words; none if more than two do not do.
+fn distance(from: &Path, words: &str) -> Option<usize> {
+    let first = clicks(from);
+    if first.iter().any(|click| shows(click, words)) {
+        return Some(1);
+    }
+    let second = |click: &Click| clicks(&click.page).iter().any(|next| shows(next, words));
+    first.iter().any(second).then_some(2)
+}
+
+/// What readers ask for is a heading, two clicks from the README and one from the book's first page.
 #[test]
 fn questions_are_two_clicks_away() {
-    let first = links(&root().join("README.md"));
-    let near: BTreeSet<PathBuf> =
-        first.iter().filter(|page| page.extension().is_some_and(|e| e == "md")).cloned().collect();
-    let second = near.iter().flat_map(|page| links(page));
-    let all: BTreeSet<PathBuf> = near
-        .iter()
-        .cloned()
-        .chain(second)
-        .filter(|page| page.extension().is_some_and(|e| e == "md") && page.exists())
-        .collect();
-    let all: Vec<String> = all.iter().flat_map(|page| headings(page)).collect();
-    for question in ["exclude a port", "ssh lock-out", "docker dns", "what is ::6", "init containers", "exit status"] {
-        assert!(all.iter().any(|heading| heading.contains(question)), "{question}: {all:#?}");
-    }
-    // And the book's first page leads there in one.
-    let index = root().join("docs/pages/index.md");
-    let one: Vec<String> = links(&index).iter().flat_map(|page| headings(page)).collect();
+    let (readme, index) = (root().join("README.md"), root().join("docs/pages/index.md"));
     for question in ["exclude a port", "ssh lock-out", "docker dns", "what is ::6"] {
-        assert!(one.iter().any(|heading| heading.contains(question)), "{question}");
+        assert!(distance(&readme, question).is_some(), "README.md leads to no heading: {question}");
+        assert_eq!(distance(&index, question), Some(1), "index.md leads to no heading: {question}");
+    }
+    for question in ["init containers", "exit status", "threat model", "errors and notes", "flags of kumactl 2.9"] {
+        assert!(distance(&readme, question).is_some(), "README.md leads to no heading: {question}");
+    }
+    assert_eq!(distance(&readme, "how to knit"), None);
+}
+
+/// An anchor of a link is that of a heading.
+#[test]
+fn links_lead_to_headings() {
+    for page in pages().into_iter().chain([root().join("README.md")]) {
+        for click in clicks(&page) {
+            let Some(to) = &click.anchor else { continue };
+            let found = headings(&click.page).iter().any(|heading| anchor(heading) == *to);
+            assert!(found, "{}: {}#{to}", page.display(), click.page.display());
+        }
     }
 }
 
