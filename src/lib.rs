@@ -70,6 +70,8 @@ mod files;
 #[cfg(feature = "firewalld")]
 pub mod firewalld;
 pub mod guide;
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub mod in_force;
 pub mod iptables_save;
 pub mod model;
 pub mod net;

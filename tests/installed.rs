@@ -10,7 +10,8 @@ use std::path::Path;
 
 use kumatp::config::Config;
 use kumatp::engine::netlink::Netlink;
-use kumatp::engine::{Engine as _, Installed, installed};
+use kumatp::engine::{Engine as _, installed};
+use kumatp::in_force::Installed;
 use kumatp::iptables_save::{PartialMatch, PartialTarget};
 use kumatp::model::{BuiltinChain, End, EngineName, IptablesMode, Match, Plan};
 use kumatp::net::FamilyName;

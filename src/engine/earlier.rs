@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::iptables::{Listing, has_ours};
+use super::iptables::has_ours;
 use crate::error::Error;
 use crate::error::visible;
+use crate::in_force::Listing;
 use crate::iptables_save::Saved;
 use crate::model::{BuiltinChain, IptablesMode, Note, TableName};
 use crate::net::{Family, FamilyName};

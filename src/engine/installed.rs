@@ -5,44 +5,18 @@ use std::collections::BTreeMap;
 use super::asked::Question;
 use super::backend::{Doubt, Look};
 use super::earlier::{self, EarlierChain};
-use super::iptables::{Listing, NftTables};
+use super::iptables::NftTables;
 use super::location::Location;
 use super::operations::Here;
 use super::passthrough::{self, Ground as _};
 use crate::error::Error;
 use crate::facts;
+use crate::in_force::{Installed, Listing};
 use crate::model::{EngineName, IptablesMode, Note, Options};
 use crate::net::{FamilyName, InterfaceName};
 use crate::netlink::{Around, Kernel, Stop};
 use crate::netns::{self, Namespace};
 use crate::nftables::{LiveTable, OtherTable};
-
-/// The rules of a network namespace, as far as anything here knows of them: our tables, those of iptables, and those that other
-/// programs have in nf_tables.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Installed {
-    /// Our tables of nf_tables, as they are.
-    pub native: Vec<LiveTable>,
-    /// The tables of iptables, for each [`IptablesMode`] that has some or could not be looked into.
-    pub iptables: Vec<Listing>,
-    /// The tables of nf_tables that are other programs', but for those that iptables lists.
-    pub foreign: Vec<OtherTable>,
-    /// The tables of nf_tables with rules that are not followed, as `nft` calls them: `bridge filter`. What is sent and received
-    /// through a bridge, and the ARP that it needs, may meet them.
-    pub others: Vec<String>,
-    /// Whether programs of the engine ebpf are in force. They deal with sockets, before there are the
-    /// packets that rules are for, and what they are told is not read.
-    pub programs: bool,
-    /// Whether there may be such programs: one is attached to the network namespace, and the caller may not see whose it is.
-    pub programs_suspected: bool,
-    /// What belongs to the installation besides rules and is not there, in words.
-    pub missing: Vec<String>,
-    /// The loopback interface there.
-    pub loopback: InterfaceName,
-    /// What could not be looked at.
-    pub notes: Vec<Note>,
-}
 
 impl Installed {
     /// The engine that rules of ours are by; none if there are none. Of rules of both, netlink's come first, and ebpf's programs
@@ -64,24 +38,7 @@ impl Installed {
     pub fn earlier_note(&self) -> Option<Note> {
         earlier::note(&self.earlier())
     }
-
-    /// All that is not known of what is in force: the notes, and a warning about the tables that are not followed.
-    pub fn unknown(&self) -> Vec<Note> {
-        let mut notes = self.notes.clone();
-        if self.programs {
-            notes.push(Note::warning("ebpf", PROGRAMS));
-        }
-        if !self.others.is_empty() {
-            let text = "there are tables of bridges or ARP, which are not followed, and their rules may do otherwise";
-            notes.push(Note::warning("nf_tables", format!("{text}: {}", self.others.join(", "))));
-        }
-        notes
-    }
 }
-
-/// What is not known where programs are in force.
-const PROGRAMS: &str = "programs of the engine ebpf are in force, and what they are told is not read; ask about the \
-                        configuration that they were made from, by the engine ebpf";
 
 /// Reads the rules that are in force in the network namespace of the calling thread, or in another one.
 ///
@@ -90,7 +47,7 @@ const PROGRAMS: &str = "programs of the engine ebpf are in force, and what they 
 ///
 /// # Errors
 /// [`Error::Permission`] if the caller may not look, [`Error::Os`] if something cannot be read. Want of a program is no
-/// error: a note says so, and [`Listing::unread`] what there is.
+/// error: a note says so, and [`Listing::unread`](crate::in_force::Listing::unread) what there is.
 pub fn installed(namespace: Option<&Namespace>) -> Result<Installed, Error> {
     netns::run(namespace, installed_here)
 }

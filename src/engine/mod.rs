@@ -68,7 +68,7 @@ pub use earlier::EarlierChain;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use installation::Installation;
 #[cfg(all(feature = "host", target_os = "linux"))]
-pub use installed::{Installed, installed};
+pub use installed::installed;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use operations::{install_all, replace_all, replace_all_by, uninstall_all};
 #[cfg(all(feature = "host", target_os = "linux"))]

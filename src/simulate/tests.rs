@@ -510,7 +510,7 @@ fn nothing_is_translated_where_sockets_are_steered() {
 #[test]
 #[cfg(all(feature = "host", target_os = "linux"))]
 fn what_programs_do_that_are_in_force_is_not_known() {
-    let installed = crate::engine::Installed {
+    let installed = crate::in_force::Installed {
         native: Vec::new(),
         iptables: Vec::new(),
         foreign: Vec::new(),
@@ -539,7 +539,7 @@ fn what_programs_do_that_are_in_force_is_not_known() {
     let error = Simulator::of_installed_ours(&installed).unwrap_err();
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     // There may be some: that is not known, either, but rules can be compared.
-    let suspected = crate::engine::Installed { programs: false, programs_suspected: true, ..installed };
+    let suspected = crate::in_force::Installed { programs: false, programs_suspected: true, ..installed };
     let verdict = Simulator::of_installed(&suspected).unwrap().run(&"tcp 10.1.2.3:443".parse().unwrap()).verdict;
     assert!(matches!(verdict, Verdict::Undecided { .. }), "{verdict}");
     assert_eq!((suspected.engine(), Simulator::of_installed_ours(&suspected).is_ok()), (None, true));
@@ -548,7 +548,7 @@ fn what_programs_do_that_are_in_force_is_not_known() {
 #[test]
 #[cfg(all(feature = "host", target_os = "linux"))]
 fn what_is_missing_besides_rules_is_a_difference() {
-    let mut installed = crate::engine::Installed {
+    let mut installed = crate::in_force::Installed {
         native: Vec::new(),
         iptables: Vec::new(),
         foreign: Vec::new(),

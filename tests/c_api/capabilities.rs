@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::library::root;
 
 /// The modules whose functions do something; the others are the vocabulary, which documents and numbers carry.
-const MODULES: [&str; 8] = ["config", "engine", "facts", "firewalld", "policy", "render", "iptables_save", "simulate"];
+const MODULES: [&str; 9] =
+    ["config", "engine", "facts", "firewalld", "in_force", "policy", "render", "iptables_save", "simulate"];
 
 /// Types that documents and numbers carry; what `kumatp_plan_apply` is made of (`netlink`), and where (`netns`: a descriptor);
 /// what `KUMATP_SYNTAX_NATIVE` shows (`nftables`); pages; what is a program of its own (`cni`).
@@ -155,7 +156,7 @@ const TABLE: &[(&str, Reached)] = &[
     ("engine::Netlink::check", By("kumatp_plan_check")),
     ("engine::Netlink::left_to_iptables", In("kumatp_plan_apply")),
     ("engine::Installed::engine", In("kumatp_installed_diff")),
-    ("engine::Installed::unknown", In("kumatp_installed_explain")),
+    ("in_force::Installed::unknown", In("kumatp_installed_explain")),
     ("engine::Installed::earlier", In("kumatp_installed_diff")),
     ("engine::Installed::earlier_note", In("kumatp_installed_diff")),
     ("engine::installed", By("kumatp_installed_explain")),

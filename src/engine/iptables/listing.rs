@@ -5,24 +5,11 @@ use super::legacy_tables::LegacyTables;
 use super::ours::Ours;
 use super::programs::Programs;
 use crate::error::Error;
+use crate::in_force::{Listing, Unread};
 use crate::iptables_save::Saved;
 use crate::model::{IptablesMode, Options};
-use crate::net::{Family, FamilyName, V4, V6};
+use crate::net::{Family, FamilyName};
 use crate::netlink::Kernel;
-
-/// The tables of iptables of one mode, ours and those of others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Listing {
-    /// The mode of the programs that list them.
-    pub mode: IptablesMode,
-    /// Those of IPv4, without what is unread.
-    pub v4: Saved<V4>,
-    /// Those of IPv6, without what is unread.
-    pub v6: Saved<V6>,
-    /// What there is besides and could not be read.
-    pub unread: Vec<Unread>,
-}
 
 impl Listing {
     /// Whether there are rules of ours or kumactl's among what was read.
@@ -42,20 +29,6 @@ impl Listing {
 /// Whether there are rules of ours or kumactl's.
 pub(in crate::engine) fn has_ours<F: Family>(saved: &Saved<F>) -> bool {
     !Ours::find(saved, &[]).is_empty()
-}
-
-/// Rules that are there, or may be, and could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Unread {
-    /// Their family.
-    pub family: FamilyName,
-    /// Their table; all of the family's if there is none.
-    pub table: Option<String>,
-    /// Whether they are known to be there.
-    pub certain: bool,
-    /// Why not, in words.
-    pub reason: String,
 }
 
 /// What is known of the tables of iptables-nft without its programs.

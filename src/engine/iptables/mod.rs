@@ -30,7 +30,6 @@ use crate::model::Options;
 use crate::netlink::Kernel;
 use crate::netns::{self, Namespace};
 
-pub use self::listing::{Listing, Unread};
 pub(super) use self::listing::{NftTables, has_ours};
 pub(super) use self::programs::Programs;
 
