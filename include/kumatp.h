@@ -101,7 +101,7 @@
 #define KUMATP_SYNTAX_NATIVE 5
 
 /**
- * A picture for people: a Mermaid flowchart, as Markdown viewers show it. Since 0.1.
+ * A picture: a Mermaid flowchart, as Markdown viewers show it. Since 0.1.
  */
 #define KUMATP_SYNTAX_MERMAID 6
 
@@ -111,7 +111,7 @@
 #define KUMATP_SYNTAX_DOT 7
 
 /**
- * What the engine ebpf would attach, and what its programs would be told, for people. Since 0.1.
+ * What the engine ebpf would attach, and what its programs would be told, as text. Since 0.1.
  */
 #define KUMATP_SYNTAX_EBPF 8
 
@@ -320,7 +320,7 @@ const char *kumatp_status_name(kumatp_status status);
 kumatp_status kumatp_error_status(const struct kumatp_error *error);
 
 /**
- * Returns what went wrong, for people: the field, the offending value and what would be right. A document with
+ * Returns what went wrong, as text: the field, the offending value and what would be right. A document with
  * several problems has one line for each.
  *
  * The text is NUL-terminated UTF-8, belongs to the error and is valid until kumatp_error_free(); "" for NULL. Never
@@ -783,7 +783,7 @@ kumatp_status kumatp_dataplane_compare(const struct kumatp_dataplane *dataplane,
  * --transparent-proxy, as on Kubernetes, so that the Dataplane need not say that there is a transparent proxy;
  * "transparentProxyConfig", the configuration that it is given by --transparent-proxy-config, an object or a text.
  *
- * The result is a JSON document. Its members: "profile"; "backendRule" and "serviceRule", what decides, for people; "backends",
+ * The result is a JSON document. Its members: "profile"; "backendRule" and "serviceRule", what decides, as text; "backends",
  * those that are reachable for certain: objects with "kind", "mesh", "name", "ports" (objects with "port" and, if it has one,
  * "name") and, if it has one, "namespace"; "byChance", in the same form those ports that Kuma might choose, and might not;
  * "choices", one object for each reference whose matches Kuma takes by chance, with "path", "reference", "oneOf" (it takes
@@ -791,7 +791,7 @@ kumatp_status kumatp_dataplane_compare(const struct kumatp_dataplane *dataplane,
  * are; "services", the reachable values of kuma.io/service; "explanations", an object that has for each
  * name of "explain" a list, one item for each backend or service of that name: objects as those in "backends" (a service has
  * neither "kind" nor "namespace"), with "reachable" (true if it is for certain, else false), "portsByChance", "rule" (what decides,
- * for people), "why" (the answer in words) and "references", where references decide: objects with "path", "reference", "matches"
+ * as text), "why" (the answer in words) and "references", where references decide: objects with "path", "reference", "matches"
  * (true or false), "byChance" (true or false) and "why"; "notes", as kumatp_config_notes() has them: references that match
  * nothing, ports that no destination has, choices that Kuma leaves to chance.
  *
@@ -956,7 +956,7 @@ kumatp_status kumatp_plan_build(const struct kumatp_config *config,
  * and, where there is one, "comment" and "origin", the configuration key that asked for it; "notes" as
  * kumatp_plan_notes() has them. Later versions may add members.
  *
- * KUMATP_SYNTAX_MERMAID, _DOT and _EBPF are for people: what is drawn or told, and in which words, may change.
+ * KUMATP_SYNTAX_MERMAID, _DOT and _EBPF are for readers and not for programs: what is drawn or told, and in which words, may change.
  *
  * @param plan  lent
  * @param syntax  one of KUMATP_SYNTAX_*
@@ -1015,7 +1015,7 @@ kumatp_status kumatp_nft_removal(struct kumatp_text **out,
 void kumatp_plan_free(struct kumatp_plan *plan);
 
 /**
- * Says what would become of packets with a plan's rules in force, without a kernel: where each ends, and which
+ * Simulates packets with a plan's rules, without a kernel: where each ends, and which
  * rules it meets.
  *
  * The packets are a document: one packet as text, or JSON, which is an object or a text for one packet, or a list of
@@ -1045,7 +1045,7 @@ void kumatp_plan_free(struct kumatp_plan *plan);
  *         KUMATP_ENGINE_EBPF
  * @param packets  the document, lent; at most KUMATP_MAX_TEXT bytes
  * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
- * @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
+ * @param[out] out  the explanations; the caller's, for kumatp_text_free()
  * @param[out] err  may be NULL
  * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if a packet is not valid, with each that is not: the field is
  *         "packet", or "packets[2]" for the third of a list, and of an object its member ("packets[2].uid")
@@ -1061,11 +1061,11 @@ kumatp_status kumatp_plan_simulate(const struct kumatp_plan *plan,
                                    struct kumatp_error **err);
 
 /**
- * Says what would become of connections and queries with a plan's rules in force, without a kernel: of their first
+ * Explains connections and queries by a plan's rules, without a kernel: of their first
  * packet, and of the answer to it.
  *
  * The result is a JSON document: an object for one packet, and for a list a list of objects in the same order. The
- * members of an object: "summary", a paragraph for people; "packet", the packet as an object; "request", what becomes of it,
+ * members of an object: "summary", a paragraph of text; "packet", the packet as an object; "request", its outcome,
  * as kumatp_plan_simulate() has it; and, where an answer is to be expected, "reply": an object with "packet" and "outcome"
  * of the answer, and "arrival", which is "asSent", "translatedBack" (it seems to come from where the request was sent),
  * "lost" or "undecided" (both with "reason").
@@ -1075,7 +1075,7 @@ kumatp_status kumatp_plan_simulate(const struct kumatp_plan *plan,
  *         KUMATP_ENGINE_EBPF
  * @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
  * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
- * @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
+ * @param[out] out  the explanations; the caller's, for kumatp_text_free()
  * @param[out] err  may be NULL
  * @return as kumatp_plan_simulate()
  *
@@ -1237,10 +1237,10 @@ kumatp_status kumatp_resolv_conf_restore(const char *etc,
                                          struct kumatp_error **err);
 
 /**
- * Says what becomes of connections and queries with all the rules that are in force in a network namespace, ours and those of
- * others: of their first packet, and of the answer to it. Nothing is sent, and nothing changes.
+ * Explains connections and queries by all the rules that are active in a network namespace, ours and those of
+ * other programs: of their first packet, and of the answer to it. Nothing is sent, and nothing changes.
  *
- * Tables of nf_tables, ours and those of others, are read from the kernel; what is in tables of iptables, its programs list, which
+ * Tables of nf_tables, ours and those of other programs, are read from the kernel; what is in tables of iptables, its programs list, which
  * are run only if there are some. Tables of bridges and ARP are not followed, which the notes say. Where the answer depends on
  * rules that are there and could not be read, or on a part of a rule that is not known here, the "end" of a "verdict" is
  * "undecided".
@@ -1252,7 +1252,7 @@ kumatp_status kumatp_resolv_conf_restore(const char *etc,
  * @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
  * @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
  * @param len  its length in bytes, or KUMATP_NUL_TERMINATED
- * @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
+ * @param[out] out  the explanations; the caller's, for kumatp_text_free()
  * @param[out] err  may be NULL
  * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if a packet is not valid; KUMATP_E_PERMISSION if the caller may not
  *         look; KUMATP_E_OS; KUMATP_E_UNSUPPORTED if this build of the library reads no host
@@ -1270,11 +1270,11 @@ kumatp_status kumatp_installed_explain(int32_t netns_fd,
  * Says what applying a plan in a network namespace would change: between the rules that are installed there, by any version of
  * this library, of kumatp or of kumactl, and those of the plan. Nothing changes.
  *
- * The rules of others are not compared.
+ * The rules of other programs are not compared.
  *
  * The result is a JSON document: "diff", as kumatp_plan_diff() has it from what is installed to the plan; "engine", which has
  * installed what there is ("netlink" or "iptables"; "netlink" if there is nothing), and as which the rules of the plan are
- * written; "earlier", the nat chains of others that the kernel calls before ours, as kumatp_state_to_json() has them; and "notes",
+ * written; "earlier", the nat chains of other programs that the kernel calls before ours, as kumatp_state_to_json() has them; and "notes",
  * what could not be read, as kumatp_config_notes() has them.
  *
  * @param plan  lent
@@ -1338,7 +1338,7 @@ uint32_t kumatp_state_engines(const struct kumatp_state *state);
  * "differences", a list of text, or where it is uncompared, "reason"; "installations", a list of objects with "engine"
  * ("netlink", "iptables" or "ebpf"), for iptables "mode" ("nft" or "legacy"), "families" (a list of "ipv4" and "ipv6"), "status"
  * as above, and for ebpf "programs": "dir" (where they are pinned), "generation", "attached" (a list of objects with "hook" and the
- * numbers "program", "link" and "target" of the kernel) and "counters" (an object of numbers); "earlier" where nat chains of others are called before those that are installed, a list of
+ * numbers "program", "link" and "target" of the kernel) and "counters" (an object of numbers); "earlier" where nat chains of other programs are called before those that are installed, a list of
  * objects with "family", "table", "chain", "hook", "priority" and "certain"; and "notes" where something could not be looked at, as kumatp_config_notes() has them.
  *
  * @param state  lent
@@ -1466,7 +1466,7 @@ kumatp_status kumatp_save_translate(const char *text,
                                     struct kumatp_error **err);
 
 /**
- * Says what would become of connections and queries with the rules of iptables-save text in force, whoever wrote them, without
+ * Explains connections and queries by the rules of iptables-save text, whoever wrote them, without
  * a kernel: of their first packet, and of the answer to it.
  *
  * A rule with a part that is not known here is judged by what is known of it; where that is not enough, the "end" of a
@@ -1476,7 +1476,7 @@ kumatp_status kumatp_save_translate(const char *text,
  * @param text_len  their length in bytes, or KUMATP_NUL_TERMINATED
  * @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
  * @param packets_len  its length in bytes, or KUMATP_NUL_TERMINATED
- * @param[out] out  what becomes of them, as kumatp_plan_explain() has it; the caller's, for kumatp_text_free()
+ * @param[out] out  the explanations, as kumatp_plan_explain() has them; the caller's, for kumatp_text_free()
  * @param[out] err  may be NULL
  * @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the text is not of the syntax, or if packets are not valid or of
  *         a family that the text has nothing of
@@ -1495,7 +1495,7 @@ kumatp_status kumatp_save_explain(const char *text,
  * Says what would be different if a plan's rules were in force in the place of those in iptables-save text, and whose
  * traffic it concerns.
  *
- * The rules of the text that count are those of any version of this library, of kumatp and of kumactl; the rules of others are
+ * The rules of the text that count are those of any version of this library, of kumatp and of kumactl; the rules of other programs are
  * not compared. A family that the text has nothing of has no rules, so give what iptables-save and ip6tables-save print.
  *
  * @param plan  the plan, with its rules as KUMATP_ENGINE_IPTABLES installs them, lent

@@ -183,7 +183,7 @@ impl fmt::Display for Complaint<'_> {
     }
 }
 
-/// How many there are of something, for people: `1 rule`, `2 rules`.
+/// How many there are of something, as text: `1 rule`, `2 rules`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

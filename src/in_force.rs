@@ -52,7 +52,7 @@ impl Installed {
 const PROGRAMS: &str = "programs of the engine ebpf are in force, and what they are told is not read; ask about the \
                         configuration that they were made from, by the engine ebpf";
 
-/// The tables of iptables of one mode, ours and those of others.
+/// The tables of iptables of one mode, ours and those of other programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listing {

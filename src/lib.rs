@@ -14,7 +14,7 @@
 //!    ▲                             ├─▶ render    iptables-restore text, nft script, firewalld XML, JSON,
 //!    │                             │               pictures as Mermaid and DOT
 //!    │                             ├─▶ simulate  a packet → where it ends, and the rules that decided
-//!    │ facts::probe                └─▶ engine    makes the rules the ones that are in force
+//!    │ facts::probe                └─▶ engine    installs the rules
 //! ```
 //!
 //! - A [`Config`] is always valid: parsing is validating, and reports every problem at once.
@@ -24,8 +24,10 @@
 //!   asked for it.
 //! - [`simulate`] says what the kernel would do with a packet, so that rules can be unit-tested.
 //!
-//! Same inputs, same bytes: there is no clock, no global state and no logger. Only the iptables engine reads the
-//! environment: where its programs are (`PATH`), and where they have their lock and extensions (`XTABLES_LOCKFILE` and others).
+//! Same inputs, same bytes: planning, rendering and simulating use no clock, no environment and no global state, and nothing
+//! logs. Engines use a clock to bound how long they wait. Running the iptables programs reads `PATH`, where they are, and
+//! `XTABLES_LOCKFILE` and others, which they read themselves. The iptables engine runs them; another engine does only where nothing
+//! else can remove an older installation.
 //!
 //! # Example
 //!

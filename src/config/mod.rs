@@ -107,7 +107,7 @@ pub struct Redirect {
     pub outbound: Outbound,
     /// DNS queries of the workload: `redirect.dns`.
     pub dns: Dns,
-    /// Networks of virtual machines or containers on this host whose traffic counts as outbound: `redirect.vnet.networks`.
+    /// Networks of virtual machines or containers on this host whose traffic is treated as outbound: `redirect.vnet.networks`.
     pub vnet: Vec<VirtualNetwork>,
 }
 

@@ -152,13 +152,13 @@ impl Hook {
     }
 }
 
-/// Programs of others which may change where connections and queries go, as a socket load balancer's do, for people. Those of
+/// Programs of other programs which may change where connections and queries go, as a socket load balancer's do, as text. Those of
 /// cgroups inside this one are not looked for.
 pub(super) fn others(cgroup: &Cgroup, netns: impl AsFd) -> Vec<String> {
     let (of_netns, of_cgroup): (Vec<_>, Vec<_>) =
         HOOKS.iter().filter(|hook| hook.steers()).partition(|hook| hook.is_of_netns());
     let others = |hook: &Hook, target: &dyn AsFd, what: &str| -> Vec<String> {
-        // Who could attach programs may see those of others.
+        // Who could attach programs may see those of other programs.
         let programs = hook.attached(target.as_fd()).unwrap_or_default().into_iter();
         let named = programs.map(|(id, name)| (id, name.unwrap_or_default()));
         let others = named.filter(|(_, name)| !name.starts_with(PREFIX));

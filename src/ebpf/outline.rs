@@ -7,7 +7,7 @@ use super::map_contents::MapContents;
 use super::table::Map;
 use crate::model::SocketPlan;
 
-/// Where an installation is pinned in this bpffs, for people.
+/// Where an installation is pinned in this bpffs, as text.
 pub(crate) fn directory(bpffs: &Path) -> PathBuf {
     bpffs.join(super::pin_directory::NAME).join("(cookie of the network namespace)")
 }

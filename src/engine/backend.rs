@@ -1,5 +1,5 @@
 //! What a back end is: one way of having a plan in force. It knows itself and the ground that it stands on, and none of the others;
-//! what becomes of those, [`takeover`](super::takeover) decides.
+//! what to do about those, [`takeover`](super::takeover) decides.
 
 use super::asked::{Asked, Question};
 use super::failures::Failures;

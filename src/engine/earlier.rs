@@ -1,4 +1,4 @@
-//! Chains of others that decide on the destination of a connection before ours.
+//! Chains of other programs that decide on the destination of a connection before ours.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::net::{Family, FamilyName};
 use crate::netlink::{CalledChain, Dump, Kernel, Stop};
 use crate::nftables::{ChainType, LiveTable, OtherHook, OtherTable, priority, table_name};
 
-/// A nat chain of others with rules that the kernel calls before ours in the same hook. If one of its rules translates a
+/// A nat chain of other programs with rules that the kernel calls before ours in the same hook. If one of its rules translates a
 /// connection, ours never see it.
 ///
 /// Its JSON form:
@@ -64,7 +64,7 @@ pub(super) struct NatChain {
     pub(super) priority: i32,
 }
 
-/// The chains of others that come before the last one of ours in the same hook.
+/// The chains of other programs that come before the last one of ours in the same hook.
 pub(super) fn earlier(ours: &[NatChain], others: Vec<NatChain>) -> Vec<EarlierChain> {
     let mut found = Vec::new();
     for NatChain { family, table, chain, hook, priority } in others {
@@ -102,7 +102,7 @@ fn of_netlink(family: FamilyName, (hook, priority): (BuiltinChain, i32)) -> NatC
 }
 
 /// Looks what comes before the installations that were found. Those by iptables have their rules in chains of iptables, beside
-/// those of others, of which nothing is said here.
+/// those of other programs, of which nothing is said here.
 pub(super) fn look(
     kernel: &mut Kernel,
     dump: &Dump,

@@ -62,7 +62,7 @@ impl Installation {
         }
     }
 
-    /// The engine, with the mode of its programs, for people: `iptables (legacy)`.
+    /// The engine, with the mode of its programs, as text: `iptables (legacy)`.
     pub fn name(&self) -> String {
         match self.mode {
             Some(mode) => format!("{} ({mode})", self.engine),

@@ -29,7 +29,7 @@ impl Installed {
         }
     }
 
-    /// The nat chains of others that the kernel calls before ours.
+    /// The nat chains of other programs that the kernel calls before ours.
     pub fn earlier(&self) -> Vec<EarlierChain> {
         earlier::of_installed(&self.native, &self.iptables, &self.foreign)
     }
@@ -42,7 +42,7 @@ impl Installed {
 
 /// Reads the rules that are in force in the network namespace of the calling thread, or in another one.
 ///
-/// Tables of nf_tables, ours and those of others, are read from the kernel. What is in tables of iptables is what its programs
+/// Tables of nf_tables, ours and those of other programs, are read from the kernel. What is in tables of iptables is what its programs
 /// list; they are run only if there is such a table. Tables are not read at one moment: what changes meanwhile may be in some and not in others.
 ///
 /// # Errors

@@ -26,7 +26,7 @@ pub(crate) const OTHER_PROGRAMS: &str = "it was installed from a different confi
 /// That there are rules for the programs of both modes.
 pub(crate) const BOTH_MODES: &str = "both iptables-nft and iptables-legacy have rules; iptables-nft is used";
 
-/// The tables of some families, for people.
+/// The tables of some families, as text.
 pub(crate) fn tables(families: &[FamilyName]) -> String {
     let noun = if families.len() == 1 { "the table" } else { "the tables" };
     format!("{noun} {}", families.iter().copied().map(table_name).collect::<Vec<_>>().join(" and "))
@@ -52,7 +52,7 @@ pub(crate) fn not_installed_by_us(families: &[FamilyName]) -> String {
     )
 }
 
-/// Our rules in a table of iptables, for people.
+/// Our rules in a table of iptables, as text.
 pub(crate) fn in_table(rules: usize, chains: usize, table: &str) -> String {
     format!("{} and {} of the table {table}", counted(rules, "rule"), counted(chains, "chain"))
 }
@@ -127,7 +127,7 @@ pub(crate) fn stays(what: &str) -> String {
     format!("{what}; only the iptables engine can remove them")
 }
 
-/// The rules of an older iptables-nft installation in a chain, for people.
+/// The rules of an older iptables-nft installation in a chain, as text.
 pub(crate) fn leftover(family: FamilyName, table: &str, chain: &str) -> String {
     let ip = if family == FamilyName::V4 { "ip" } else { "ip6" };
     format!("what an older installation left in the chain {chain} of the table {ip} {table}")
@@ -177,7 +177,7 @@ pub(crate) fn loaded(fresh: bool, family: FamilyName, restore: &Path, mode: impl
     format!("{verb} the {family} rules with {} ({mode})", restore.display())
 }
 
-/// The rules without comments that installations by iptables have noted down, for people.
+/// The rules without comments that installations by iptables have noted down, as text.
 pub(crate) fn unmarked(rules: usize) -> String {
     format!(
         "an older iptables installation has {} without comments in built-in chains of iptables",

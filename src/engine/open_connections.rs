@@ -10,7 +10,7 @@
 //! packet that would meet them without an entry. A connection that this host has asked for and that has not been answered is
 //! none yet: its request is repeated, and then redirected.
 //!
-//! Where connections have been redirected already, by whomever, nothing is done: then a connection without an entry may be one
+//! Where connections have been redirected already, by any program, nothing is done: then a connection without an entry may be one
 //! whose entry was lost, and with a new one it would leave in clear. Nor is it done for one that was redirected by rules that
 //! are gone, which is told by its other end: that is here, and takes it for another. Nor for one that a listener of the sidecar has
 //! accepted from elsewhere: it may have been redirected, and with an entry of its own its answers would come from the wrong port.

@@ -73,7 +73,7 @@ fn alone<T>(
     work(here.in_turn(&turn).backends(), &mut Kernel::default(), report)
 }
 
-/// What becomes of what only the programs of iptables can remove, if an engine does without them.
+/// What happens to what only the programs of iptables can remove, if an engine does not run them.
 fn spared(allowed: bool) -> Programs {
     if allowed { Programs::Spared } else { Programs::Refused }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Recorded {
     pub(crate) chain: String,
     /// What stood after the chain.
     pub(crate) spec: String,
-    /// How many equal rules of others stand before it in its chain.
+    /// How many equal rules of other programs stand before it in its chain.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) behind: usize,
 }

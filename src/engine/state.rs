@@ -41,7 +41,7 @@ pub struct State {
     pub status: Status,
     /// What was found. More than one if one engine's rules were not removed when another's came.
     pub installations: Vec<Installation>,
-    /// The nat chains of others that the kernel calls before those of the installations. They do not make one drift.
+    /// The nat chains of other programs that the kernel calls before those of the installations. They do not make one drift.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<EarlierChain>,
     /// What could not be looked at, and what else should be known.

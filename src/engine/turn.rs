@@ -194,7 +194,7 @@ impl Holder {
         self.pid != 0 && kill(Pid::from_raw(self.pid), None) == Err(Errno::ESRCH)
     }
 
-    /// The process, with its command, for people.
+    /// The process, with its command, as text.
     fn describe(self) -> String {
         match self.pid {
             pid if self.is_gone() => format!("what process {pid} of the user {} has left behind", self.uid),

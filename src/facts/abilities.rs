@@ -48,6 +48,6 @@ pub struct HostAbilities {
     pub v6_refused: Option<(String, String)>,
     /// Set if the engine makes rules for IPv6 only where an interface has an address besides loopback, as kumactl does.
     pub v6_only_with_address: bool,
-    /// What was noticed while looking, for people.
+    /// What was noticed while looking, as text.
     pub remarks: Vec<Note>,
 }

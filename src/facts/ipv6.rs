@@ -19,13 +19,13 @@ pub enum Ipv6 {
     Unaddressed,
     /// Rules are not made: there is no IPv6 in the kernel at all, or none that the engine makes rules for.
     Unusable {
-        /// Why, for people.
+        /// Why, as text.
         reason: String,
     },
     /// There is an address that hosts beyond the link can reach, but a program or the kernel refuses to make
     /// rules for it. Leaving IPv6 out would let its traffic past the sidecar.
     Refused {
-        /// What was refused, for people.
+        /// What was refused, as text.
         reason: String,
         /// What to do about it.
         remedy: String,
@@ -49,7 +49,7 @@ impl Ipv6 {
         }
     }
 
-    /// What is open by the addresses of this host where there are no rules for IPv6, for people.
+    /// What is open by the addresses of this host where there are no rules for IPv6, as text.
     #[cfg(all(feature = "host", target_os = "linux"))]
     pub(crate) fn left_open(&self) -> Option<&'static str> {
         match self {
@@ -63,7 +63,7 @@ impl Ipv6 {
         }
     }
 
-    /// What addresses there are none of, for people.
+    /// What addresses there are none of, as text.
     pub(crate) fn lacking(&self) -> &'static str {
         match self {
             Self::Unaddressed => "no interface has an IPv6 address but loopback",

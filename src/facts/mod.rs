@@ -65,7 +65,7 @@ pub struct Facts {
     /// What the host can do for IPv6.
     #[serde(default, rename = "ipv6Abilities")]
     pub v6: Abilities,
-    /// What was noticed while looking, for people.
+    /// What was noticed while looking, as text.
     #[serde(default, with = "remarks", skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<Note>,
 }

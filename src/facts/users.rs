@@ -25,7 +25,7 @@ pub(super) fn by_uid_or_name(uid: Uid, name: &str) -> Option<Uid> {
         return Some(uid);
     }
     found.named.or_else(|| {
-        // A failing question counts as no such user: many databases report one as an error.
+        // A failing question is treated as no such user: many databases report one as an error.
         let known = User::from_uid(uid.number().into()).ok().flatten().map(|_| uid);
         known.or_else(|| ask(name))
     })

@@ -346,7 +346,7 @@ impl Query<'_> {
 /// --transparent-proxy, as on Kubernetes, so that the Dataplane need not say that there is a transparent proxy;
 /// "transparentProxyConfig", the configuration that it is given by --transparent-proxy-config, an object or a text.
 ///
-/// The result is a JSON document. Its members: "profile"; "backendRule" and "serviceRule", what decides, for people; "backends",
+/// The result is a JSON document. Its members: "profile"; "backendRule" and "serviceRule", what decides, as text; "backends",
 /// those that are reachable for certain: objects with "kind", "mesh", "name", "ports" (objects with "port" and, if it has one,
 /// "name") and, if it has one, "namespace"; "byChance", in the same form those ports that Kuma might choose, and might not;
 /// "choices", one object for each reference whose matches Kuma takes by chance, with "path", "reference", "oneOf" (it takes
@@ -354,7 +354,7 @@ impl Query<'_> {
 /// are; "services", the reachable values of kuma.io/service; "explanations", an object that has for each
 /// name of "explain" a list, one item for each backend or service of that name: objects as those in "backends" (a service has
 /// neither "kind" nor "namespace"), with "reachable" (true if it is for certain, else false), "portsByChance", "rule" (what decides,
-/// for people), "why" (the answer in words) and "references", where references decide: objects with "path", "reference", "matches"
+/// as text), "why" (the answer in words) and "references", where references decide: objects with "path", "reference", "matches"
 /// (true or false), "byChance" (true or false) and "why"; "notes", as kumatp_config_notes() has them: references that match
 /// nothing, ports that no destination has, choices that Kuma leaves to chance.
 ///

@@ -24,7 +24,7 @@ pub unsafe extern "C" fn kumatp_error_status(error: *const kumatp_error) -> kuma
     error.optional().map_or(KUMATP_OK, kumatp_error::status)
 }
 
-/// Returns what went wrong, for people: the field, the offending value and what would be right. A document with
+/// Returns what went wrong, as text: the field, the offending value and what would be right. A document with
 /// several problems has one line for each.
 ///
 /// The text is NUL-terminated UTF-8, belongs to the error and is valid until kumatp_error_free(); "" for NULL. Never

@@ -114,7 +114,7 @@ pub(super) fn state(plan: Option<&Plan>) -> Result<StateAnswer, Error> {
     Ok(StateAnswer { status: found.status, engines: found.installations.iter().map(|one| one.engine).collect(), json })
 }
 
-/// What becomes of the packets by everything that is installed.
+/// The packets explained by everything that is installed.
 pub(super) fn explain(packets: &Packets) -> Result<kumatp_text, Error> {
     #[derive(serde::Serialize)]
     struct Document<A> {

@@ -1,4 +1,4 @@
-//! What becomes of packets where rules are installed.
+//! Explanation of packets by installed rules.
 
 use std::ffi::c_char;
 
@@ -9,10 +9,10 @@ use super::simulate;
 use super::status::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 
-/// Says what becomes of connections and queries with all the rules that are in force in a network namespace, ours and those of
-/// others: of their first packet, and of the answer to it. Nothing is sent, and nothing changes.
+/// Explains connections and queries by all the rules that are active in a network namespace, ours and those of
+/// other programs: of their first packet, and of the answer to it. Nothing is sent, and nothing changes.
 ///
-/// Tables of nf_tables, ours and those of others, are read from the kernel; what is in tables of iptables, its programs list, which
+/// Tables of nf_tables, ours and those of other programs, are read from the kernel; what is in tables of iptables, its programs list, which
 /// are run only if there are some. Tables of bridges and ARP are not followed, which the notes say. Where the answer depends on
 /// rules that are there and could not be read, or on a part of a rule that is not known here, the "end" of a "verdict" is
 /// "undecided".
@@ -24,7 +24,7 @@ use super::text::kumatp_text;
 /// @param netns_fd  a file descriptor of the network namespace, lent; -1 for that of the calling thread
 /// @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
 /// @param len  its length in bytes, or KUMATP_NUL_TERMINATED
-/// @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
+/// @param[out] out  the explanations; the caller's, for kumatp_text_free()
 /// @param[out] err  may be NULL
 /// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if a packet is not valid; KUMATP_E_PERMISSION if the caller may not
 ///         look; KUMATP_E_OS; KUMATP_E_UNSUPPORTED if this build of the library reads no host
@@ -55,11 +55,11 @@ pub unsafe extern "C" fn kumatp_installed_explain(
 /// Says what applying a plan in a network namespace would change: between the rules that are installed there, by any version of
 /// this library, of kumatp or of kumactl, and those of the plan. Nothing changes.
 ///
-/// The rules of others are not compared.
+/// The rules of other programs are not compared.
 ///
 /// The result is a JSON document: "diff", as kumatp_plan_diff() has it from what is installed to the plan; "engine", which has
 /// installed what there is ("netlink" or "iptables"; "netlink" if there is nothing), and as which the rules of the plan are
-/// written; "earlier", the nat chains of others that the kernel calls before ours, as kumatp_state_to_json() has them; and "notes",
+/// written; "earlier", the nat chains of other programs that the kernel calls before ours, as kumatp_state_to_json() has them; and "notes",
 /// what could not be read, as kumatp_config_notes() has them.
 ///
 /// @param plan  lent

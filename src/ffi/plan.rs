@@ -1,4 +1,4 @@
-//! Plans, and their text in the syntaxes of others.
+//! Plans, and their text in other syntaxes.
 
 use super::arguments::known_flags;
 use super::boundary::{ErrorSlot, Handle, Out, free, guard, quietly};
@@ -24,11 +24,11 @@ pub const KUMATP_SYNTAX_FIREWALLD: u32 = 3;
 pub const KUMATP_SYNTAX_JSON: u32 = 4;
 /// The native nf_tables form as a JSON document: tables, chains with their hooks and priorities, rules, sets. Since 0.1.
 pub const KUMATP_SYNTAX_NATIVE: u32 = 5;
-/// A picture for people: a Mermaid flowchart, as Markdown viewers show it. Since 0.1.
+/// A picture: a Mermaid flowchart, as Markdown viewers show it. Since 0.1.
 pub const KUMATP_SYNTAX_MERMAID: u32 = 6;
 /// The same picture in Graphviz's language DOT. Since 0.1.
 pub const KUMATP_SYNTAX_DOT: u32 = 7;
-/// What the engine ebpf would attach, and what its programs would be told, for people. Since 0.1.
+/// What the engine ebpf would attach, and what its programs would be told, as text. Since 0.1.
 pub const KUMATP_SYNTAX_EBPF: u32 = 8;
 
 /// Both address families, as far as the plan has them. Since 0.1.
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn kumatp_plan_build(
 /// and, where there is one, "comment" and "origin", the configuration key that asked for it; "notes" as
 /// kumatp_plan_notes() has them. Later versions may add members.
 ///
-/// KUMATP_SYNTAX_MERMAID, _DOT and _EBPF are for people: what is drawn or told, and in which words, may change.
+/// KUMATP_SYNTAX_MERMAID, _DOT and _EBPF are for readers and not for programs: what is drawn or told, and in which words, may change.
 ///
 /// @param plan  lent
 /// @param syntax  one of KUMATP_SYNTAX_*

@@ -59,7 +59,7 @@ pub unsafe extern "C" fn kumatp_save_translate(
     })
 }
 
-/// Says what would become of connections and queries with the rules of iptables-save text in force, whoever wrote them, without
+/// Explains connections and queries by the rules of iptables-save text, whoever wrote them, without
 /// a kernel: of their first packet, and of the answer to it.
 ///
 /// A rule with a part that is not known here is judged by what is known of it; where that is not enough, the "end" of a
@@ -69,7 +69,7 @@ pub unsafe extern "C" fn kumatp_save_translate(
 /// @param text_len  their length in bytes, or KUMATP_NUL_TERMINATED
 /// @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
 /// @param packets_len  its length in bytes, or KUMATP_NUL_TERMINATED
-/// @param[out] out  what becomes of them, as kumatp_plan_explain() has it; the caller's, for kumatp_text_free()
+/// @param[out] out  the explanations, as kumatp_plan_explain() has them; the caller's, for kumatp_text_free()
 /// @param[out] err  may be NULL
 /// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if the text is not of the syntax, or if packets are not valid or of
 ///         a family that the text has nothing of
@@ -113,7 +113,7 @@ fn known(saved: &SavedFamilies, packet: &AnyPacket) -> Result<(), InvalidValue> 
 /// Says what would be different if a plan's rules were in force in the place of those in iptables-save text, and whose
 /// traffic it concerns.
 ///
-/// The rules of the text that count are those of any version of this library, of kumatp and of kumactl; the rules of others are
+/// The rules of the text that count are those of any version of this library, of kumatp and of kumactl; the rules of other programs are
 /// not compared. A family that the text has nothing of has no rules, so give what iptables-save and ip6tables-save print.
 ///
 /// @param plan  the plan, with its rules as KUMATP_ENGINE_IPTABLES installs them, lent

@@ -1,4 +1,4 @@
-//! What becomes of packets, without a kernel.
+//! The outcome of packets, without a kernel.
 
 use std::ffi::c_char;
 
@@ -11,7 +11,7 @@ use super::status::{kumatp_error, kumatp_status};
 use super::text::kumatp_text;
 use crate::simulate::{AnyPacket, Packets, Simulator};
 
-/// Says what would become of packets with a plan's rules in force, without a kernel: where each ends, and which
+/// Simulates packets with a plan's rules, without a kernel: where each ends, and which
 /// rules it meets.
 ///
 /// The packets are a document: one packet as text, or JSON, which is an object or a text for one packet, or a list of
@@ -41,7 +41,7 @@ use crate::simulate::{AnyPacket, Packets, Simulator};
 ///         KUMATP_ENGINE_EBPF
 /// @param packets  the document, lent; at most KUMATP_MAX_TEXT bytes
 /// @param len  its length in bytes, or KUMATP_NUL_TERMINATED
-/// @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
+/// @param[out] out  the explanations; the caller's, for kumatp_text_free()
 /// @param[out] err  may be NULL
 /// @return KUMATP_OK; KUMATP_E_ARGUMENT; KUMATP_E_CONFIG if a packet is not valid, with each that is not: the field is
 ///         "packet", or "packets[2]" for the third of a list, and of an object its member ("packets[2].uid")
@@ -69,11 +69,11 @@ pub unsafe extern "C" fn kumatp_plan_simulate(
     })
 }
 
-/// Says what would become of connections and queries with a plan's rules in force, without a kernel: of their first
+/// Explains connections and queries by a plan's rules, without a kernel: of their first
 /// packet, and of the answer to it.
 ///
 /// The result is a JSON document: an object for one packet, and for a list a list of objects in the same order. The
-/// members of an object: "summary", a paragraph for people; "packet", the packet as an object; "request", what becomes of it,
+/// members of an object: "summary", a paragraph of text; "packet", the packet as an object; "request", its outcome,
 /// as kumatp_plan_simulate() has it; and, where an answer is to be expected, "reply": an object with "packet" and "outcome"
 /// of the answer, and "arrival", which is "asSent", "translatedBack" (it seems to come from where the request was sent),
 /// "lost" or "undecided" (both with "reason").
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn kumatp_plan_simulate(
 ///         KUMATP_ENGINE_EBPF
 /// @param packets  the document, as kumatp_plan_simulate() takes it, lent; at most KUMATP_MAX_TEXT bytes
 /// @param len  its length in bytes, or KUMATP_NUL_TERMINATED
-/// @param[out] out  what becomes of them; the caller's, for kumatp_text_free()
+/// @param[out] out  the explanations; the caller's, for kumatp_text_free()
 /// @param[out] err  may be NULL
 /// @return as kumatp_plan_simulate()
 ///

@@ -92,7 +92,7 @@ pub unsafe extern "C" fn kumatp_state_engines(state: *const kumatp_state) -> u32
 /// "differences", a list of text, or where it is uncompared, "reason"; "installations", a list of objects with "engine"
 /// ("netlink", "iptables" or "ebpf"), for iptables "mode" ("nft" or "legacy"), "families" (a list of "ipv4" and "ipv6"), "status"
 /// as above, and for ebpf "programs": "dir" (where they are pinned), "generation", "attached" (a list of objects with "hook" and the
-/// numbers "program", "link" and "target" of the kernel) and "counters" (an object of numbers); "earlier" where nat chains of others are called before those that are installed, a list of
+/// numbers "program", "link" and "target" of the kernel) and "counters" (an object of numbers); "earlier" where nat chains of other programs are called before those that are installed, a list of
 /// objects with "family", "table", "chain", "hook", "priority" and "certain"; and "notes" where something could not be looked at, as kumatp_config_notes() has them.
 ///
 /// @param state  lent

@@ -56,7 +56,7 @@ pub enum Match<F: Family> {
         /// Whether it must be another.
         negated: bool,
     },
-    /// The destination of the packet's connection was translated, by whomever. A packet that connection tracking does not
+    /// The destination of the packet's connection was translated, by any rule. A packet that connection tracking does not
     /// follow has no connection.
     Translated,
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use super::Owner;
 use crate::net::{AnyCidr, FamilyName, Port, PortSet, Protocol, Uid};
 
-/// What becomes of sockets where programs steer them and no rule sees a packet: who is excluded where, and what is redirected to
+/// Where sockets are steered by programs and no rule sees a packet: who is excluded where, and what is redirected to
 /// which port. It is about the same traffic as the rules of the plan, and asked in the order in which it is written here: of a
 /// socket that connects or sends, what is not excluded is redirected, and so of one that connections come to.
 #[derive(Debug, Clone, PartialEq, Eq)]

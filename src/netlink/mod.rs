@@ -5,10 +5,10 @@
 //! kernel adds, and the order of its attributes, do not matter.
 //!
 //! What a dump says can also be lifted back to the native form, so that an installation is compared with
-//! what it says of itself. Whoever installs or removes looks at tables of others in two places only: for
+//! what it says of itself. Whoever installs or removes looks at tables of other programs in two places only: for
 //! Docker's chain, and for what iptables installations of ours or kumactl's left, which is removed with our
-//! own batch. What else is in force is read where somebody asks what becomes of a packet, and from it what
-//! rules of others do, as far as that is understood.
+//! own batch. What else is in force is read only to explain a packet, and from it what
+//! rules of other programs do, as far as that is understood.
 //!
 //! Encoding and decoding are pure and work on any system; the `Socket` needs Linux and the feature
 //! `host`.

@@ -38,7 +38,7 @@
 //!   address, as Kuma's are.
 //! - Queries to excluded DNS servers are tracked in the zone of their answers, as are queries that are redirected in PREROUTING.
 //! - A foreign `ACCEPT` in iptables' nat tables does not stop our appended rules, and a packet that
-//!   our inserted rules let pass still meets the nat rules of others.
+//!   our inserted rules let pass still meets the nat rules of other programs.
 //! - Where Docker's DNS server has its chain and every query is captured, the sidecar's query to a
 //!   server that is not Docker's is let pass. In iptables it comes back from Docker's chain and is
 //!   redirected to the sidecar.

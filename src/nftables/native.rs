@@ -215,7 +215,7 @@ pub enum Condition {
     /// A socket of this host that is bound to an address has the connection (`socket wildcard 0`): in PREROUTING the socket
     /// that the packet is for, in OUTPUT the one that it is from.
     BoundSocket,
-    /// The destination of its connection was translated, by whomever (`ct status dnat`). A packet that connection tracking does
+    /// The destination of its connection was translated, by any rule (`ct status dnat`). A packet that connection tracking does
     /// not follow has no connection.
     Translated,
     /// Its connection-tracking state.

@@ -1,6 +1,6 @@
 //! Tables of nf_tables that are not ours: what other programs have there, as far as it is understood here.
 //!
-//! Rules of others may use all that nf_tables can do. What of it decides where a packet ends is kept as parts that can be
+//! Rules of other programs may use all that nf_tables can do. What of it decides where a packet ends is kept as parts that can be
 //! followed; everything else is a condition or a deed that is not known, with its words.
 
 use std::fmt;
@@ -102,7 +102,7 @@ impl OtherChain {
     }
 }
 
-/// Where the kernel calls a chain of others.
+/// Where the kernel calls a chain of other programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OtherBase {
@@ -118,7 +118,7 @@ pub struct OtherBase {
     pub devices: Vec<String>,
 }
 
-/// A hook that calls a chain of others.
+/// A hook that calls a chain of other programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OtherHook {
@@ -132,7 +132,7 @@ pub enum OtherHook {
     Unknown(u32),
 }
 
-/// A rule of a table of others.
+/// A rule of a table of other programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OtherRule {

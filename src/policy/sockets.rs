@@ -1,4 +1,4 @@
-//! What becomes of sockets, where programs steer them instead of rules for packets.
+//! How programs steer sockets, in place of rules for packets.
 //!
 //! It is the policy of the chains OUTPUT, KUMA_MESH_OUTBOUND and KUMA_MESH_INBOUND (see `nat`), once for a socket instead of for
 //! each packet. A socket has a family when it is used, so the lists are of both.

@@ -1,4 +1,4 @@
-//! A picture of a plan in Graphviz's language [DOT](https://graphviz.org/doc/info/lang.html), for people.
+//! A picture of a plan in Graphviz's language [DOT](https://graphviz.org/doc/info/lang.html), as text.
 
 use std::fmt::{self, Write as _};
 

@@ -1,4 +1,4 @@
-//! A picture of a plan as a [Mermaid](https://mermaid.js.org/syntax/flowchart.html) flowchart, for people.
+//! A picture of a plan as a [Mermaid](https://mermaid.js.org/syntax/flowchart.html) flowchart, as text.
 
 use std::fmt::{self, Write as _};
 
@@ -16,7 +16,7 @@ use crate::net::Family;
 ///   `IPv4` or `IPv6`.
 /// - In a chain that only TCP is sent to, nothing asks for TCP again.
 ///
-/// It is for people: what is drawn, and in which words, may change.
+/// It is for readers and not for programs: what is drawn, and in which words, may change.
 ///
 /// ```
 /// # let facts = kumatp::facts::Facts::capable_host(kumatp::net::Uid::SIDECAR);

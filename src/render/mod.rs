@@ -1,4 +1,4 @@
-//! Text in the syntaxes of others, one module each. All pure.
+//! Text in other syntaxes, one module each. All pure.
 
 pub mod dot;
 pub mod firewalld;

@@ -12,7 +12,7 @@ use crate::net::FamilyName;
 
 /// What is different between two sets of rules.
 ///
-/// As text, for people. As JSON an object with `removed` and `added` (rules with `family`, `table`, `chain` and `rule`), `reordered`
+/// As text, as text. As JSON an object with `removed` and `added` (rules with `family`, `table`, `chain` and `rule`), `reordered`
 /// (chains with `family`, `table` and `chain`) `traffic` (see [`Change`])
 /// and, if something else than rules is missing of what is installed, `missing`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -75,13 +75,13 @@ pub struct Change {
     pub example: AnyPacket,
     /// How many of the packets that were tried are of this class.
     pub tried: usize,
-    /// What becomes of it by the first set.
+    /// Its outcome by the first set.
     pub before: Fate,
-    /// What becomes of it by the second set.
+    /// Its outcome by the second set.
     pub after: Fate,
 }
 
-/// What becomes of a packet.
+/// The outcome of a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
 #[non_exhaustive]
 pub struct Fate {

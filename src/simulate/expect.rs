@@ -6,7 +6,7 @@ use super::outcome::{Outcome, Verdict};
 use super::packet::AnyPacket;
 
 impl<'r> Simulator<'r> {
-    /// Begins to say what should become of a packet, for tests: each method behind it panics if something else does, and then shows
+    /// States the expected outcome of a packet, for tests: each method behind it panics if something else does, and then shows
     /// the trace.
     ///
     /// ```

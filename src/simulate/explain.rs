@@ -1,4 +1,4 @@
-//! A connection or a query both ways: what becomes of the request, and whether the answer finds its way back.
+//! A connection or a query both ways: the outcome of the request, and whether the answer gets back.
 
 use std::fmt::{self, Write as _};
 
@@ -12,7 +12,7 @@ use super::view::Value;
 use super::walk::Sent;
 use crate::net::{Family, FamilyName, Gid, InterfaceName, Port};
 
-/// What becomes of a connection or a query.
+/// The outcome of a connection or a query.
 ///
 /// As text, one paragraph. As JSON an object with `summary` (that paragraph), `packet`, `request` (an [`Outcome`]) and, where an
 /// answer is to be expected, `reply` with `packet`, `outcome`, `arrival` and, if it is lost or undecided, `reason`.
@@ -21,7 +21,7 @@ use crate::net::{Family, FamilyName, Gid, InterfaceName, Port};
 pub struct Explanation<'r> {
     /// The first packet.
     pub packet: AnyPacket,
-    /// What becomes of it.
+    /// Its outcome.
     pub request: Outcome<'r>,
     /// The answer; none where the request does not get anywhere, or it is not known where.
     pub reply: Option<Reply<'r>>,
@@ -39,7 +39,7 @@ pub struct Explanation<'r> {
 pub struct Reply<'r> {
     /// The first packet of it.
     pub packet: AnyPacket,
-    /// What becomes of that.
+    /// Its outcome.
     pub outcome: Outcome<'r>,
     /// Whether it comes to who asked, and from whom.
     pub arrival: Arrival,
@@ -67,7 +67,7 @@ pub enum Arrival {
 }
 
 impl<'r> Simulator<'r> {
-    /// Says what becomes of the connection or the query that begins with this packet.
+    /// Explains the connection or the query that begins with this packet.
     ///
     /// ```
     /// use kumatp::model::EngineName;

@@ -18,7 +18,7 @@ impl<'r> Simulator<'r> {
     /// The rules that are in force, as far as they were read: our tables, everything in those of iptables, and those that other
     /// programs have in nf_tables. What is known to be there and could not be read makes packets that come to it
     /// [`Undecided`](super::Verdict::Undecided), as programs of the engine ebpf do with what they may redirect; so does a condition or
-    /// an action of others that is not known, such as a mark or a translation to another address, where the answer depends on it.
+    /// an action of other programs that is not known, such as a mark or a translation to another address, where the answer depends on it.
     ///
     /// Not followed are the tables of [`Installed::others`].
     ///
@@ -30,7 +30,7 @@ impl<'r> Simulator<'r> {
         Ok(simulator)
     }
 
-    /// The same without the rules of others: what [`diff`](Self::diff) compares with a plan. What could not be read is left out.
+    /// The same without the rules of other programs: what [`diff`](Self::diff) compares with a plan. What could not be read is left out.
     ///
     /// # Errors
     /// As [`of_installed`](Self::of_installed). [`Error::Unsupported`] if it was the engine ebpf that installed, which has no rules

@@ -43,7 +43,7 @@
 //!
 //! # The engine ebpf
 //!
-//! Its programs steer sockets, and the simulator asks what becomes of the first packet as if they were rules. Where they differ, the
+//! Its programs steer sockets, and the simulator sends the first packet through them as if they were rules. Where they differ, the
 //! step that decides says why: forwarded packets, connections from before, packets that no process sends and what this host sends
 //! to itself stay as they are. There are no conntrack zones, no drops and no log lines; UDP other than DNS is left alone, as by
 //! rules. An interface tells nothing: what goes to `0.0.0.0`, `::` or a loopback address goes to this host, and of other addresses
@@ -191,7 +191,7 @@ impl<'r> Simulator<'r> {
         Self::saved(v4, v6, Whose::All)
     }
 
-    /// The same without the rules of others: what [`diff`](Self::diff) compares with a plan.
+    /// The same without the rules of other programs: what [`diff`](Self::diff) compares with a plan.
     ///
     /// # Errors
     /// As [`of_saved`](Self::of_saved).

@@ -12,7 +12,7 @@ use crate::net::{FamilyName, InterfaceName, Protocol};
 use crate::nftables::{ChainType, Deed, Fact, Field, OtherBase, OtherChain, OtherHook, OtherRule, OtherTable, Part};
 
 impl<'r> Program<'r> {
-    /// What a table of others does with packets of a family; nothing if they do not meet it.
+    /// What a table of other programs does with packets of a family; nothing if they do not meet it.
     pub(super) fn of_others(table: &'r OtherTable, family: FamilyName) -> Self {
         let mut program = Self::default();
         if table.dormant || !table.family.meets(family) {

@@ -1,4 +1,4 @@
-//! What becomes of a packet, and why.
+//! The outcome of a packet, and why.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::net::{Family, FamilyName, Port};
 use crate::nftables;
 use crate::render;
 
-/// What becomes of a packet: where it ends, and which rules it met on the way.
+/// The outcome of a packet: where it ends, and which rules it met on the way.
 ///
 /// As text, the verdict and the trace. As JSON an object with `verdict` (see [`Verdict`]), `zone`, `log`, `trace` and, where a rule
 /// decided, `decidedBy`, its place in the trace.

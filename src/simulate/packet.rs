@@ -275,7 +275,7 @@ pub enum Tracking {
 }
 
 impl Tracking {
-    /// Whether nat is asked what becomes of it: connection tracking takes it for the first packet of a connection.
+    /// Whether it passes the nat chains: connection tracking takes it for the first packet of a connection.
     pub(super) fn is_fresh(self) -> bool {
         matches!(self, Self::New | Self::MidStream | Self::Lost | Self::LostAnswer)
     }

@@ -47,7 +47,7 @@ fn is_local(address: IpAddr) -> bool {
     }
 }
 
-/// What becomes of the packet, if no program deals with it.
+/// The outcome of the packet, if no program deals with it.
 pub(super) fn untouched<'r, F: Family>(packet: &Packet<F>, loopback: &InterfaceName) -> Option<Outcome<'r>> {
     let (at, why) = exempt(packet, loopback)?;
     let step = Step { place: RulePosition::added(F::NAME, TABLE, at, why), effect: Effect::Passed };

@@ -27,7 +27,7 @@ pub(crate) enum RulesSource {
     Saved(SavedFamilies),
     /// What is installed, everybody's.
     Live(Box<Live>),
-    /// What is installed, without the rules of others.
+    /// What is installed, without the rules of other programs.
     LiveOurs(Box<Live>),
 }
 
@@ -126,7 +126,7 @@ impl RulesSource {
         )))
     }
 
-    /// The nat chains of others that come before ours, of what is installed.
+    /// The nat chains of other programs that come before ours, of what is installed.
     pub(crate) fn earlier(&self) -> Vec<Earlier> {
         match self {
             Self::LiveOurs(live) => live.earlier(),

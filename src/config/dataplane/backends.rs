@@ -31,7 +31,7 @@ pub struct BackendRef {
     pub kind: BackendKind,
     /// Which resources of that kind: `name` and `namespace`, or `labels`.
     pub select: BackendSelector,
-    /// Which of their ports, by number: `port`. Kuma accepts any number here; 0 counts as none in `kuma-3`.
+    /// Which of their ports, by number: `port`. Kuma accepts any number here; 0 is treated as none in `kuma-3`.
     pub port: Option<u32>,
 }
 

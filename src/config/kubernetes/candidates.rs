@@ -101,7 +101,7 @@ impl Candidates {
         candidate(&mut self.control_plane_reading, key, source)
     }
 
-    /// The ConfigMap that counts as such.
+    /// The ConfigMap that is used.
     fn config_map(&mut self, row: &'static Row) -> Option<Candidate> {
         match self.profile == Profile::Kuma29 && self.custom.is_some() {
             true => self.custom(row),

@@ -124,7 +124,7 @@ pub(super) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Takes variables over; of a name that comes twice, the last value counts, and an empty one counts as not set.
+    /// Takes variables over; of a name that comes twice, the last value counts, and an empty one is treated as not set.
     pub(super) fn extend(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
         for (name, value) in variables {
             match Variable::find(&name) {

@@ -43,7 +43,7 @@
 //!
 //! | setting | order |
 //! |---|---|
-//! | excluded ports and addresses | annotation, ConfigMap, control plane, default; an empty one counts as none |
+//! | excluded ports and addresses | annotation, ConfigMap, control plane, default; an empty one is treated as none |
 //! | `ipFamilyMode` | annotation, ConfigMap if it is not `dualstack`, control plane |
 //! | `redirect.{inbound,outbound,dns}.port` | control plane; the ConfigMap's has no effect |
 //! | `kumaDPUser`, `cniMode` | control plane, always |

@@ -142,7 +142,7 @@ impl Sources {
     }
 
     /// The environment of the control plane, of which the variables of [`Variable::all`](super::Variable::all) count. An
-    /// empty one counts as not set.
+    /// empty one is treated as not set.
     pub fn control_plane<I>(&mut self, variables: I)
     where
         I: IntoIterator<Item = (String, String)>,

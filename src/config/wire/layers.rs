@@ -101,7 +101,7 @@ impl Layers {
     /// comes twice, the last value does.
     ///
     /// Items of a list are separated by commas; those of lists whose items may hold commas (for uids, gids, virtual
-    /// networks) by semicolons, if there is one. An empty variable is an empty list, and counts as not set for every
+    /// networks) by semicolons, if there is one. An empty variable is an empty list, and is treated as not set for every
     /// other kind of value.
     pub fn environment<I>(&mut self, variables: I)
     where

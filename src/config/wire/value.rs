@@ -47,7 +47,7 @@ pub(in crate::config) trait Wire {
     /// The value as a document has it.
     fn write(&self) -> Value;
 
-    /// Whether an empty environment variable is an empty list. Of every other kind it counts as not set.
+    /// Whether an empty environment variable is an empty list. Of every other kind it is treated as not set.
     fn is_list(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! What the engine would install, as text for people.
+//! What the engine would install, as text.
 
 use std::fmt::Display;
 
@@ -7,7 +7,7 @@ use crate::engine::ebpf_unsupported;
 use crate::error::Error;
 use crate::model::{DnsServers, Owner, Plan, RedirectedPorts, SocketPlan};
 
-/// What an installation of this plan would attach, and what the programs would be told, as text for people. Asks no host: on one,
+/// What an installation of this plan would attach, and what the programs would be told, as text. Asks no host: on one,
 /// its addresses come to what the programs are told.
 ///
 /// # Errors

@@ -172,7 +172,7 @@ pub(super) struct InIptables {
     pub(super) v4: Option<Ruleset<V4>>,
     pub(super) v6: Option<Ruleset<V6>>,
     plan: Option<Plan>,
-    /// Our chains in the nat table that rules of others lead to.
+    /// Our chains in the nat table that rules of other programs lead to.
     pub(super) jumps: Vec<(FamilyName, String)>,
 }
 
@@ -226,7 +226,7 @@ impl InIptables {
         families.into_iter().flatten().collect::<Vec<_>>().join("\n")
     }
 
-    /// What there is of a family, for people: one item a table.
+    /// What there is of a family, as text: one item a table.
     pub(super) fn describe(&self, family: FamilyName) -> Vec<String> {
         let item = |table: InTable| {
             let chains = table.chains.iter().filter(|(name, _)| name.is_some()).count();

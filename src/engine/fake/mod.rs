@@ -75,7 +75,7 @@ use crate::net::{FamilyName, Uid};
 /// A clone works on the same host, as does the engine that [`beside`](Self::beside) gives; operations
 /// happen one at a time, whatever thread asks for them.
 ///
-/// What it does not know of: rules without comments are told from those of others, which the real
+/// What it does not know of: rules without comments are told from those of other programs, which the real
 /// engines cannot always do; and a plan is not refused for want of an ability, except for IPv6.
 #[derive(Debug, Clone)]
 pub struct Fake {

@@ -1,7 +1,7 @@
 //! The engine that runs the distribution's iptables programs.
 //!
 //! Every family gets one text for `iptables-restore --noflush`: it takes our older rules away and
-//! puts the new ones in, so each table changes in one step. Rules of others are never written.
+//! puts the new ones in, so each table changes in one step. Rules of other programs are never written.
 
 mod backend;
 mod child;

@@ -40,9 +40,9 @@ struct OursIn {
     inside: Vec<(String, String)>,
     /// Our rules in chains that are not ours.
     outside: Vec<Outside>,
-    /// Rules of others that lead to our chains, and where to.
+    /// Rules of other programs that lead to our chains, and where to.
     intruders: Vec<(String, String)>,
-    /// How many rules of others each chain has.
+    /// How many rules of other programs each chain has.
     others: BTreeMap<String, usize>,
 }
 
@@ -52,7 +52,7 @@ struct Outside {
     /// Its place among all rules of the chain, from 1.
     place: usize,
     spec: String,
-    /// Whether an equal rule of others stands before it: removing by what the rule says would remove that one.
+    /// Whether an equal rule of other programs stands before it: removing by what the rule says would remove that one.
     behind_equal: bool,
 }
 
@@ -96,7 +96,7 @@ impl Ours {
         here.flat_map(|known| &known.outside).any(|rule| rule.place == place && rule.chain == chain)
     }
 
-    /// Rules of others that would lead to a chain that is no longer there, if only these chains stay.
+    /// Rules of other programs that would lead to a chain that is no longer there, if only these chains stay.
     pub(super) fn in_the_way(&self, stay: &ExpectedRules) -> Vec<String> {
         let stays = |table: &OursIn, chain: &str| {
             stay.tables.iter().any(|t| t.table == table.table && t.chains.iter().any(|c| c == chain))
@@ -147,7 +147,7 @@ impl Ours {
         (text, changed)
     }
 
-    /// The same in the model's terms, without the rules of others.
+    /// The same in the model's terms, without the rules of other programs.
     ///
     /// # Errors
     /// [`Error::Config`] with the rules that the model cannot say.
@@ -156,7 +156,7 @@ impl Ours {
         iptables_save::parse::<F>(&text)?.ruleset()
     }
 
-    /// What there is, for people: one item a table.
+    /// What there is, as text: one item a table.
     pub(super) fn describe(&self) -> Vec<String> {
         self.tables
             .iter()
@@ -238,7 +238,7 @@ impl OursIn {
         found.is_ok_and(|found| found.canonical() == Ruleset::new(wanted).canonical())
     }
 
-    /// What is ours, as iptables-save would list it without the rules of others.
+    /// What is ours, as iptables-save would list it without the rules of other programs.
     fn text(&self) -> String {
         if self.is_empty() {
             return String::new();

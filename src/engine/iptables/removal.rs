@@ -36,7 +36,7 @@ enum Inventory {
 }
 
 impl Inventory {
-    /// What there is, for people: one item a table.
+    /// What there is, as text: one item a table.
     fn describe(&self, tools: &Toolset) -> Vec<String> {
         match self {
             Self::Seen(leftovers) => leftovers.describe(),

@@ -1,7 +1,7 @@
 //! Rules without comments: which ones an installation adds, and which of several equal ones are ours.
 //!
 //! Nothing in such a rule says whose it is, and others may have added an equal one. So an installation notes its own down, each
-//! with the number of equal rules of others that stand before it.
+//! with the number of equal rules of other programs that stand before it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -38,7 +38,7 @@ pub(super) fn unmarked<F: Family>(ruleset: &Ruleset<F>, mode: IptablesMode) -> V
     ruleset.tables.iter().flat_map(in_table).collect()
 }
 
-/// Says of rules that are going to be added how many equal rules of others will stand before them:
+/// Says of rules that are going to be added how many equal rules of other programs will stand before them:
 /// none where they are inserted, and all that there are where they are appended. `is_ours` tells of a table, a chain and a place in
 /// it.
 pub(super) fn place<'a, F: Family>(

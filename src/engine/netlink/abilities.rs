@@ -137,7 +137,7 @@ fn place(failure: &Failure) -> Option<(FamilyName, Option<&str>)> {
         Object::Batch => None,
         Object::Table { family } | Object::Set { family, .. } => Some((*family, None)),
         Object::Chain { family, chain } | Object::Rule { family, chain, .. } => Some((*family, Some(chain))),
-        // Nothing of others is rehearsed.
+        // Nothing of other programs is rehearsed.
         Object::Leftover { .. } => None,
     }
 }

@@ -173,7 +173,7 @@ pub(super) fn remove_tables(kernel: &mut Kernel, report: &mut Report) -> Result<
     Err(problem::restless())
 }
 
-/// Says that rules may be left that nothing tells from those of others: not where they were noted down, of which more is said.
+/// Says that rules may be left that nothing tells from those of other programs: not where they were noted down, of which more is said.
 pub(super) fn note_uncommented(leftovers: &Leftovers, record: &Record, report: &mut Report) {
     let noted = |family: &FamilyName| !record.of(*family, IptablesMode::Nft).is_empty();
     if leftovers.uncommented && !leftovers.families().iter().all(noted) {

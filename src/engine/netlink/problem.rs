@@ -86,7 +86,7 @@ pub(super) fn explain(failure: &Failure, more: usize, native: Option<&Native>) -
     Error::Os { action: format!("{verb} {what}"), message, errno: Some(failure.errno) }
 }
 
-/// What a message is about, for people.
+/// What a message is about, as text.
 fn name(object: Option<&Object>, native: Option<&Native>) -> String {
     let table = |family: &FamilyName| table_name(*family);
     match object {

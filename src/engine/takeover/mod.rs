@@ -198,7 +198,7 @@ impl<'a, G: Ground> Backends<'a, G> {
         taken.failures.or(report)
     }
 
-    /// What only the programs of iptables can remove, for people. What cannot be looked at is not in it.
+    /// What only the programs of iptables can remove, as text. What cannot be looked at is not in it.
     pub(super) fn left_to_iptables(&self, ground: &mut G) -> Vec<String> {
         let (config, record) = (Options::default(), ground.record().unwrap_or_default());
         let question = Question { config: &config, record: &record };
@@ -246,7 +246,7 @@ impl<'a, G: Ground> Backends<'a, G> {
     }
 }
 
-/// What is left to the programs of iptables, for people.
+/// What is left to the programs of iptables, as text.
 fn left_to_programs(families: &[FamilyName], record: &Record) -> Vec<String> {
     let rules = (!record.rules.is_empty()).then(|| unmarked(record.rules.len()));
     families.iter().copied().map(legacy).chain(rules).collect()

@@ -1,4 +1,4 @@
-//! Reading what is in force: our tables, and those of others.
+//! Reading what is in force: our tables, and those of other programs.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub(crate) struct Around {
 }
 
 impl Socket {
-    /// Everything in our tables, and in those of others but for what iptables-nft lists. `interfaces` are their names by their
+    /// Everything in our tables, and in those of other programs but for what iptables-nft lists. `interfaces` are their names by their
     /// numbers, if they are known.
     pub(crate) fn look_around(&mut self, interfaces: Option<&BTreeMap<u32, String>>) -> Result<Around, Stop> {
         let read = |socket: &mut Self, present: &Present| {
@@ -75,7 +75,7 @@ impl Socket {
     }
 }
 
-/// A nat chain of others that the kernel calls.
+/// A nat chain of other programs that the kernel calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CalledChain {
     pub(crate) of: TableFamily,
@@ -86,7 +86,7 @@ pub(crate) struct CalledChain {
 }
 
 impl Socket {
-    /// The nat chains of others, those of iptables-nft too, that have rules and decide where connections go. Of the rules it is
+    /// The nat chains of other programs, those of iptables-nft too, that have rules and decide where connections go. Of the rules it is
     /// only looked whether there are some.
     pub(crate) fn nat_chains(&mut self, ours: &Dump) -> Result<Vec<CalledChain>, Stop> {
         Ok(self.steadily(|socket, _| socket.nat_chains_once(ours))?.0)

@@ -174,7 +174,7 @@ impl Socket {
                 continue;
             }
             found.iter().for_each(|table| leftovers.enter(family, *table));
-            // Kernels list the chains of all tables of the family; those of others are passed over.
+            // Kernels list the chains of all tables of the family; those of other programs are passed over.
             let chains = self.get(family, message::GETCHAIN, NLM_F_DUMP, |_| {})?;
             if chains.interrupted {
                 return Ok(None);

@@ -21,7 +21,7 @@ pub(super) const CHAINS: [BuiltinChain; 5] = BuiltinChain::ALL;
 pub(crate) struct Leftovers {
     tables: Vec<InTable>,
     /// Whether rules of chains of ours have no comment: then rules elsewhere had none, either, and
-    /// nothing tells them from those of others.
+    /// nothing tells them from those of other programs.
     pub(crate) uncommented: bool,
 }
 
@@ -61,7 +61,7 @@ impl Leftovers {
         FamilyName::ALL.into_iter().filter(has).collect()
     }
 
-    /// What there is, for people: one item a table.
+    /// What there is, as text: one item a table.
     pub(crate) fn describe(&self) -> Vec<String> {
         let item = |table: &InTable| {
             let rules = table.inside + table.outside.len();

@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn what_is_not_clear_takes_a_listing() {
-        // Rules of others lead to our chains, or ours have no comments.
+        // Rules of other programs lead to our chains, or ours have no comments.
         assert_eq!(table(Some("KUMA_MESH_OUTBOUND"), true).read(), None);
         assert_eq!(table(None, false).read(), None);
     }

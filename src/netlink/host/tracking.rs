@@ -77,7 +77,7 @@ pub(crate) fn known(
                     if entry.made_by_hand && !open.contains(&entry.original) {
                         dead.push(entry);
                     } else {
-                        // A router has millions of others.
+                        // A router has millions of other entries.
                         known.extend([entry.original, entry.reply].into_iter().filter(|tuple| open.contains(tuple)));
                     }
                 }

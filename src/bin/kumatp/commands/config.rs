@@ -109,7 +109,7 @@ fn tree(json: &str) -> Result<serde_json::Value, Failure> {
     serde_json::from_str(json).map_err(|error| Failure::Other(error.to_string()))
 }
 
-/// Origins for people: what somebody decided first, and then what nobody did.
+/// Origins as text: first the settings that a source decides, then the defaults.
 fn table(origins: &[Origin]) -> String {
     let mut text = String::new();
     let (decided, defaults): (Vec<_>, Vec<_>) = origins

@@ -32,7 +32,7 @@ pub(crate) fn diff(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     Ok(if diff.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
 }
 
-/// The difference, and the nat chains of others that come before what is installed.
+/// The difference, and the nat chains of other programs that come before what is installed.
 #[derive(serde::Serialize)]
 struct Document<'a, 'r> {
     #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! What becomes of a packet.
+//! The outcome of a packet.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

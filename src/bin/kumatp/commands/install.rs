@@ -163,7 +163,7 @@ pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
     let mut config = configuration::of_engines(matches)?;
     (config.dry_run, config.verbose) = (on("dry-run"), on("verbose"));
     let mut target = Target::of(matches, EngineName::Netlink)?;
-    // A variable that asks for the engine does not keep the rules of others in force.
+    // A variable that asks for the engine does not keep the rules of other programs in force.
     if matches.contains_id("ebpf-enabled") && config.ebpf.enabled {
         target = Target::for_config(matches, &config, EngineName::Ebpf)?;
     }

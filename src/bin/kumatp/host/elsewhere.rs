@@ -23,7 +23,7 @@ impl Target {
     }
 }
 
-/// A nat chain of others that comes before ours: there is none.
+/// A nat chain of other programs that comes before ours: there is none.
 pub(crate) type Earlier = ();
 
 /// What is installed: there is nothing that could be.

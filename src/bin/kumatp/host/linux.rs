@@ -79,10 +79,10 @@ impl Target {
     }
 }
 
-/// A nat chain of others that comes before ours.
+/// A nat chain of other programs that comes before ours.
 pub(crate) type Earlier = EarlierChain;
 
-/// What is installed, by whomever.
+/// What is installed, whoever installed it.
 pub(crate) struct Live(Installed);
 
 impl Live {
@@ -90,7 +90,7 @@ impl Live {
         &self.0.notes
     }
 
-    /// The nat chains of others that come before ours.
+    /// The nat chains of other programs that come before ours.
     pub(crate) fn earlier(&self) -> Vec<Earlier> {
         self.0.earlier()
     }
@@ -113,7 +113,7 @@ impl Live {
         Simulator::of_installed(&self.0)
     }
 
-    /// Without the rules of others.
+    /// Without the rules of other programs.
     pub(crate) fn simulator_of_ours(&self) -> Result<Simulator<'_>, Error> {
         Simulator::of_installed_ours(&self.0)
     }

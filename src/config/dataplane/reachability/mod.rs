@@ -76,9 +76,9 @@
 //!
 //! # Where the answer differs from Kuma's on purpose
 //!
-//! - A host name as the address of a workload with `ipFamilyMode: IPv4` counts as an IPv4 address, and a warning says
+//! - A host name as the address of a workload with `ipFamilyMode: IPv4` is treated as an IPv4 address, and a warning says
 //!   that Kuma looks it up: nobody knows the answer here.
-//! - A backend whose status has no virtual address counts as one that gets one: a file can be asked about before
+//! - A backend whose status has no virtual address is treated as one that gets one: a file can be asked about before
 //!   it is applied.
 //! - Labels that the control plane adds to what it stores, such as `kuma.io/zone`, are compared as they are in the
 //!   files. A reference that asks for one that no resource has matches nothing, and its warning says why. In `kuma-2.9`

@@ -14,7 +14,7 @@ pub(super) enum Items {
     Networks,
 }
 
-/// The most ports of one match of iptables, where a range counts as two.
+/// The most ports of one match of iptables, where a range is two.
 const MOST_PORTS: usize = 15;
 
 impl Items {

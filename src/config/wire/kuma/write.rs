@@ -8,7 +8,7 @@ use crate::net::{AnyCidr, Port, PortRange, PortSet};
 
 /// The most uids that kumactl knows.
 const LAST_UID: u32 = 65_535;
-/// The most ports of an exclusion, where a range counts as two.
+/// The most ports of an exclusion, where a range is two.
 const MOST_PORTS: usize = 15;
 
 impl Config {

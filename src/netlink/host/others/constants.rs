@@ -1,4 +1,4 @@
-//! Numbers that only rules of others have, named as in linux/netfilter/nf_tables.h and its neighbours.
+//! Numbers that only rules of other programs have, named as in linux/netfilter/nf_tables.h and its neighbours.
 
 pub(super) const NFPROTO_ARP: u8 = 3;
 pub(super) const NFPROTO_BRIDGE: u8 = 7;

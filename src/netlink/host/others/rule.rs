@@ -1,4 +1,4 @@
-//! From the expressions of a rule of others to what it does.
+//! From the expressions of a rule of other programs to what it does.
 
 use super::constants::*;
 use super::facts::Reader;

@@ -1,4 +1,4 @@
-//! What a look into a set of others says about a packet.
+//! What a look into a set of other programs says about a packet.
 
 use super::constants::*;
 use super::facts::{Reader, number};

@@ -1,4 +1,4 @@
-//! Rules of others in the words of nft, as far as they are known.
+//! Rules of other programs in the words of nft, as far as they are known.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
