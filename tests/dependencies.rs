@@ -1,4 +1,4 @@
-//! Dependencies have licences that `deny.toml` allows, and come from crates.io.
+//! Dependencies have licences that `.cargo/deny.toml` allows, and come from crates.io.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::Value;
 mod skip;
 use skip::skipped;
 
-/// What `deny.toml` allows: licences for all, and pairs of a crate and a licence.
+/// What `.cargo/deny.toml` allows: licences for all, and pairs of a crate and a licence.
 struct Allowed {
     licences: BTreeSet<String>,
     exceptions: BTreeSet<(String, String)>,
@@ -18,7 +18,7 @@ struct Allowed {
 
 impl Allowed {
     fn read() -> Self {
-        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deny.toml")).unwrap();
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".cargo/deny.toml")).unwrap();
         let (_, rest) = text.split_once("\nallow = [\n").expect("a list of licences");
         let (list, rest) = rest.split_once("\n]").unwrap();
         let licences = quoted(list);
@@ -106,7 +106,7 @@ fn licences_and_sources_are_allowed() {
     for package in packages.iter().filter(|package| text(package, "name") != "kumatp") {
         let (name, licence, source) = (text(package, "name"), text(package, "license"), text(package, "source"));
         if !allowed.all(&name, &licence) {
-            wrong.push(format!("{name}: the licence '{licence}' is not allowed by deny.toml"));
+            wrong.push(format!("{name}: the licence '{licence}' is not allowed by .cargo/deny.toml"));
         }
         if source != "registry+https://github.com/rust-lang/crates.io-index" {
             wrong.push(format!("{name}: comes from '{source}', and not from crates.io"));
