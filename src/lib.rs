@@ -76,6 +76,7 @@ pub mod guide;
 pub mod in_force;
 pub mod iptables_save;
 pub mod model;
+mod named;
 pub mod net;
 pub mod netlink;
 #[cfg(all(feature = "host", target_os = "linux"))]

@@ -9,14 +9,16 @@ use std::path::Path;
 const TABLE: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("sorted", &[]),
+    // A macro.
+    ("named", &["error"]),
     // Opening files and finding room on the stack: what several modules ask of the system.
     ("files", &["error"]),
     ("room", &["error"]),
     ("socket_options", &[]),
     ("netns", &["error", "files", "room", "socket_options"]),
-    ("net", &["error"]),
-    ("model", &["error", "sorted", "net"]),
-    ("config", &["error", "sorted", "files", "room", "net", "model"]),
+    ("net", &["error", "named"]),
+    ("model", &["error", "named", "sorted", "net"]),
+    ("config", &["error", "named", "sorted", "files", "room", "net", "model"]),
     // `facts::probe` reads the host through netlink.
     ("facts", &["error", "files", "room", "netns", "net", "model", "netlink"]),
     ("policy", &["error", "sorted", "net", "model", "config", "facts"]),
@@ -46,7 +48,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "ebpf",
         ],
     ),
-    ("cni", &["error", "files", "netns", "net", "model", "config", "facts", "policy", "engine"]),
+    ("cni", &["error", "named", "files", "netns", "net", "model", "config", "facts", "policy", "engine"]),
     (
         "ffi",
         &[

@@ -9,11 +9,11 @@ use super::failure::Code;
 use super::network::{ANNOTATIONS, Network};
 use super::pod::{self, Decision};
 use super::request::{Attachment, Request};
-use super::settings::{CONFIG_MAP, ConfigMaps, configuration};
+use super::settings::{ConfigMaps, configuration};
 use super::template::Template;
 use super::{Failure, Version, host};
 use crate::config::Config;
-use crate::config::kubernetes::Pod;
+use crate::config::kubernetes::{CONFIG_MAP_NAME, Pod};
 use crate::engine::netlink::Netlink;
 use crate::engine::{Engine, Status, engine_there};
 use crate::error::{Error, visible};
@@ -213,12 +213,12 @@ fn config_maps(attachment: &Attachment, pod: &Pod) -> Result<ConfigMaps, Failure
         path.map(|path| host::read(key, &path)).transpose()
     };
     let system = read("systemConfigMapFile", network.system_config_map_file.as_ref(), "")?;
-    let custom = match pod.annotations.get(CONFIG_MAP).filter(|name| !name.is_empty()) {
+    let custom = match pod.annotations.get(CONFIG_MAP_NAME).filter(|name| !name.is_empty()) {
         None => None,
         Some(name) if network.config_map_file.is_none() => {
             let name = visible(name);
             let details = format!(
-                "{CONFIG_MAP}: '{name}' is not known here: expected configMapFile in the network configuration"
+                "{CONFIG_MAP_NAME}: '{name}' is not known here: expected configMapFile in the network configuration"
             );
             return Err(Failure::new(Code::Network, "the pod names a ConfigMap", details));
         }

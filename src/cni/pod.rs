@@ -1,17 +1,8 @@
 use serde_json::Value;
 
 use crate::config::Format;
-use crate::config::kubernetes::Pod;
+use crate::config::kubernetes::{INIT, INJECTED, Pod, SIDECAR};
 use crate::error::{Error, InvalidValue};
-
-/// Says whether a pod has a sidecar. Kuma's injector writes `true`.
-const INJECTED: &str = "kuma.io/sidecar-injected";
-
-/// The init container that redirects a pod's traffic where no plugin does.
-const INIT: &str = "kuma-init";
-
-/// The container of the sidecar.
-const SIDECAR: &str = "kuma-sidecar";
 
 /// What is to be done with a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]

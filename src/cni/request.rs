@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 use super::environment::{Command, Parameters};
 use super::failure::Code;
 use super::network::{AttachmentId, Network, object};
-use super::settings::CONFIG_MAP;
 use super::template::Template;
 use super::{Failure, Version};
+use crate::config::kubernetes::CONFIG_MAP_NAME;
 
 /// The longest network configuration that is read, in bytes. The annotations of a pod can have 256 KiB in all.
 const LIMIT: u64 = 4 << 20;
@@ -74,9 +74,9 @@ impl Attachment {
                 "name" => "CNI_ARGS: K8S_POD_NAME",
                 "uid" => "CNI_ARGS: K8S_POD_UID",
                 "namespace" => "CNI_ARGS: K8S_POD_NAMESPACE",
-                _ => CONFIG_MAP,
+                _ => CONFIG_MAP_NAME,
             };
-            let code = if source == CONFIG_MAP { Code::Pod } else { Code::Environment };
+            let code = if source == CONFIG_MAP_NAME { Code::Pod } else { Code::Environment };
             let details = format!("{}; {key} needs it for {{{placeholder}}}", why.at(source));
             Failure::new(code, format!("the path of {key} is not known"), details)
         })

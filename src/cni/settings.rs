@@ -1,13 +1,7 @@
-use crate::config::kubernetes::{Pod, Sources};
+use crate::config::kubernetes::{CONFIG, Pod, Sources};
 use crate::config::{Config, Format, Profile};
 use crate::error::{Error, InvalidValue};
 use crate::model::Note;
-
-/// The annotation that holds the whole configuration of a pod's transparent proxy. Kuma's injector writes it.
-const CONFIG: &str = "traffic.kuma.io/transparent-proxy-config";
-
-/// The annotation that names a ConfigMap with more settings.
-pub(super) const CONFIG_MAP: &str = "traffic.kuma.io/transparent-proxy-configmap-name";
 
 /// The ConfigMaps that a configuration is made from besides the pod, as they were read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,14 +41,15 @@ pub(super) fn configuration(pod: Pod, maps: &ConfigMaps, profile: Profile) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::kubernetes::{CONFIG_MAP_NAME, INJECTED};
 
     fn pod(annotations: &[(&str, &str)]) -> Pod {
         Pod::with_annotations(annotations.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())))
     }
 
     fn of(text: &str, custom: Option<&str>) -> Result<Config, Error> {
-        let mut annotations = vec![(CONFIG, text), ("kuma.io/sidecar-injected", "true")];
-        annotations.extend(custom.map(|_| (CONFIG_MAP, "web")));
+        let mut annotations = vec![(CONFIG, text), (INJECTED, "true")];
+        annotations.extend(custom.map(|_| (CONFIG_MAP_NAME, "web")));
         let maps = ConfigMaps { system: None, custom: custom.map(str::to_owned) };
         configuration(pod(&annotations), &maps, Profile::Kuma3).map(|(config, _)| config)
     }
@@ -82,7 +77,7 @@ mod tests {
     #[test]
     fn without_the_annotation() {
         let annotations = [
-            ("kuma.io/sidecar-injected", "true"),
+            (INJECTED, "true"),
             ("kuma.io/transparent-proxying", "enabled"),
             ("kuma.io/transparent-proxying-inbound-port", "16006"),
             ("kuma.io/transparent-proxying-outbound-port", "16001"),

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::str::FromStr;
 
 use serde_json::Value;
@@ -6,6 +5,7 @@ use serde_json::Value;
 use super::Failure;
 use super::failure::Code;
 use crate::error::visible;
+use crate::named::named;
 
 /// A version of the CNI specification that the plugin speaks. Chains of plugins, which it has to be part of, came
 /// with 0.3.0.
@@ -24,10 +24,12 @@ pub enum Version {
     V1_1_0,
 }
 
-impl Version {
+named! {
     /// All of them, oldest first.
-    pub const ALL: [Self; 5] = [Self::V0_3_0, Self::V0_3_1, Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
+    Version { V0_3_0 = "0.3.0", V0_3_1 = "0.3.1", V0_4_0 = "0.4.0", V1_0_0 = "1.0.0", V1_1_0 = "1.1.0" }
+}
 
+impl Version {
     /// The newest, in which errors are told where the request does not say its version.
     pub const NEWEST: Self = Self::V1_1_0;
 
@@ -49,23 +51,6 @@ impl Version {
             "incompatible CNI versions",
             format!("cniVersion is {}; supported are {}", visible(given), Self::ALL.map(Self::as_str).join(", ")),
         )
-    }
-
-    /// The version as it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::V0_3_0 => "0.3.0",
-            Self::V0_3_1 => "0.3.1",
-            Self::V0_4_0 => "0.4.0",
-            Self::V1_0_0 => "1.0.0",
-            Self::V1_1_0 => "1.1.0",
-        }
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

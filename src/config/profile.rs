@@ -1,9 +1,9 @@
 //! Which generation of Kuma a source was written for.
 
-use std::fmt;
 use std::str::FromStr;
 
 use crate::error::InvalidValue;
+use crate::named::named;
 
 /// The generation of Kuma whose way of reading annotations and resources is followed. It changes what sources mean,
 /// never the rules that are made of a [`Config`](crate::Config).
@@ -17,28 +17,17 @@ pub enum Profile {
     Kuma29,
 }
 
-impl Profile {
+named! {
     /// Every profile, newest first.
-    pub const ALL: [Self; 2] = [Self::Kuma3, Self::Kuma29];
-}
-
-impl fmt::Display for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kuma3 => "kuma-3",
-            Self::Kuma29 => "kuma-2.9",
-        })
-    }
+    Profile { Kuma3 = "kuma-3", Kuma29 = "kuma-2.9" }
 }
 
 impl FromStr for Profile {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        Self::ALL
-            .into_iter()
-            .find(|profile| profile.to_string() == text.trim())
-            .ok_or_else(|| InvalidValue::new(text, "the profile 'kuma-3' or 'kuma-2.9'"))
+        let known = Self::ALL.into_iter().find(|profile| profile.as_str() == text.trim());
+        known.ok_or_else(|| InvalidValue::new(text, "the profile 'kuma-3' or 'kuma-2.9'"))
     }
 }
 

@@ -1,7 +1,4 @@
-use std::fmt;
-use std::str::FromStr;
-
-use crate::error::InvalidValue;
+use crate::named::named;
 
 /// The engines by name: what carries a plan out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -16,27 +13,9 @@ pub enum EngineName {
     Ebpf,
 }
 
-impl fmt::Display for EngineName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Iptables => "iptables",
-            Self::Netlink => "netlink",
-            Self::Ebpf => "ebpf",
-        })
-    }
-}
-
-impl FromStr for EngineName {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        match text {
-            "iptables" => Ok(Self::Iptables),
-            "netlink" => Ok(Self::Netlink),
-            "ebpf" => Ok(Self::Ebpf),
-            _ => Err(InvalidValue::new(text, "one of the engines netlink, iptables and ebpf")),
-        }
-    }
+named! {
+    /// All of them, as far as this version knows; `ebpf` is not in every build.
+    EngineName { Iptables = "iptables", Netlink = "netlink", Ebpf = "ebpf" } else "one of the engines netlink, iptables and ebpf"
 }
 
 /// Which of the two implementations of iptables.
@@ -50,24 +29,17 @@ pub enum IptablesMode {
     Legacy,
 }
 
-impl IptablesMode {
+named! {
     /// Both, the preferred one first.
-    pub const ALL: [Self; 2] = [Self::Nft, Self::Legacy];
+    IptablesMode { Nft = "nft", Legacy = "legacy" }
+}
 
+impl IptablesMode {
     /// The other one.
     pub fn other(self) -> Self {
         match self {
             Self::Nft => Self::Legacy,
             Self::Legacy => Self::Nft,
         }
-    }
-}
-
-impl fmt::Display for IptablesMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Nft => "nft",
-            Self::Legacy => "legacy",
-        })
     }
 }

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::InvalidValue;
+use crate::named::named;
 use crate::net::{decimal, serde_by_text};
 
 /// A table of netfilter.
@@ -23,41 +24,16 @@ pub enum TableName {
     Security,
 }
 
-impl TableName {
+named! {
     /// Every table, in the order in which a packet meets them.
-    pub const ALL: [Self; 5] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter, Self::Security];
+    TableName { Raw = "raw", Mangle = "mangle", Nat = "nat", Filter = "filter", Security = "security" }
+    else "one of the tables raw, mangle, nat, filter, security"
+}
 
+impl TableName {
     /// The tables that installations put chains and rules into, in that order. In others, nothing is taken for ours, whatever
     /// its name.
     pub(crate) const OURS: [Self; 3] = [Self::Raw, Self::Mangle, Self::Nat];
-
-    /// The name as iptables spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Mangle => "mangle",
-            Self::Nat => "nat",
-            Self::Filter => "filter",
-            Self::Security => "security",
-        }
-    }
-}
-
-impl fmt::Display for TableName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for TableName {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        Self::ALL
-            .into_iter()
-            .find(|table| table.as_str() == text)
-            .ok_or_else(|| InvalidValue::new(text, "one of the tables raw, mangle, nat, filter, security"))
-    }
 }
 
 /// A chain that the kernel provides, at one of the hooks.
@@ -76,19 +52,10 @@ pub enum BuiltinChain {
     Postrouting,
 }
 
-impl BuiltinChain {
+named! {
     /// Every built-in chain, in the order in which iptables lists them.
-    pub const ALL: [Self; 5] = [Self::Prerouting, Self::Input, Self::Forward, Self::Output, Self::Postrouting];
-
-    /// The name, in capitals.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Prerouting => "PREROUTING",
-            Self::Input => "INPUT",
-            Self::Forward => "FORWARD",
-            Self::Output => "OUTPUT",
-            Self::Postrouting => "POSTROUTING",
-        }
+    BuiltinChain {
+        Prerouting = "PREROUTING", Input = "INPUT", Forward = "FORWARD", Output = "OUTPUT", Postrouting = "POSTROUTING",
     }
 }
 

@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::named::named;
+
 /// What the engines are told besides the rules: how to work, and what the rules may need of the host. Whatever is said here, the
 /// rules are the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +75,11 @@ pub enum IpFamilyMode {
     /// IPv4 and IPv6; it is an error if there cannot be rules for IPv6, or the sidecar's own address `::6` cannot be added. Not in
     /// kumactl.
     Required,
+}
+
+named! {
+    /// Every mode.
+    IpFamilyMode { DualStack = "dualstack", Ipv4 = "ipv4", Required = "required" }
 }
 
 /// How iptables waits for the lock that its legacy variant takes.

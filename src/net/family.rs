@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::{AnyCidr, Cidr};
+use crate::named::named;
 
 mod sealed {
     pub trait Sealed {}
@@ -147,16 +148,7 @@ pub enum FamilyName {
     V6,
 }
 
-impl FamilyName {
+named! {
     /// Every family.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-}
-
-impl Display for FamilyName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
-    }
+    FamilyName { V4 = "IPv4", V6 = "IPv6" }
 }

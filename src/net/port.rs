@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use super::{decimal, serde_by_text};
 use crate::error::InvalidValue;
+use crate::named::named;
 
 /// A transport protocol that the rules deal with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,13 +26,9 @@ impl Protocol {
     }
 }
 
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
+named! {
+    /// Both.
+    Protocol { Tcp = "tcp", Udp = "udp" }
 }
 
 impl FromStr for Protocol {
@@ -39,11 +36,8 @@ impl FromStr for Protocol {
 
     /// Letter case does not matter.
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        match text.trim() {
-            t if t.eq_ignore_ascii_case("tcp") => Ok(Self::Tcp),
-            t if t.eq_ignore_ascii_case("udp") => Ok(Self::Udp),
-            _ => Err(InvalidValue::new(text, "the protocol tcp or udp")),
-        }
+        let known = Self::ALL.into_iter().find(|protocol| protocol.as_str().eq_ignore_ascii_case(text.trim()));
+        known.ok_or_else(|| InvalidValue::new(text, "the protocol tcp or udp"))
     }
 }
 

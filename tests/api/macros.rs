@@ -10,6 +10,9 @@ pub(crate) fn expanded(items: Vec<Item>) -> Vec<Item> {
 
 fn made_by(item: &Item, items: &[Item]) -> Vec<Item> {
     let Item::Macro(call) = item else { return Vec::new() };
+    if call.mac.path.is_ident("named") {
+        return named(call.mac.tokens.to_string());
+    }
     let is_definition = |item: &&syn::ItemMacro| item.ident.as_ref().is_some_and(|name| call.mac.path.is_ident(name));
     let mut macros = items.iter().filter_map(|item| match item {
         Item::Macro(one) => Some(one),
@@ -37,4 +40,19 @@ fn expand(definition: &syn::ItemMacro, call: &syn::Macro) -> Option<Vec<Item>> {
         body = body.replace(&format!("${name}"), value);
     }
     Some(syn::parse_file(&body).ok()?.items)
+}
+
+/// What `named!` of the crate makes of `/// … Type { Variant = "name", … } else "what would be right"`.
+fn named(call: String) -> Vec<Item> {
+    let (head, rest) = call.rsplit_once(" {").unwrap_or_else(|| panic!("named! without a list: {call}"));
+    let name = head.split_ascii_whitespace().last().unwrap_or_default();
+    let (list, expected) = rest.split_once('}').unwrap_or_default();
+    let count = list.matches('=').count();
+    let read =
+        if expected.trim().starts_with("else") { format!("impl FromStr for {name} {{}}") } else { String::new() };
+    let text = format!(
+        "impl {name} {{ pub const ALL: [Self; {count}] = []; pub const fn as_str(self) -> &'static str {{ todo!() }} }}
+         impl fmt::Display for {name} {{}} {read}"
+    );
+    syn::parse_file(&text).unwrap_or_else(|error| panic!("{text}: {error}")).items
 }

@@ -9,9 +9,10 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::check::values::{is_label_key, is_subdomain};
 use super::reader::{Fields, Reader};
 use crate::config::Format;
-use crate::config::wire::{Node, nearest};
+use crate::config::wire::{Node, one_of};
 use crate::error::{Error, InvalidValue, visible};
 use crate::model::Note;
+use crate::named::named;
 
 /// The backends that a workload may reach: the union of what the references resolve to. An empty list is none at all,
 /// which is something else than no `ReachableBackends`: all.
@@ -62,23 +63,12 @@ pub enum BackendKind {
     MeshService,
 }
 
-impl BackendKind {
+named! {
     /// Every kind, in the order in which Kuma lists them.
-    pub const ALL: [Self; 3] = [Self::MeshExternalService, Self::MeshMultiZoneService, Self::MeshService];
-
-    /// The name of the kind.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MeshExternalService => "MeshExternalService",
-            Self::MeshMultiZoneService => "MeshMultiZoneService",
-            Self::MeshService => "MeshService",
-        }
-    }
-}
-
-impl fmt::Display for BackendKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+    BackendKind {
+        MeshExternalService = "MeshExternalService",
+        MeshMultiZoneService = "MeshMultiZoneService",
+        MeshService = "MeshService",
     }
 }
 
@@ -87,11 +77,7 @@ impl FromStr for BackendKind {
 
     /// The exact name; the refusal of a near miss says which one was probably meant.
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::as_str);
-            let hint = nearest(text, names).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
-            InvalidValue::new(text, format!("one of the kinds {}{hint}", names.join(", ")))
-        })
+        one_of(text, "the kinds ", Self::ALL, Self::as_str)
     }
 }
 

@@ -1,14 +1,14 @@
 //! The section `networking.transparentProxying`.
 
-use std::fmt;
 use std::str::FromStr;
 
 use super::ReachableBackends;
 use super::reader::{Fields, Reader};
-use crate::config::wire::{Node, nearest};
+use crate::config::wire::{Node, one_of};
 use crate::config::{Config, Format};
 use crate::error::{Error, InvalidValue};
 use crate::model::{IpFamilyMode, Note};
+use crate::named::named;
 use crate::net::Port;
 
 /// How Kuma's validation spells the path of the section when it reports a violation of `reachableBackends`
@@ -56,20 +56,12 @@ pub enum ResourceFamilyMode {
     Ipv6,
 }
 
-impl ResourceFamilyMode {
+named! {
     /// Every mode, in the order of the numbers that Kuma's API definition gives them.
-    pub const ALL: [Self; 4] = [Self::Unspecified, Self::DualStack, Self::Ipv4, Self::Ipv6];
+    ResourceFamilyMode { Unspecified = "UnSpecified", DualStack = "DualStack", Ipv4 = "IPv4", Ipv6 = "IPv6" }
+}
 
-    /// How the resource spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unspecified => "UnSpecified",
-            Self::DualStack => "DualStack",
-            Self::Ipv4 => "IPv4",
-            Self::Ipv6 => "IPv6",
-        }
-    }
-
+impl ResourceFamilyMode {
     /// The mode of a [`Config`](crate::Config) that does it. There is none for IPv6 alone.
     pub fn to_config(self) -> Option<IpFamilyMode> {
         match self {
@@ -94,23 +86,13 @@ impl From<IpFamilyMode> for ResourceFamilyMode {
     }
 }
 
-impl fmt::Display for ResourceFamilyMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl FromStr for ResourceFamilyMode {
     type Err = InvalidValue;
 
     /// The exact word, or its number; the refusal of a near miss says which one was probably meant.
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let known = |mode: &(usize, Self)| mode.1.as_str() == text || mode.0.to_string() == text;
-        Self::ALL.into_iter().enumerate().find(known).map(|(_, mode)| mode).ok_or_else(|| {
-            let names = Self::ALL.map(Self::as_str);
-            let hint = nearest(text, names).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
-            InvalidValue::new(text, format!("one of {}{hint}", names.join(", ")))
-        })
+        let by_number = Self::ALL.into_iter().enumerate().find(|(number, _)| number.to_string() == text);
+        by_number.map_or_else(|| one_of(text, "", Self::ALL, Self::as_str), |(_, mode)| Ok(mode))
     }
 }
 

@@ -7,8 +7,8 @@ use crate::config::wire::{nearest, visible, within};
 use crate::model::Note;
 
 pub(super) const EXCLUDE_INBOUND_PORTS: &str = "traffic.kuma.io/exclude-inbound-ports";
-pub(super) const CONFIG: &str = "traffic.kuma.io/transparent-proxy-config";
-pub(super) const CONFIG_MAP_NAME: &str = "traffic.kuma.io/transparent-proxy-configmap-name";
+pub(crate) const CONFIG: &str = "traffic.kuma.io/transparent-proxy-config";
+pub(crate) const CONFIG_MAP_NAME: &str = "traffic.kuma.io/transparent-proxy-configmap-name";
 pub(super) const TRANSPARENT_PROXYING: &str = "kuma.io/transparent-proxying";
 pub(super) const INBOUND_PORT: &str = "kuma.io/transparent-proxying-inbound-port";
 pub(super) const OUTBOUND_PORT: &str = "kuma.io/transparent-proxying-outbound-port";
@@ -22,7 +22,7 @@ pub(super) const GATEWAY: &str = "kuma.io/gateway";
 pub(super) const SIDECAR_UID: &str = "kuma.io/sidecar-uid";
 pub(super) const ADMIN_PORT: &str = "kuma.io/envoy-admin-port";
 pub(super) const PROBE_PROXY_PORT: &str = "kuma.io/application-probe-proxy-port";
-pub(super) const INJECTED: &str = "kuma.io/sidecar-injected";
+pub(crate) const INJECTED: &str = "kuma.io/sidecar-injected";
 pub(super) const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 
 /// An annotation of pods that concerns the transparent proxy.

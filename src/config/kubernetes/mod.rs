@@ -110,10 +110,14 @@ mod sources;
 mod tenant_limits;
 
 pub use annotations::Annotation;
+#[cfg(all(feature = "cni", target_os = "linux"))]
+pub(crate) use annotations::{CONFIG, CONFIG_MAP_NAME, INJECTED};
 pub use control_plane::Variable;
 pub use injected_annotation::to_annotation;
 pub use origin::{Contribution, Origin, SettingSource};
 pub use pod::{Container, Pod};
+#[cfg(all(feature = "cni", target_os = "linux"))]
+pub(crate) use pod::{INIT, SIDECAR};
 pub use section::transparent_proxying;
 pub use sources::{Resolved, Sources};
 

@@ -19,7 +19,7 @@ pub(super) use keys::{Field, ROWS, Row};
 pub use kuma::{KumaDifference, KumaProgram};
 pub use layers::{Layered, Layers};
 pub(super) use layers::{Reading, syntax_problem};
-pub(super) use nearest::{nearest, within};
+pub(super) use nearest::{nearest, one_of, within};
 pub(super) use node::{Node, parse as parse_node, parse_all as parse_nodes};
 pub(super) use value::{ValueSource, switch};
 

@@ -1,5 +1,7 @@
 //! Finding the name that was probably meant.
 
+use crate::error::InvalidValue;
+
 /// Names longer than this are nobody's slip of the finger, and comparing them would take long.
 const LONGEST: usize = 80;
 
@@ -24,6 +26,23 @@ pub(in crate::config) fn within<'a>(
         .filter(|(distance, _)| *distance <= tolerated)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
+}
+
+/// The one among `all` that has this name to the letter.
+///
+/// # Errors
+/// That it is none of them, whose sort is `what`, and which one was probably meant.
+pub(in crate::config) fn one_of<T: Copy, const N: usize>(
+    text: &str,
+    what: &str,
+    all: [T; N],
+    name: impl Fn(T) -> &'static str,
+) -> Result<T, InvalidValue> {
+    all.into_iter().find(|one| name(*one) == text).ok_or_else(|| {
+        let names = all.map(name);
+        let hint = nearest(text, names).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
+        InvalidValue::new(text, format!("one of {what}{}{hint}", names.join(", ")))
+    })
 }
 
 /// How many characters must be inserted, deleted or replaced to make one text the other.

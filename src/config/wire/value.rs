@@ -178,26 +178,13 @@ impl IpFamilyMode {
     const EXPECTED: &str = "'dualstack', 'ipv4' or 'required'";
 }
 
-/// The value of `ipFamilyMode`.
-impl fmt::Display for IpFamilyMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::DualStack => "dualstack",
-            Self::Ipv4 => "ipv4",
-            Self::Required => "required",
-        })
-    }
-}
-
 impl FromStr for IpFamilyMode {
     type Err = InvalidValue;
 
     /// Letter case does not matter.
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        [Self::DualStack, Self::Ipv4, Self::Required]
-            .into_iter()
-            .find(|mode| mode.to_string().eq_ignore_ascii_case(text.trim()))
-            .ok_or_else(|| InvalidValue::new(text, Self::EXPECTED))
+        let known = Self::ALL.into_iter().find(|mode| mode.as_str().eq_ignore_ascii_case(text.trim()));
+        known.ok_or_else(|| InvalidValue::new(text, Self::EXPECTED))
     }
 }
 

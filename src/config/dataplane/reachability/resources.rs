@@ -9,9 +9,10 @@ use super::super::reader::{Fields, Reader, join};
 use super::super::resource::{DISPLAY_NAME, NAMESPACE, Resource, ZONE};
 use super::super::{BackendKind, Dataplane};
 use crate::config::Format;
-use crate::config::wire::{Node, nearest, visible};
+use crate::config::wire::{Node, nearest, one_of, visible};
 use crate::error::{Error, InvalidValue};
 use crate::model::Note;
+use crate::named::named;
 use crate::net::Port;
 
 /// A `MeshService`, `MeshExternalService` or `MeshMultiZoneService`.
@@ -134,24 +135,13 @@ pub enum MeshMode {
     Exclusive,
 }
 
-impl MeshMode {
+named! {
     /// Every mode.
-    pub const ALL: [Self; 4] = [Self::Disabled, Self::Everywhere, Self::ReachableBackends, Self::Exclusive];
-
-    /// How the resource spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Disabled => "Disabled",
-            Self::Everywhere => "Everywhere",
-            Self::ReachableBackends => "ReachableBackends",
-            Self::Exclusive => "Exclusive",
-        }
-    }
-}
-
-impl fmt::Display for MeshMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+    MeshMode {
+        Disabled = "Disabled",
+        Everywhere = "Everywhere",
+        ReachableBackends = "ReachableBackends",
+        Exclusive = "Exclusive",
     }
 }
 
@@ -159,11 +149,7 @@ impl FromStr for MeshMode {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        Self::ALL.into_iter().find(|mode| mode.as_str() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::as_str);
-            let hint = nearest(text, names).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
-            InvalidValue::new(text, format!("one of the modes {}{hint}", names.join(", ")))
-        })
+        one_of(text, "the modes ", Self::ALL, Self::as_str)
     }
 }
 

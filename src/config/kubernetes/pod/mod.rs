@@ -12,10 +12,13 @@ use crate::model::Note;
 use crate::net::{Port, Uid};
 
 /// The container that the injector adds: the sidecar.
-pub(super) const SIDECAR: &str = "kuma-sidecar";
+pub(crate) const SIDECAR: &str = "kuma-sidecar";
+
+/// The init container that redirects a pod's traffic where no plugin does.
+pub(crate) const INIT: &str = "kuma-init";
 
 /// The containers that it can add.
-pub(super) const INJECTED: [&str; 3] = [SIDECAR, "kuma-init", "kuma-validation"];
+pub(super) const INJECTED: [&str; 3] = [SIDECAR, INIT, "kuma-validation"];
 
 /// A pod, as far as the transparent proxy depends on it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -19,6 +19,7 @@ use super::node::{self, Node};
 use super::{Format, Layers};
 use crate::config::Config;
 use crate::error::{Error, InvalidValue, Problem, visible};
+use crate::named::named;
 
 /// How many items of one list are told one by one.
 const ENOUGH: usize = 100;
@@ -34,18 +35,9 @@ pub enum KumaProgram {
     Kumactl,
 }
 
-impl KumaProgram {
+named! {
     /// Every program.
-    pub const ALL: [Self; 2] = [Self::KumaDp, Self::Kumactl];
-}
-
-impl fmt::Display for KumaProgram {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::KumaDp => "kuma-dp",
-            Self::Kumactl => "kumactl",
-        })
-    }
+    KumaProgram { KumaDp = "kuma-dp", Kumactl = "kumactl" }
 }
 
 impl Serialize for KumaProgram {
