@@ -49,7 +49,7 @@ impl Installed {
 }
 
 /// What is not known where programs are in force.
-const PROGRAMS: &str = "programs of the engine ebpf are in force, and what they are told is not read; ask about the \
+const PROGRAMS: &str = "programs of the engine ebpf are active, and what they are told is not read; ask about the \
                         configuration that they were made from, by the engine ebpf";
 
 /// The tables of iptables of one mode, ours and those of other programs.

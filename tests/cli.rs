@@ -526,7 +526,7 @@ fn installed_looked_at_and_removed() {
     let lines: Vec<_> = stdout.lines().collect();
     assert_eq!(
         &lines[..4],
-        ["4", "transparent proxy installed for IPv4", "0", "unchanged: these rules for IPv4 were in force"]
+        ["4", "transparent proxy installed for IPv4", "0", "unchanged: these rules for IPv4 were already active"]
     );
     assert!(stdout.contains(r#""state": "current""#) && stdout.contains(r#""engine": "netlink""#), "{stdout}");
     let end: Vec<_> = lines.iter().skip_while(|line| **line != "}").skip(1).copied().collect();

@@ -21,7 +21,7 @@ const CASES: &[(&str, &str, usize)] = &[
     ("/run/kumactl install $rules", SETUP, 1),
     ("(cd /run; PATH=/run:$PATH; kumactl install transparent-proxy $rules)", SETUP, 1),
     ("$KUMATP install transparent-proxy --engine=netlink $rules", SETUP, 1),
-    ("$KUMATP install $rules", "unchanged: these rules for IPv4 were in force", 0),
+    ("$KUMATP install $rules", "unchanged: these rules for IPv4 were already active", 0),
     // Nothing is said of what was not done.
     ("$KUMATP uninstall transparent-proxy --dry-run", "nothing was changed", 0),
     ("/run/kumactl uninstall transparent-proxy --dry-run", "nothing was changed", 0),

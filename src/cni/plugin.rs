@@ -260,5 +260,5 @@ fn in_force(found: Status) -> Result<(), Failure> {
         Status::Drifted { differences } => differences.join("\n"),
         Status::Uncompared { reason } => reason,
     };
-    Err(Failure::new(Code::NotInForce, "the rules of the pod are not in force", details))
+    Err(Failure::new(Code::NotInForce, "the rules of the pod are not active", details))
 }

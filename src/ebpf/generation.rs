@@ -62,7 +62,7 @@ impl State {
     /// The generation in force; 0 if there is none.
     pub(super) fn in_force(&self) -> Result<u64, Error> {
         let value = self.map(Name::GenerationInForce)?.get(&KEY);
-        let value = value.map_err(|errno| Error::io("read which generation of programs is in force", &errno.into()))?;
+        let value = value.map_err(|errno| Error::io("read which generation of programs is active", &errno.into()))?;
         Ok(value.try_into().map_or(0, u64::from_ne_bytes))
     }
 

@@ -204,7 +204,7 @@ fn replace(
     }
     for old in older {
         generation::remove(place, old).map_err(|error| Error::Conflict {
-            problem: format!("the new programs are in force, and older ones without effect stay attached: {error}"),
+            problem: format!("the new programs are active, and older ones without effect stay attached: {error}"),
             remedy: "uninstall and install again".into(),
         })?;
     }
@@ -341,7 +341,7 @@ pub(crate) fn look(paths: &Paths, plan: Option<&SocketPlan>) -> Result<Option<Fo
         notes: Vec::new(),
     };
     let Some(state) = State::open(&place.state())? else {
-        found.differences.push("an installation did not come to its end; nothing of it is in force".to_owned());
+        found.differences.push("an installation was not completed; nothing of it is active".to_owned());
         return Ok(Some(found));
     };
     found.generation = state.in_force()?;

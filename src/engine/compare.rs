@@ -73,13 +73,14 @@ pub(crate) fn of_rulesets<F: Family>(wanted: &Ruleset<F>, found: &Ruleset<F>) ->
         let place = format!("the chain {} of the table {}", key.1, key.0);
         let there = found.iter().find(|(other, _)| other == key).map(|(_, there)| there);
         match there {
-            None if chain.is_builtin() => list.push(format!("{place} has none of our rules")),
+            None if chain.is_builtin() => list.push(format!("{place} has no rules of kumatp")),
             None => list.push(format!("{place} is missing")),
             Some(there) => list.extend(difference(&place, chain, there)),
         }
     }
     for (key, _) in found.iter().filter(|(key, _)| wanted.iter().all(|(other, _)| other != key)) {
-        let what = if key.1.builtin().is_some() { "has rules of ours that are not wanted" } else { "is not wanted" };
+        let what =
+            if key.1.builtin().is_some() { "has rules of kumatp that are not expected" } else { "is not expected" };
         list.push(format!("the chain {} of the table {} {what}", key.1, key.0));
     }
     list.into_iter().map(|text| format!("{}: {text}", F::NAME)).collect()
@@ -88,7 +89,7 @@ pub(crate) fn of_rulesets<F: Family>(wanted: &Ruleset<F>, found: &Ruleset<F>) ->
 fn difference<F: Family>(place: &str, wanted: &Chain<F>, found: &Chain<F>) -> Option<String> {
     let (many, there) = (wanted.rules.len(), found.rules.len());
     if many != there {
-        let of_ours = if wanted.is_builtin() { " of ours" } else { "" };
+        let of_ours = if wanted.is_builtin() { " of kumatp" } else { "" };
         return Some(format!("{place} has {}{of_ours}, expected {many}", counted(there, "rule")));
     }
     let index = wanted.rules.iter().zip(&found.rules).position(|(a, b)| a != b)?;

@@ -48,7 +48,7 @@ pub struct Expectation<'r> {
 }
 
 impl<'r> Expectation<'r> {
-    /// It goes where it is sent, past the sidecar.
+    /// It is not redirected.
     ///
     /// # Panics
     /// If it does not.

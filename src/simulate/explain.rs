@@ -232,21 +232,19 @@ impl Explanation<'_> {
     fn write<F: Family>(&self, packet: &Packet<F>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_subject(packet, f)?;
         match (&self.request.verdict, self.listener) {
-            (Verdict::Delivered, _) => f.write_str(" goes where it is sent, past the sidecar.")?,
+            (Verdict::Delivered, _) => f.write_str(" is not redirected.")?,
             (Verdict::Redirected { port }, Some(listener)) => write!(f, " is redirected to port {port}, {listener}.")?,
             (Verdict::Redirected { port }, None) => write!(f, " is redirected to port {port}.")?,
             (Verdict::Dropped, _) => f.write_str(" is dropped.")?,
-            (Verdict::Established, _) => {
-                f.write_str(" goes where its connection goes: that was decided when it began.")?
-            }
-            (Verdict::Undecided { reason }, _) => write!(f, " cannot be decided on: {reason}.")?,
+            (Verdict::Established, _) => f.write_str(" follows its connection, which was decided when it began.")?,
+            (Verdict::Undecided { reason }, _) => write!(f, " is undecided: {reason}.")?,
         }
         match self.request.deciding() {
             Some(step) => {
                 let undecided = matches!(self.request.verdict, Verdict::Undecided { .. });
                 self.write_decision(step, if undecided { "is where it stops" } else { "decides" }, f)?;
             }
-            None if self.request.verdict == Verdict::Delivered => f.write_str(" No rule concerns it.")?,
+            None if self.request.verdict == Verdict::Delivered => f.write_str(" No rule matches it.")?,
             None => {}
         }
         if self.request.zone != 0 {

@@ -53,7 +53,7 @@ impl<'r> Outcome<'r> {
 #[serde(tag = "end", rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It goes where it was sent.
+    /// It is not redirected: it goes where it was sent.
     Delivered,
     /// It goes to a port of this host.
     Redirected {

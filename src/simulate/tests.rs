@@ -522,7 +522,7 @@ fn what_programs_do_that_are_in_force_is_not_known() {
         notes: Vec::new(),
     };
     assert_eq!(installed.engine(), Some(EngineName::Ebpf));
-    assert!(installed.unknown()[0].text.contains("programs of the engine ebpf are in force"));
+    assert!(installed.unknown()[0].text.contains("programs of the engine ebpf are active"));
     let simulator = Simulator::of_installed(&installed).unwrap();
     for packet in ["tcp 10.1.2.3:443", "udp 10.1.2.3:53", "inbound tcp 10.0.0.5:80"] {
         let verdict = simulator.run(&packet.parse().unwrap()).verdict;

@@ -243,7 +243,7 @@ fn expectations_of_the_examples_show_the_trace() {
             "EXPECT_DROPPED(plan, \"tcp 10.1.2.3:9042 uid 1000\"",
             &[
                 ": tcp 10.1.2.3:9042 uid 1000: expected: dropped by a rule from redirect.outbound.excludePorts[0]\n",
-                "A TCP connection that uid 1000 opens to 10.1.2.3:9042 goes where it is sent, past the sidecar.",
+                "A TCP connection that uid 1000 opens to 10.1.2.3:9042 is not redirected.",
                 "\n> nat KUMA_MESH_OUTBOUND 1: -p tcp --dport 9000:9100 -j RETURN  # ",
                 "  # redirect.outbound.excludePorts[0]\n",
             ][..],

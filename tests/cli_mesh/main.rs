@@ -338,7 +338,7 @@ fn install_for_a_pod_redirects_its_connections() {
         assert_eq!((inbound(8080), inbound(9090)), (Some("15006".into()), Some("9090".into())));
         assert_eq!((outbound(443), outbound(5432)), (Some("15001".into()), Some("5432".into())));
 
-        assert_eq!(command("install", &[]).1, "unchanged: these rules for IPv4 and IPv6 were in force\n");
+        assert_eq!(command("install", &[]).1, "unchanged: these rules for IPv4 and IPv6 were already active\n");
         assert_eq!(command("status", &[]).0, 0);
         assert_eq!(command("status", &["--redirect-outbound-port=1"]).0, 3);
         assert_eq!(kumatp(&["status"], "").status.code(), Some(4), "the node is left alone");

@@ -60,7 +60,7 @@ fn the_reference_runtime() {
     done("check");
     let flushed = world.workload.enter(|| Command::new("nft").args(["flush", "table", "ip", "kuma-mesh"]).status());
     assert!(flushed.unwrap().success());
-    assert!(failed("check").contains("the rules of the pod are not in force"));
+    assert!(failed("check").contains("the rules of the pod are not active"));
     done("add");
     done("check");
     done("del");

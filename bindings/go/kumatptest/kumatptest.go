@@ -1,4 +1,4 @@
-// Package kumatptest is for tests of rules: they ask what would become of a packet, without a kernel and without root.
+// Package kumatptest is for tests of rules: they explain packets, without a kernel and without root.
 package kumatptest
 
 import (
@@ -59,7 +59,7 @@ type Expectation struct {
 	explanation *kumatp.Explanation
 }
 
-// Delivered expects that it goes where it is sent, past the sidecar.
+// Delivered expects that it is not redirected.
 func (e *Expectation) Delivered() *Matched {
 	e.t.Helper()
 	return e.Ends(kumatp.Verdict{End: kumatp.Delivered})

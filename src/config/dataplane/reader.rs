@@ -212,7 +212,7 @@ impl Reader {
     /// A text among others. Null is an empty one there, as in Kuma.
     fn item<'n>(&mut self, path: &str, node: &'n Node) -> Option<&'n str> {
         if *node == Node::Null {
-            self.note(Note::warning(visible(path), "null counts as an empty text"));
+            self.note(Note::warning(visible(path), "null is read as an empty text"));
             return Some("");
         }
         self.text(path, node)

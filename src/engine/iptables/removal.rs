@@ -72,7 +72,7 @@ impl<'a, 'k> Removal<'a, 'k> {
     pub(super) fn look(&mut self, tools: &Toolset, report: &mut Report) {
         if !self.thorough && tools.is_hidden() {
             let error = tools.hidden();
-            let text = format!("{error}; rules of an older installation in them would stay in force");
+            let text = format!("{error}; rules of an older installation in them would stay active");
             report.notes.push(Note::warning("iptables", text));
             self.blind.get_or_insert(error);
             return;

@@ -49,14 +49,14 @@ pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
     }
     if config.store_firewalld {
         firewalld::store(direct_xml(), &plan).map_err(|error| {
-            Failure::Other(format!("{error}; the rules are in force, but firewalld will not load them again"))
+            Failure::Other(format!("{error}; the rules are active, but firewalld will not load them again"))
         })?;
     }
     let families = if plan.v6.is_some() { "IPv4 and IPv6" } else { "IPv4" };
     let what = if target.engine == EngineName::Ebpf { "programs" } else { "rules" };
     let done = match reports.iter().any(|report| report.changed) {
         true => format!("transparent proxy installed for {families}"),
-        false => format!("unchanged: these {what} for {families} were in force"),
+        false => format!("unchanged: these {what} for {families} were already active"),
     };
     let scripts = input::stands_in_for_kumactl(matches).then_some(SETUP_DONE);
     tell(&reports, config.verbose, &done, scripts)
@@ -92,7 +92,7 @@ fn verify(target: &Target, plan: &Plan) -> Result<(), Failure> {
         Status::Uncompared { reason } => format!("they cannot be compared: {reason}"),
         other => format!("{other:?}"),
     };
-    Err(Failure::Other(format!("the rules of the pod are not in force: {wrong}")))
+    Err(Failure::Other(format!("the rules of the pod are not active: {wrong}")))
 }
 
 /// The engine to install with, and what there is to say about the choice.

@@ -266,7 +266,7 @@ impl Decoder<'_> {
             (Kind::Any, _) | (Kind::Bool, Node::Bool(_)) => Value::Other,
             (Kind::Raw, _) => Value::Raw(node.clone()),
             (Kind::Text, Node::Null) => {
-                self.warn(path, "null counts as an empty text".to_owned());
+                self.warn(path, "null is read as an empty text".to_owned());
                 Value::Text(String::new())
             }
             (Kind::Text, Node::Text(text)) => Value::Text(text.clone()),

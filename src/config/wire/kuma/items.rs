@@ -50,7 +50,7 @@ fn uids(text: &str) -> Option<FormFinding> {
     (exclusion.ports.slots() > MOST_PORTS).then(|| {
         FormFinding::refused(
             text,
-            format!("at most {MOST_PORTS} ports in an item, where a range counts as two; use several items"),
+            format!("at most {MOST_PORTS} ports in an item, a range being two; use several items"),
         )
     })
 }
