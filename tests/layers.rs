@@ -5,6 +5,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+#[path = "layers/engine.rs"]
+mod engine;
+#[path = "layers/imports.rs"]
+mod imports;
+
 /// Each module, and the modules that it may use.
 const TABLE: &[(&str, &[&str])] = &[
     ("error", &[]),

@@ -16,7 +16,6 @@ pub(super) enum Location {
 }
 
 impl Location {
-    #[cfg(all(feature = "host", target_os = "linux"))]
     pub(super) const ALL: [Self; 4] = [Self::Tables, Self::IptablesNft, Self::IptablesLegacy, Self::Programs];
 
     /// The engine whose installations are there.

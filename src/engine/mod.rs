@@ -2,11 +2,17 @@
 //!
 //! Real ones need Linux and the feature `host`; [`fake`] is for tests, and needs nothing.
 
-#[cfg(all(feature = "host", target_os = "linux"))]
+#[cfg_attr(
+    not(all(feature = "host", target_os = "linux")),
+    expect(dead_code, reason = "the engine in memory is asked about less")
+)]
 mod asked;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 mod attached;
-#[cfg(all(feature = "host", target_os = "linux"))]
+#[cfg_attr(
+    not(all(feature = "host", target_os = "linux")),
+    expect(dead_code, reason = "the engine in memory knows all of its host")
+)]
 mod backend;
 mod compare;
 mod contract;
@@ -23,7 +29,6 @@ mod failures;
 pub mod fake;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod ground;
-#[cfg(all(feature = "host", target_os = "linux"))]
 mod installation;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod installed;
@@ -43,11 +48,17 @@ pub mod netlink;
 mod open_connections;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod operations;
-#[cfg(all(feature = "host", target_os = "linux"))]
+#[cfg_attr(
+    not(all(feature = "host", target_os = "linux")),
+    expect(dead_code, reason = "nothing has to be noted down where there is no host")
+)]
 mod passthrough;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod presuming;
-#[cfg(all(feature = "host", target_os = "linux"))]
+#[cfg_attr(
+    not(all(feature = "host", target_os = "linux")),
+    expect(dead_code, reason = "nothing has to be noted down where there is no host")
+)]
 mod record;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod record_store;
@@ -57,7 +68,6 @@ pub mod resolv_backup;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod state;
 mod status;
-#[cfg(all(feature = "host", target_os = "linux"))]
 mod takeover;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod turn;
@@ -65,7 +75,6 @@ mod turn;
 pub use contract::Engine;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use earlier::EarlierChain;
-#[cfg(all(feature = "host", target_os = "linux"))]
 pub use installation::Installation;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use installed::installed;

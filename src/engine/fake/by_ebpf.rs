@@ -1,74 +1,79 @@
 //! What the eBPF engine does to the host in memory.
 
-use super::host::Host;
-use crate::engine::{Report, Status, ebpf_unsupported, messages};
+use super::host::{Host, seen};
+use crate::engine::asked::{Asked, Question};
+use crate::engine::backend::{Backend, Compared, Look, Stopped, Taken, Work};
+use crate::engine::failures::Failures;
+use crate::engine::installation::Installation;
+use crate::engine::location::Location;
+use crate::engine::status::Status;
+use crate::engine::{ebpf_unsupported, messages};
 use crate::error::Error;
 use crate::facts::HostAbilities;
 use crate::model::{EngineName, Note, Options, Plan};
+use crate::net::FamilyName;
 
-impl Host {
-    pub(super) fn abilities_by_ebpf(&self) -> HostAbilities {
-        if !self.unprivileged {
-            return HostAbilities::default();
+/// The eBPF engine of a host in memory.
+#[derive(Debug)]
+pub(super) struct ByEbpf;
+
+impl Backend<Host> for ByEbpf {
+    fn engine(&self) -> EngineName {
+        EngineName::Ebpf
+    }
+
+    fn presumed(&self, host: &mut Host, _: &Options) -> Result<HostAbilities, Error> {
+        if !host.unprivileged {
+            return Ok(HostAbilities::default());
         }
         let text = format!("the kernel is taken to have all that is needed: {}", no_programs());
-        HostAbilities { remarks: vec![Note::info("ebpf", text)], ..HostAbilities::default() }
+        Ok(HostAbilities { remarks: vec![Note::info("ebpf", text)], ..HostAbilities::default() })
     }
 
-    pub(super) fn status_by_ebpf(&self, plan: &Plan) -> Result<Status, Error> {
-        match &self.programs {
-            _ if self.unprivileged => Err(no_programs()),
-            None => Ok(Status::Absent),
-            Some(installed) if is_same(installed, plan) => Ok(Status::Current),
-            Some(_) => Ok(Status::of(vec![messages::OTHER_PROGRAMS.to_owned()])),
+    fn look(&self, host: &mut Host, _: Question<'_>, _: Location) -> Result<Look, Error> {
+        Ok(seen(host.programs.as_ref().map(families).unwrap_or_default()))
+    }
+
+    fn check(&self, host: &mut Host, _: &Options, plan: Option<&Plan>) -> Result<(), Error> {
+        plan.map_or(Ok(()), ebpf_unsupported::refuse)?;
+        match host.unprivileged {
+            true => Err(no_programs()),
+            false => Ok(()),
         }
     }
 
-    pub(super) fn install_by_ebpf(&mut self, plan: &Plan, legacy_allowed: bool) -> Result<Report, Error> {
-        ebpf_unsupported::refuse(plan)?;
-        let mut report = Report::new(EngineName::Ebpf);
-        if self.unprivileged {
-            return Err(no_programs());
+    fn put(&self, work: &mut Work<'_, Host>, plan: &Plan, _: bool) -> Result<Failures, Stopped> {
+        match work.ground.programs.replace(plan.clone()) {
+            None => work.report.step(messages::INSTALLED_PROGRAMS),
+            Some(before) if is_same(&before, plan) => {}
+            Some(_) => work.report.step(messages::REPLACED_PROGRAMS),
         }
-        self.refuse_legacy(legacy_allowed, &mut report)?;
-        if plan.v6.is_some() {
-            self.add_address(&mut report);
-        }
-        match &self.programs {
-            None => report.step(messages::INSTALLED_PROGRAMS),
-            Some(installed) if is_same(installed, plan) => {}
-            Some(_) => report.step(messages::REPLACED_PROGRAMS),
-        }
-        self.programs = Some(plan.clone());
-        if plan.v6.is_none() {
-            self.remove_address(&mut report);
-        }
-        self.remove_rules(&mut report);
-        Ok(report)
+        Ok(Failures::default())
     }
 
-    pub(super) fn uninstall_by_ebpf(&mut self, config: &Options) -> Result<Report, Error> {
-        let mut report = Report::new(EngineName::Ebpf);
-        if self.unprivileged {
-            return Err(no_programs());
+    fn take_away(&self, work: &mut Work<'_, Host>, _: &[Location]) -> Result<Taken, Error> {
+        if work.dry_run {
+            let there = work.ground.programs.is_some();
+            work.report.steps.extend(there.then(|| format!("would remove {}", messages::PROGRAMS)));
+        } else if work.ground.programs.take().is_some() {
+            work.report.step(format!("removed {}", messages::PROGRAMS));
         }
-        if config.dry_run {
-            if self.programs.is_some() {
-                report.steps.push(format!("would remove {}", messages::PROGRAMS));
-            }
-        } else {
-            self.remove_programs(&mut report);
-        }
-        self.release_address(EngineName::Ebpf, config.dry_run, &mut report);
-        Ok(report)
+        Ok(Taken { gone: vec![Location::Programs], ..Taken::default() })
     }
 
-    /// Removes the programs, whose place the rules of another engine have taken.
-    pub(super) fn remove_programs(&mut self, report: &mut Report) {
-        if self.programs.take().is_some() {
-            report.step(format!("removed {}", messages::PROGRAMS));
-        }
+    fn compare(&self, host: &mut Host, asked: &Asked<'_>, _: &mut Vec<Note>) -> Result<Compared, Error> {
+        let Some((installed, plan)) = host.programs.as_ref().zip(asked.plan) else { return Ok(Compared::default()) };
+        let status = match is_same(installed, plan) {
+            true => Status::Current,
+            false => Status::of(vec![messages::OTHER_PROGRAMS.to_owned()]),
+        };
+        Ok(Compared::of(Installation::new(EngineName::Ebpf, None, families(installed), status)))
     }
+}
+
+/// The families that programs for a plan deal with.
+fn families(plan: &Plan) -> Vec<FamilyName> {
+    FamilyName::ALL.into_iter().filter(|family| *family == FamilyName::V4 || plan.v6.is_some()).collect()
 }
 
 /// Whether the programs are told the same.

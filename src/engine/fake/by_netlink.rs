@@ -1,9 +1,14 @@
 //! What the netlink engine does to the host in memory.
 
-use super::host::Host;
+use super::host::{Host, seen};
+use crate::engine::asked::{Asked, Question};
+use crate::engine::backend::{Backend, Compared, Look, Stopped, Taken, Work};
 use crate::engine::compare::{ExpectedTables, differences};
+use crate::engine::failures::Failures;
+use crate::engine::installation::Installation;
+use crate::engine::location::Location;
 use crate::engine::messages::{self, tables};
-use crate::engine::{Report, Status};
+use crate::engine::status::Status;
 use crate::error::Error;
 use crate::facts::HostAbilities;
 use crate::model::{EngineName, Note, Options, Plan};
@@ -11,104 +16,102 @@ use crate::net::{FamilyName, V4, V6};
 use crate::netlink::Dump;
 use crate::nftables::Native;
 
-impl Host {
-    pub(super) fn abilities_by_netlink(&self) -> HostAbilities {
-        if !self.unprivileged {
-            return self.abilities.clone();
+/// The netlink engine of a host in memory.
+#[derive(Debug)]
+pub(super) struct ByNetlink;
+
+impl Backend<Host> for ByNetlink {
+    fn engine(&self) -> EngineName {
+        EngineName::Netlink
+    }
+
+    fn has_marker(&self) -> bool {
+        true
+    }
+
+    fn presumed(&self, host: &mut Host, _: &Options) -> Result<HostAbilities, Error> {
+        if !host.unprivileged {
+            return Ok(host.abilities.clone());
         }
         // Not being allowed to look is not absence.
         let text =
             format!("cannot check kernel support; assuming all features are present: {}", messages::not_permitted());
-        HostAbilities { remarks: vec![Note::info("engine", text)], ..HostAbilities::default() }
+        Ok(HostAbilities { remarks: vec![Note::info("engine", text)], ..HostAbilities::default() })
     }
 
-    pub(super) fn status_by_netlink(&self, plan: &Plan) -> Result<Status, Error> {
-        if self.unprivileged {
-            return Err(messages::not_permitted());
-        }
-        let found = self.own.dump();
-        Ok(match found == Dump::default() {
-            true => Status::Absent,
-            false => {
-                let status = Status::of(differences(&ExpectedTables::of(&Native::of(plan)), &found));
-                status.and(self.missing_address(&found.families()))
-            }
-        })
+    fn look(&self, host: &mut Host, _: Question<'_>, _: Location) -> Result<Look, Error> {
+        Ok(seen(host.own.families()))
     }
 
-    pub(super) fn install_by_netlink(&mut self, plan: &Plan, legacy_allowed: bool) -> Result<Report, Error> {
-        let mut report = Report::new(EngineName::Netlink);
-        if self.unprivileged {
-            return Err(messages::not_permitted());
+    fn check(&self, host: &mut Host, _: &Options, _: Option<&Plan>) -> Result<(), Error> {
+        match host.unprivileged {
+            true => Err(messages::not_permitted()),
+            false => Ok(()),
         }
-        self.refuse_legacy(legacy_allowed, &mut report)?;
-        if let (Some(_), Some((reason, remedy))) = (&plan.v6, &self.abilities.v6_refused) {
-            return Err(Error::Unsupported {
-                what: format!("IPv6 in nf_tables of this kernel ({reason})"),
-                remedy: remedy.clone(),
-            });
-        }
-        self.others_use_nft()?;
+    }
 
-        if plan.v6.is_some() {
-            self.add_address(&mut report);
+    fn put(&self, work: &mut Work<'_, Host>, plan: &Plan, _: bool) -> Result<Failures, Stopped> {
+        let host = &mut *work.ground;
+        if let (Some(_), Some((reason, remedy))) = (&plan.v6, &host.abilities.v6_refused) {
+            let what = format!("IPv6 in nf_tables of this kernel ({reason})");
+            return Err(Error::Unsupported { what, remedy: remedy.clone() }.into());
         }
-        let found = self.own.dump();
+        host.others_use_nft()?;
+        let found = host.own.dump();
         if !differences(&ExpectedTables::of(&Native::of(plan)), &found).is_empty() {
-            let before = self.own.families();
-            self.own.put(plan);
-            let made = self.own.families();
+            let before = host.own.families();
+            host.own.put(plan);
+            let made = host.own.families();
             let removed: Vec<_> = before.into_iter().filter(|family| !made.contains(family)).collect();
             let verb = if found == Dump::default() { "installed" } else { "replaced" };
-            report.step(format!("{verb} {}", tables(&made)));
+            work.report.step(format!("{verb} {}", tables(&made)));
             if !removed.is_empty() {
-                report.step(format!("removed {}", tables(&removed)));
+                work.report.step(format!("removed {}", tables(&removed)));
             }
         }
-        for what in self.remove_nft() {
-            report.step(format!("removed {what}"));
-        }
-        self.remove_programs(&mut report);
-        if plan.v6.is_none() {
-            self.remove_address(&mut report);
-        }
-        Ok(report)
+        host.remove_nft().into_iter().for_each(|what| work.report.step(format!("removed {what}")));
+        Ok(Failures::default())
     }
-    pub(super) fn uninstall_by_netlink(&mut self, config: &Options) -> Result<Report, Error> {
-        let mut report = Report::new(EngineName::Netlink);
-        if self.unprivileged {
-            return Err(messages::not_permitted());
-        }
-        let families = self.own.families();
+
+    fn take_away(&self, work: &mut Work<'_, Host>, spared: &[Location]) -> Result<Taken, Error> {
+        let host = &mut *work.ground;
+        let nft_is_spared = spared.contains(&Location::IptablesNft);
+        let families = host.own.families();
         let own = (!families.is_empty()).then(|| tables(&families));
-        if config.dry_run {
-            let all = own.into_iter().chain(self.describe_nft());
-            report.steps.extend(all.map(|what| format!("would remove {what}")));
-            self.release_address(EngineName::Netlink, true, &mut report);
-        } else {
-            // What can be removed is, whatever else cannot.
-            let others = self.others_use_nft();
-            families.into_iter().for_each(|family| self.own.remove(family));
-            let nft = if others.is_ok() { self.remove_nft() } else { Vec::new() };
-            own.into_iter().chain(nft).for_each(|what| report.step(format!("removed {what}")));
-            self.release_address(EngineName::Netlink, false, &mut report);
-            others?;
+        let mut taken = Taken::default();
+        if work.dry_run {
+            let all = own.into_iter().chain(host.describe_nft());
+            work.report.steps.extend(all.map(|what| format!("would remove {what}")));
+            taken.gone.extend(Location::of(EngineName::Netlink));
+            return Ok(taken);
         }
-        let stays = self.legacy.families().into_iter().map(|family| messages::stays(&messages::legacy(family)));
-        report.notes.extend(stays.map(|text| Note::warning("iptables", text)));
-        Ok(report)
+        families.into_iter().for_each(|family| host.own.remove(family));
+        // What can be removed is, whatever else cannot.
+        let nft = match host.others_use_nft() {
+            _ if nft_is_spared => Vec::new(),
+            Ok(()) => host.remove_nft(),
+            Err(error) => {
+                taken.failures.add(error);
+                Vec::new()
+            }
+        };
+        own.into_iter().chain(nft).for_each(|what| work.report.step(format!("removed {what}")));
+        Ok(taken)
     }
 
-    /// Only the iptables engine can remove what is in tables of iptables-legacy.
-    pub(super) fn refuse_legacy(&self, allowed: bool, report: &mut Report) -> Result<(), Error> {
-        match messages::legacy_problem(&self.legacy.families()) {
-            Some(problem) if allowed => report.notes.push(Note::info("iptables", problem)),
-            Some(problem) => return Err(messages::legacy_conflict(problem)),
-            None => {}
-        }
-        Ok(())
+    fn compare(&self, host: &mut Host, asked: &Asked<'_>, _: &mut Vec<Note>) -> Result<Compared, Error> {
+        let (found, families) = (host.own.dump(), host.own.families());
+        Ok(match asked.expected() {
+            Some(expected) if !families.is_empty() => {
+                let status = Status::of(differences(expected, &found));
+                Compared::of(Installation::new(EngineName::Netlink, None, families, status))
+            }
+            _ => Compared::default(),
+        })
     }
+}
 
+impl Host {
     /// Removes what is in the tables of iptables-nft, and says what it was.
     fn remove_nft(&mut self) -> Vec<String> {
         let all = self.describe_nft();

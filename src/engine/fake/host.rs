@@ -1,11 +1,14 @@
 //! The host in memory: which rules are in which tables.
 
-use super::{Call, Operation};
-use crate::engine::location::Location;
-use crate::engine::{Report, messages};
+use super::calls::{Call, Operation};
+use crate::engine::backend::{Look, Present};
+use crate::engine::messages;
+use crate::engine::passthrough::{Added, Ground, Presence};
+use crate::engine::record::Record;
+use crate::engine::report::Report;
 use crate::error::{Error, InvalidValue};
 use crate::facts::HostAbilities;
-use crate::model::{EngineName, Plan, Ruleset};
+use crate::model::{EngineName, IpFamilyMode, Plan, Ruleset};
 use crate::net::{Family, FamilyName, V4, V6};
 use crate::netlink::{Dump, KernelTable};
 use crate::nftables::{Native, Table};
@@ -30,59 +33,47 @@ pub(super) struct Host {
     pub(super) calls: Vec<(EngineName, Call)>,
 }
 
-impl Host {
-    /// Adds `::6` to the loopback interface.
-    pub(super) fn add_address(&mut self, report: &mut Report) {
-        if !self.address {
-            self.address = true;
-            report.step(messages::ADDED_ADDRESS);
-        }
+impl Ground for Host {
+    fn record(&mut self) -> Result<Record, Error> {
+        Ok(Record::default())
     }
 
-    /// That `::6` is not there, if it is needed.
-    pub(super) fn missing_address(&self, families: &[FamilyName]) -> Option<String> {
-        (families.contains(&FamilyName::V6) && !self.address).then(|| messages::MISSING_ADDRESS.to_owned())
+    fn store(&mut self, _: &Record) -> Result<(), Error> {
+        Ok(())
     }
 
-    /// Removes the rules of all other engines, whose place programs have taken, as far as no iptables program is needed.
-    pub(super) fn remove_rules(&mut self, report: &mut Report) {
-        let families = self.own.families();
-        if !families.is_empty() {
-            report.step(format!("removed {}", messages::tables(&families)));
-        }
-        families.into_iter().for_each(|family| self.own.remove(family));
-        for family in FamilyName::ALL {
-            let items = self.nft.describe(family).into_iter();
-            items.for_each(|item| report.step(format!("removed {item} ({family}, nft)")));
-            self.nft.remove(family);
-        }
+    fn address(&mut self) -> Result<Presence, Error> {
+        Ok(if self.address { Presence::Ours } else { Presence::Absent })
     }
 
-    /// The same for an uninstallation by an engine: it stays where another one's installation needs it.
-    pub(super) fn release_address(&mut self, engine: EngineName, dry_run: bool, report: &mut Report) {
-        let v6 = |families: Vec<FamilyName>| families.contains(&FamilyName::V6);
-        let holders = [
-            (Location::Tables, v6(self.own.families())),
-            (Location::IptablesNft, v6(self.nft.families())),
-            (Location::IptablesLegacy, v6(self.legacy.families())),
-            (Location::Programs, self.programs.as_ref().is_some_and(|plan| plan.v6.is_some())),
-        ];
-        let goes = |holder: Location| dry_run && Location::of(engine).contains(&holder);
-        let kept = holders.into_iter().find(|(holder, there)| *there && !goes(*holder));
-        match kept {
-            _ if !self.address => {}
-            Some((holder, _)) => report.notes.push(messages::address_stays_for(holder.engine())),
-            None if dry_run => report.steps.push(messages::WOULD_REMOVE_ADDRESS.to_owned()),
-            None => self.remove_address(report),
-        }
+    fn is_marked(&mut self) -> Result<bool, Error> {
+        Ok(false)
     }
 
-    /// Removes it again.
-    pub(super) fn remove_address(&mut self, report: &mut Report) {
-        if self.address {
-            self.address = false;
-            report.step(messages::REMOVED_ADDRESS);
-        }
+    fn add_address(&mut self, _: IpFamilyMode, _: &mut Report) -> Result<Added, Error> {
+        Ok(Added { new: !std::mem::replace(&mut self.address, true), presence: Presence::Ours })
+    }
+
+    fn remove_address(&mut self) -> Result<bool, Error> {
+        Ok(std::mem::take(&mut self.address))
+    }
+
+    fn ipv6_is_off(&mut self) -> bool {
+        false
+    }
+
+    fn left_open(&mut self) -> Option<String> {
+        None
+    }
+
+    fn changed(&mut self) {}
+}
+
+/// What is seen of rules for these families.
+pub(super) fn seen(families: Vec<FamilyName>) -> Look {
+    match families.is_empty() {
+        true => Look::Absent,
+        false => Look::Present(Present { families, ..Present::default() }),
     }
 }
 

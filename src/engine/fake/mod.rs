@@ -59,16 +59,29 @@
 mod by_ebpf;
 mod by_iptables;
 mod by_netlink;
+mod calls;
 mod host;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::by_ebpf::ByEbpf;
+use self::by_iptables::ByIptables;
+use self::by_netlink::ByNetlink;
 use self::host::Host;
-use super::{Engine, Report, Status, messages};
+use super::asked::Asked;
+use super::contract::Engine;
+use super::installation::overall;
+use super::passthrough;
+use super::record::Record;
+use super::report::Report;
+use super::status::Status;
+use super::takeover::{Backends, Programs};
 use crate::error::{Error, InvalidValue};
 use crate::facts::{Facts, HostAbilities, Ipv6};
 use crate::model::{EngineName, Options, Plan};
 use crate::net::{FamilyName, Uid};
+
+pub use self::calls::{Call, Operation};
 
 /// An engine on a host in memory.
 ///
@@ -96,46 +109,6 @@ pub enum Tables {
     IptablesLegacy,
 }
 
-/// An operation of an engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Operation {
-    /// [`Engine::abilities`].
-    Abilities,
-    /// [`Engine::apply`].
-    Apply,
-    /// [`Engine::uninstall`].
-    Uninstall,
-    /// [`Fake::status`].
-    Status,
-}
-
-/// What an engine was asked for, and with what.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Call {
-    /// [`Engine::abilities`].
-    Abilities(Options),
-    /// [`Engine::apply`].
-    Apply(Plan),
-    /// [`Engine::uninstall`].
-    Uninstall(Options),
-    /// [`Fake::status`].
-    Status(Plan),
-}
-
-impl Call {
-    /// The operation.
-    pub fn operation(&self) -> Operation {
-        match self {
-            Self::Abilities(_) => Operation::Abilities,
-            Self::Apply(_) => Operation::Apply,
-            Self::Uninstall(_) => Operation::Uninstall,
-            Self::Status(_) => Operation::Status,
-        }
-    }
-}
-
 /// The engine, and what a test can learn of it.
 impl Fake {
     /// An engine that behaves as the real one of this name, on a capable host of its own where nothing
@@ -159,7 +132,7 @@ impl Fake {
     /// What older installations left that only the iptables engine can remove, one item each, as
     /// `Netlink::left_to_iptables` lists it.
     pub fn left_to_iptables(&self) -> Vec<String> {
-        self.host().legacy.families().into_iter().map(messages::legacy).collect()
+        BACKENDS.left_to_iptables(&mut *self.host())
     }
 
     /// The facts of the host, as far as it has any: a host with IPv6 and these abilities, whose name
@@ -180,12 +153,17 @@ impl Fake {
     /// # Errors
     /// Without the privilege to look, and those of [`fail_next`](Self::fail_next).
     pub fn status(&self, plan: &Plan) -> Result<Status, Error> {
-        let host = self.called(Call::Status(plan.clone()))?;
-        match self.name {
-            EngineName::Iptables => host.status_by_iptables(plan),
-            EngineName::Netlink => host.status_by_netlink(plan),
-            EngineName::Ebpf => host.status_by_ebpf(plan),
+        let host = &mut *self.called(Call::Status(plan.clone()))?;
+        let one = BACKENDS.of(self.name)?;
+        one.check(host, &plan.options, None)?;
+        let record = Record::default();
+        let asked = Asked::new(&plan.options, &record, Some(plan));
+        let mut installations = one.compare(host, &asked, &mut Vec::new())?.installations;
+        for one in &mut installations {
+            let status = std::mem::replace(&mut one.status, Status::Absent);
+            one.status = status.and(passthrough::missing(host, &one.families)?);
         }
+        Ok(overall(&installations))
     }
 
     /// The plan that was last put into the tables of this engine and is still there, whatever happened
@@ -346,32 +324,24 @@ impl Engine for Fake {
     }
 
     fn abilities(&self, config: &Options) -> Result<HostAbilities, Error> {
-        let host = self.called(Call::Abilities(config.clone()))?;
-        match self.name {
-            EngineName::Iptables => host.abilities_by_iptables(config),
-            EngineName::Netlink => Ok(host.abilities_by_netlink()),
-            EngineName::Ebpf => Ok(host.abilities_by_ebpf()),
-        }
+        let mut host = self.called(Call::Abilities(config.clone()))?;
+        BACKENDS.of(self.name)?.presumed(&mut host, config)
     }
 
     fn apply(&self, plan: &Plan) -> Result<Report, Error> {
         let mut host = self.called(Call::Apply(plan.clone()))?;
-        match self.name {
-            EngineName::Iptables => host.install_by_iptables(plan),
-            EngineName::Netlink => host.install_by_netlink(plan, self.legacy_leftovers_allowed),
-            EngineName::Ebpf => host.install_by_ebpf(plan, self.legacy_leftovers_allowed),
-        }
+        let programs = if self.legacy_leftovers_allowed { Programs::Spared } else { Programs::Refused };
+        Ok(BACKENDS.install(&mut *host, self.name, plan, programs, Report::new(self.name))?.0)
     }
 
     fn uninstall(&self, config: &Options) -> Result<Report, Error> {
         let mut host = self.called(Call::Uninstall(config.clone()))?;
-        match self.name {
-            EngineName::Iptables => host.uninstall_by_iptables(config),
-            EngineName::Netlink => host.uninstall_by_netlink(config),
-            EngineName::Ebpf => host.uninstall_by_ebpf(config),
-        }
+        BACKENDS.uninstall(&mut *host, self.name, config, Report::new(self.name))
     }
 }
+
+/// Those of every host in memory.
+const BACKENDS: Backends<'static, Host> = Backends { netlink: &ByNetlink, iptables: &ByIptables, ebpf: Some(&ByEbpf) };
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Removing everything.
+//! Removing everything, and what an installation has taken the place of.
 
 use super::Backends;
 use crate::engine::asked::Question;
@@ -32,6 +32,24 @@ impl Removal {
 }
 
 impl<G: Ground> Backends<'_, G> {
+    /// Takes away the rules and chains that installations by iptables have: what another engine has taken the place of, which
+    /// needs `::6`.
+    pub(in crate::engine) fn remove_leftovers(
+        &self,
+        ground: &mut G,
+        config: &Options,
+        mut report: Report,
+    ) -> Result<Report, Error> {
+        let mut passthrough = Passthrough::recall(ground, &mut report)?;
+        let dry_run = config.dry_run;
+        let mut work = Work { ground, config, dry_run, passthrough: &mut passthrough, report: &mut report };
+        let taken = self.iptables.take_away(&mut work, &[])?;
+        if !dry_run {
+            passthrough.save(ground, &mut report);
+        }
+        taken.failures.or(report)
+    }
+
     /// Takes everything away: first the eBPF programs, then the rules, by netlink and, what is left, by the programs of iptables.
     /// One report for each that was at work, netlink's first.
     ///

@@ -180,24 +180,6 @@ impl<'a, G: Ground> Backends<'a, G> {
         failures.or(report)
     }
 
-    /// The same of the rules and chains that installations by iptables have: what another engine has taken the place of, which
-    /// needs `::6`.
-    pub(super) fn remove_leftovers(
-        &self,
-        ground: &mut G,
-        config: &Options,
-        mut report: Report,
-    ) -> Result<Report, Error> {
-        let mut passthrough = Passthrough::recall(ground, &mut report)?;
-        let dry_run = config.dry_run;
-        let mut work = Work { ground, config, dry_run, passthrough: &mut passthrough, report: &mut report };
-        let taken = self.iptables.take_away(&mut work, &[])?;
-        if !dry_run {
-            passthrough.save(ground, &mut report);
-        }
-        taken.failures.or(report)
-    }
-
     /// What only the programs of iptables can remove, as text. What cannot be looked at is not in it.
     pub(super) fn left_to_iptables(&self, ground: &mut G) -> Vec<String> {
         let (config, record) = (Options::default(), ground.record().unwrap_or_default());
