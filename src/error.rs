@@ -50,6 +50,14 @@ pub struct Problem {
     pub expected: String,
 }
 
+impl Problem {
+    /// The same, where what has the field is a part of something else: a file, an annotation, a member of a document.
+    pub fn within(mut self, whole: impl fmt::Display) -> Self {
+        self.path = format!("{whole}: {}", self.path);
+        self
+    }
+}
+
 /// Everything that can go wrong in this crate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -121,6 +129,17 @@ pub enum Error {
     /// Several parts of an operation failed, each for itself; what could be done has been. One line each.
     #[error("{}", Joined(.0))]
     Several(Vec<Error>),
+
+    /// A step failed because of another error. It says what that means, in the words of `failure`; see
+    /// [`decisive`](Self::decisive) for which of the two counts.
+    #[error("{failure}")]
+    Because {
+        /// What it comes to.
+        failure: Box<Error>,
+        /// What is behind it.
+        #[source]
+        cause: Box<Error>,
+    },
 }
 
 impl Error {
@@ -132,6 +151,34 @@ impl Error {
             None => error.to_string(),
         };
         Self::Os { action: action.into(), message, errno: error.raw_os_error() }
+    }
+
+    /// The same, because of another error, which is its [`source`](std::error::Error::source) then.
+    pub fn because(self, cause: Error) -> Self {
+        Self::Because { failure: Box::new(self), cause: Box::new(cause) }
+    }
+
+    /// What tells the kind: of several errors the first; of one with a cause the cause, if the system has refused something or a
+    /// privilege is missing, since no step that fails of it is a failure of another kind.
+    pub fn decisive(&self) -> &Self {
+        match self {
+            Self::Several(errors) => errors.first().map_or(self, Self::decisive),
+            Self::Because { failure, cause } => match cause.decisive() {
+                refused @ (Self::Os { .. } | Self::Permission { .. }) => refused,
+                _ => failure.decisive(),
+            },
+            error => error,
+        }
+    }
+
+    /// The same, where what is not valid is a part of something else: a file, an annotation, a member of a document.
+    pub fn within(self, whole: impl fmt::Display) -> Self {
+        match self {
+            Self::Config(problems) => {
+                Self::Config(problems.into_iter().map(|problem| problem.within(&whole)).collect())
+            }
+            other => other,
+        }
     }
 
     /// The problems of an [`Error::Config`]; empty for every other error.
@@ -147,6 +194,7 @@ impl Error {
         match self {
             Self::Os { errno, .. } => *errno,
             Self::Several(errors) => errors.iter().find_map(Self::errno),
+            Self::Because { failure, cause } => cause.errno().or_else(|| failure.errno()),
             _ => None,
         }
     }
@@ -247,6 +295,28 @@ mod tests {
         let text = InvalidValue::new(format!("a\n\u{1b}[2J{long}"), "something else").to_string();
         assert!(!text.contains('\n') && !text.contains('\u{1b}'));
         assert!(text.contains('…'));
+    }
+
+    #[test]
+    fn a_refusal_by_the_system_decides_however_often_it_is_wrapped() {
+        let refused = Error::io("remove /sys/fs/bpf/kumatp", &std::io::Error::from_raw_os_error(1));
+        let conflict = || Error::Conflict { problem: "it stays".into(), remedy: "uninstall".into() };
+        let wrapped = conflict().because(Error::Several(vec![conflict().because(refused.clone()), conflict()]));
+        assert_eq!((wrapped.to_string(), wrapped.errno()), (conflict().to_string(), Some(1)));
+        assert_eq!(wrapped.decisive(), &refused);
+        let source = std::error::Error::source(&wrapped).unwrap();
+        assert!(source.to_string().starts_with(&conflict().to_string()), "{source}");
+        // What a program says is what the step that ran it makes of it.
+        let program = Error::Program { program: "nft".into(), status: "exit status 1".into(), message: "no".into() };
+        assert_eq!(conflict().because(program).decisive(), &conflict());
+    }
+
+    #[test]
+    fn problems_of_a_part_name_the_whole() {
+        let problem = || InvalidValue::new("x", "y").at("wait");
+        assert_eq!(Error::from(problem()).within("a.yaml").problems()[0].path, "a.yaml: wait");
+        let other = Error::Os { action: "read".into(), message: "no".into(), errno: None };
+        assert_eq!(other.clone().within("a.yaml"), other);
     }
 
     #[test]

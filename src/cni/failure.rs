@@ -75,7 +75,7 @@ impl Failure {
 
     /// What the library says about a pod.
     pub(super) fn about_the_pod(error: &Error) -> Self {
-        let (code, message) = match error {
+        let (code, message) = match error.decisive() {
             Error::Config(_) => (Code::Pod, "the configuration of the pod's transparent proxy is not valid"),
             Error::Facts { .. } => (Code::Pod, "the pod cannot be redirected as it asks"),
             Error::Unsupported { .. } => (Code::Unsupported, "the kernel lacks something"),

@@ -167,12 +167,8 @@ fn wanted(attachment: &Attachment, remarks: &mut Vec<String>) -> Result<Option<C
             let path = attachment.path("podFile", template, None, "")?;
             let text = host::read("podFile", &path)?;
             pod::read(&text).map_err(|error| {
-                let details = error
-                    .to_string()
-                    .lines()
-                    .map(|line| format!("podFile: {}: {line}", path.display()))
-                    .collect::<Vec<_>>();
-                Failure::new(Code::Pod, "the file about the pod is not valid", details.join("\n"))
+                let details = error.within(format_args!("podFile: {}", path.display())).to_string();
+                Failure::new(Code::Pod, "the file about the pod is not valid", details)
             })?
         }
         (None, Some(annotations)) => Pod::with_annotations(annotations.clone()),

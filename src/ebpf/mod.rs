@@ -196,16 +196,16 @@ fn replace(
         };
         return Err(match undone {
             Ok(()) => error,
-            Err(more) => Error::Conflict {
-                problem: format!("{error}; what is left has no effect, but {more}"),
-                remedy: "uninstall".into(),
-            },
+            Err(more) => {
+                let problem = format!("{error}; what is left has no effect, but {more}");
+                Error::Conflict { problem, remedy: "uninstall".into() }.because(error)
+            }
         });
     }
     for old in older {
-        generation::remove(place, old).map_err(|error| Error::Conflict {
-            problem: format!("the new programs are active, and older ones without effect stay attached: {error}"),
-            remedy: "uninstall and install again".into(),
+        generation::remove(place, old).map_err(|error| {
+            let problem = format!("the new programs are active, and older ones without effect stay attached: {error}");
+            Error::Conflict { problem, remedy: "uninstall and install again".into() }.because(error)
         })?;
     }
     Ok(if in_force == 0 { Change::Installed } else { Change::Replaced })

@@ -84,13 +84,14 @@ pub(crate) fn no_lock_file(restore: &Path, message: &str) -> Error {
 }
 
 /// That the kernel refused rules among which some name a user.
-pub(crate) fn owner_refused(error: &Error) -> Error {
-    Error::Unsupported {
+pub(crate) fn owner_refused(error: Error) -> Error {
+    let unsupported = Error::Unsupported {
         what: format!("iptables rules that name a user ({error})"),
         remedy: "the kernel refuses them in a network namespace that belongs to another user namespace, and users without a \
                  number in that user namespace; use the netlink engine, which has no such limit"
             .to_owned(),
-    }
+    };
+    unsupported.because(error)
 }
 
 /// That an installation is where netlink does not reach.
@@ -160,7 +161,7 @@ pub(crate) fn not_removed(error: &Error) -> Error {
         Error::Several(errors) => errors.clone(),
         error => vec![error.clone()],
     };
-    Error::Several([vec![conflict], errors].concat())
+    Error::Several([vec![conflict.because(error.clone())], errors].concat())
 }
 
 /// That a plan has IPv6 rules and there are no programs for them.

@@ -4,13 +4,11 @@
 //! is not there. Only `facts::probe` (feature `host`) reads a real one.
 
 mod abilities;
-mod ipv6;
 #[cfg(all(feature = "host", target_os = "linux"))]
-mod probe;
+mod host;
+mod ipv6;
 mod remarks;
 mod resolv_conf;
-#[cfg(all(feature = "host", target_os = "linux"))]
-mod users;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,15 +16,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use abilities::{Abilities, HostAbilities};
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub(crate) use host::{ipv6_is_off, look_for_ipv6, loopback_by, probe_by};
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub use host::{loopback, probe, probe_in};
 pub use ipv6::Ipv6;
-#[cfg(all(feature = "host", target_os = "linux"))]
-pub(crate) use ipv6::look as look_for_ipv6;
-#[cfg(all(feature = "host", target_os = "linux"))]
-pub(crate) use probe::ipv6_is_off;
-#[cfg(all(feature = "host", target_os = "linux"))]
-pub use probe::{loopback, probe, probe_in};
-#[cfg(all(feature = "host", target_os = "linux"))]
-pub(crate) use probe::{loopback_by, probe_by};
 pub use resolv_conf::{NameServer, Resolvers};
 
 use crate::model::Note;

@@ -324,15 +324,7 @@ impl Query<'_> {
         let (text, format) = embedded::document(config);
         let mut layers = Layers::new();
         layers.document("transparentProxyConfig", &text, format);
-        layers.finish().map(Some).map_err(|error| match error {
-            Error::Config(mut problems) => {
-                problems
-                    .iter_mut()
-                    .for_each(|problem| problem.path = format!("transparentProxyConfig: {}", problem.path));
-                Error::Config(problems)
-            }
-            other => other,
-        })
+        layers.finish().map(Some).map_err(|error| error.within("transparentProxyConfig"))
     }
 }
 

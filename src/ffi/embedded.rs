@@ -57,14 +57,8 @@ pub(super) fn variables(what: (&str, &str), json: &str) -> Result<BTreeMap<Strin
         }
         Some(b'"') => {
             let text: String = serde_json::from_str(json).map_err(wrong)?;
-            let variables = config::variables(&text).map_err(|error| match error {
-                Error::Config(mut problems) => {
-                    problems.iter_mut().for_each(|problem| problem.path = format!("{list}: {}", problem.path));
-                    Error::Config(problems)
-                }
-                other => other,
-            });
-            Ok(crate::sorted::map(variables?))
+            let variables = config::variables(&text).map_err(|error| error.within(list))?;
+            Ok(crate::sorted::map(variables))
         }
         _ => serde_json::from_str(json).map_err(wrong),
     }

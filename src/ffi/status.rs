@@ -89,13 +89,9 @@ impl kumatp_error {
 
 impl From<Error> for kumatp_error {
     fn from(error: Error) -> Self {
-        // Of several, the status is that of the first.
-        let first = match &error {
-            Error::Several(errors) => errors.first().unwrap_or(&error),
-            error => error,
-        };
-        let (status, field) = match first {
-            Error::Several(_) => (KUMATP_E_INTERNAL, None),
+        let (status, field) = match error.decisive() {
+            // Nothing decides in an empty list.
+            Error::Several(_) | Error::Because { .. } => (KUMATP_E_INTERNAL, None),
             Error::Config(problems) => (KUMATP_E_CONFIG, problems.first().map(|problem| problem.path.as_str())),
             Error::Facts { fact, .. } => (KUMATP_E_FACTS, Some(fact.as_str())),
             Error::Unsupported { .. } => (KUMATP_E_UNSUPPORTED, None),

@@ -117,6 +117,12 @@ impl Note {
         Self { severity: Severity::Warning, about: about.into(), text: text.into() }
     }
 
+    /// The same, where what it is about is a part of something else: a file, an annotation.
+    pub fn within(mut self, whole: impl fmt::Display) -> Self {
+        self.about = format!("{whole}: {}", self.about);
+        self
+    }
+
     /// Something worth knowing that needs no action.
     pub fn info(about: impl Into<String>, text: impl Into<String>) -> Self {
         Self { severity: Severity::Info, about: about.into(), text: text.into() }

@@ -132,7 +132,7 @@ impl Guarding {
         for protocol in [Protocol::Tcp, Protocol::Udp].into_iter().filter(|_| F::NAME == FamilyName::V6) {
             let span = |port: &Port| Span { first: port.number().into(), last: port.number().into() };
             let ports = redirected.iter().filter(|(of, _)| *of == protocol).map(|(_, port)| span(port));
-            let ports = merge_rules::union(ports.collect());
+            let ports = Span::union(ports.collect());
             if !ports.is_empty() {
                 drafts.push(Draft::own(
                     vec![
@@ -312,7 +312,7 @@ pub(super) fn mirrored(drafts: &[Draft], comments: bool) -> Vec<Draft> {
     if ports.is_empty() {
         return Vec::new();
     }
-    let ports = value(Field::SourcePort, merge_rules::union(ports.concat()), false);
+    let ports = value(Field::SourcePort, Span::union(ports.concat()), false);
     let words = "let answers of inbound connections to excluded ports pass, whatever became of their tracking entry";
     let comment = comments.then(|| Comment::ours(words));
     let mut answers = Draft::own(vec![Condition::MidStream, ports], Action::Accept, comment);

@@ -78,7 +78,7 @@ fn merge(run: Vec<Draft>, at: Option<usize>, family: FamilyName) -> Draft {
     let merged = at.and_then(|at| {
         let (field, _) = spans_of(&run[0], at)?;
         let spans = run.iter().filter_map(|draft| spans_of(draft, at)).flat_map(|(_, spans)| spans.to_vec());
-        Some((at, field, union(spans.collect())))
+        Some((at, field, Span::union(spans.collect())))
     });
     let mut run = run.into_iter();
     let mut head = run.next().expect("a run has a first rule");
@@ -94,17 +94,4 @@ fn merge(run: Vec<Draft>, at: Option<usize>, family: FamilyName) -> Draft {
         }
     }
     head
-}
-
-/// The same values as sorted spans that neither overlap nor touch.
-pub(super) fn union(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_unstable();
-    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
-    for span in spans {
-        match merged.last_mut() {
-            Some(last) if span.first <= last.last.saturating_add(1) => last.last = last.last.max(span.last),
-            _ => merged.push(span),
-        }
-    }
-    merged
 }

@@ -329,6 +329,19 @@ pub struct Span {
 }
 
 impl Span {
+    /// The same values as sorted spans that neither overlap nor touch.
+    pub(crate) fn union(mut spans: Vec<Self>) -> Vec<Self> {
+        spans.sort_unstable();
+        let mut merged: Vec<Self> = Vec::with_capacity(spans.len());
+        for span in spans {
+            match merged.last_mut() {
+                Some(last) if span.first <= last.last.saturating_add(1) => last.last = last.last.max(span.last),
+                _ => merged.push(span),
+            }
+        }
+        merged
+    }
+
     /// Whether it is one value only.
     pub fn is_single(self) -> bool {
         self.first == self.last

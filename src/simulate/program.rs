@@ -237,15 +237,8 @@ pub(super) enum Spans {
 }
 
 impl Spans {
-    pub(super) fn of(mut spans: Vec<Span>) -> Self {
-        spans.sort_unstable();
-        let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
-        for span in spans {
-            match merged.last_mut() {
-                Some(last) if span.first <= last.last.saturating_add(1) => last.last = last.last.max(span.last),
-                _ => merged.push(span),
-            }
-        }
+    pub(super) fn of(spans: Vec<Span>) -> Self {
+        let merged = Span::union(spans);
         match merged[..] {
             [one] => Self::One(one),
             _ => Self::Many(merged.into()),

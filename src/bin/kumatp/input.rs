@@ -8,17 +8,6 @@ use kumatp::Error;
 
 use crate::{Failure, files};
 
-/// Names the file in every problem of a document.
-pub(crate) fn in_file(path: &str, error: Error) -> Error {
-    match error {
-        Error::Config(mut problems) => {
-            problems.iter_mut().for_each(|problem| problem.path = format!("{path}: {}", problem.path));
-            Error::Config(problems)
-        }
-        other => other,
-    }
-}
-
 /// Environment variables whose names are text; the values' other bytes are replaced, so that a
 /// bad value is refused with its name instead of being passed over.
 pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {

@@ -47,6 +47,7 @@ pub(crate) fn told(error: &Error) -> String {
             let root = if needed.starts_with("root") { "" } else { "root, or with " };
             format!("cannot {action}: permission denied; run it as {root}{needed}")
         }
+        Error::Because { failure, .. } => told(failure),
         Error::Several(errors) => errors.iter().map(told).collect::<Vec<_>>().join("\n"),
         error => error.to_string(),
     }

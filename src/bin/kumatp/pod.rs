@@ -4,7 +4,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use kumatp::Error;
 use kumatp::config::kubernetes::{Resolved, Sources, Variable};
 use kumatp::config::{Format, Profile, variables};
-use kumatp::error::InvalidValue;
+use kumatp::error::{InvalidValue, Problem};
 
 use crate::{Failure, input};
 
@@ -123,7 +123,7 @@ fn settings(matches: &ArgMatches) -> Result<Vec<(String, String, String)>, Failu
         settings.extend(inherited.map(|(name, value)| ("the environment".to_owned(), name, value)));
     }
     for path in matches.get_many::<String>(CP_ENV).into_iter().flatten() {
-        let found = variables(&input::read(path)?).map_err(|error| input::in_file(path, error))?;
+        let found = variables(&input::read(path)?).map_err(|error| error.within(path))?;
         settings.extend(found.into_iter().map(|(name, value)| (path.clone(), name, value)));
     }
     Ok(settings)
@@ -140,12 +140,12 @@ struct Files<'a> {
 impl Files<'_> {
     /// Names the file in every problem.
     fn blame(&self, error: Error) -> Error {
-        let Error::Config(mut problems) = error else { return error };
-        for problem in &mut problems {
-            let file = self.of(&problem.path);
-            problem.path = file.map_or_else(|| problem.path.clone(), |file| format!("{file}: {}", problem.path));
-        }
-        Error::Config(problems)
+        let Error::Config(problems) = error else { return error };
+        let named = |problem: Problem| match self.of(&problem.path) {
+            Some(file) => problem.within(file),
+            None => problem,
+        };
+        Error::Config(problems.into_iter().map(named).collect())
     }
 
     /// The file of a path; none if it cannot be told.

@@ -118,17 +118,11 @@ fn refused(name: &'static str, value: &str) -> Problem {
 fn backends(text: &str, problems: &mut Vec<Problem>, notes: &mut Vec<Note>) -> ReachableBackends {
     match ReachableBackends::parse(text, EMBEDDED) {
         Ok((backends, more)) => {
-            notes.extend(more.into_iter().map(|mut note| {
-                note.about = format!("{REACHABLE_BACKENDS}: {}", note.about);
-                note
-            }));
+            notes.extend(more.into_iter().map(|note| note.within(REACHABLE_BACKENDS)));
             backends
         }
         Err(error) => {
-            problems.extend(error.problems().iter().cloned().map(|mut problem| {
-                problem.path = format!("{REACHABLE_BACKENDS}: {}", problem.path);
-                problem
-            }));
+            problems.extend_from_slice(error.within(REACHABLE_BACKENDS).problems());
             ReachableBackends::default()
         }
     }

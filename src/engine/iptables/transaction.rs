@@ -237,7 +237,7 @@ fn load(host: &Host<'_>, config: &Options, tools: &Toolset, text: &str) -> Resul
         }
         let outdated = output.outdated();
         let error = match output.owner_refused(text) {
-            true => messages::owner_refused(&output.error()),
+            true => messages::owner_refused(output.error()),
             false => output.error(),
         };
         return Err(Failure { error, outdated });

@@ -144,7 +144,7 @@ impl<'a, G: Ground> Backends<'a, G> {
             let looked = self.iptables.look(ground, question, Location::IptablesLegacy);
             let families = looked.as_ref().map(Look::families).unwrap_or_default();
             let left = left_to_programs(families, &passthrough.record);
-            Error::Several(vec![messages::still_active(&left), error])
+            Error::Several(vec![messages::still_active(&left).because(error.clone()), error])
         })
     }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::boundary::{ErrorSlot, NUL_TERMINATED, guard};
 use super::*;
+use crate::error::Error;
 
 mod dataplanes;
 mod pods;
@@ -89,6 +90,37 @@ fn a_panic_is_a_status() {
         kumatp_error_free(err);
         assert_eq!(guard(ErrorSlot::new(null_mut()), || panic!("nobody listens")), KUMATP_E_INTERNAL);
     }
+}
+
+#[test]
+fn a_refusal_by_the_system_keeps_its_number_and_status_where_a_step_wraps_it() {
+    let told = |error: Error| {
+        let mut err = null_mut();
+        // SAFETY: the slot outlives the call, which fails and so gives an error out; it is freed at the end.
+        unsafe {
+            let status = guard(ErrorSlot::new(&raw mut err), || Err(error.into()));
+            assert_eq!(kumatp_error_status(err), status);
+            let message = CStr::from_ptr(kumatp_error_message(err)).to_str().unwrap().to_owned();
+            let told = (status, kumatp_error_errno(err), message);
+            kumatp_error_free(err);
+            told
+        }
+    };
+    let conflict = || Error::Conflict { problem: "older programs stay".into(), remedy: "uninstall".into() };
+    let refused = |errno| Error::io("remove the link", &std::io::Error::from_raw_os_error(errno));
+    let text = conflict().to_string();
+    assert_eq!(told(conflict()), (KUMATP_E_CONFLICT, 0, text.clone()));
+    assert_eq!(told(conflict().because(refused(1))), (KUMATP_E_OS, 1, text.clone()));
+    assert_eq!(told(conflict().because(conflict().because(refused(28)))), (KUMATP_E_OS, 28, text.clone()));
+    let privilege = Error::Permission { action: "remove the link".into(), needed: "CAP_BPF".into() };
+    assert_eq!(told(conflict().because(privilege)), (KUMATP_E_PERMISSION, 0, text.clone()));
+    // What an older installation leaves, beside the failure itself.
+    let several = Error::Several(vec![conflict().because(refused(16)), refused(16)]);
+    assert_eq!(told(several), (KUMATP_E_OS, 16, format!("{text}\n{}", refused(16))));
+    // A program's failure is of the kind that the step makes of it.
+    let program = Error::Program { program: "iptables".into(), status: "exit status 4".into(), message: "no".into() };
+    let unsupported = Error::Unsupported { what: "rules that name a user".into(), remedy: "use netlink".into() };
+    assert_eq!(told(unsupported.because(program)).0, KUMATP_E_UNSUPPORTED);
 }
 
 #[test]

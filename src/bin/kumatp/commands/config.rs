@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::ArgMatches;
+use kumatp::Error;
 use kumatp::config::Config;
 use kumatp::config::dataplane::{TransparentProxying, compare};
 use kumatp::config::kubernetes::{Contribution, Origin, SettingSource};
@@ -10,7 +11,7 @@ use serde::Serialize;
 
 use super::dataplane::{self, Read};
 use super::{print, print_json, warn};
-use crate::{Failure, configuration, input, pod};
+use crate::{Failure, configuration, pod};
 
 pub(crate) fn config(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {
@@ -48,7 +49,7 @@ fn from_pod(matches: &ArgMatches) -> Result<(), Failure> {
 fn from_dataplane(matches: &ArgMatches) -> Result<(), Failure> {
     let path = dataplane::file(matches);
     let Read { dataplane, notes } = Read::file(matches, path)?;
-    let in_file = |error| input::in_file(path, error);
+    let in_file = |error: Error| error.within(path);
     let config = dataplane.to_config().map_err(in_file)?;
     warn(&notes, false);
     warn(&compare(&config, &dataplane), false);

@@ -36,18 +36,17 @@ impl Read {
     ) -> Result<Self, Failure> {
         let text = input::read(path)?;
         let read = fill(&text, values).and_then(|text| parse(&text));
-        let (dataplane, mut notes) = read.map_err(|error| match error {
-            Error::Config(mut problems) => {
-                // A wrong value is nothing of the file's.
-                for problem in problems.iter_mut().filter(|problem| !problem.path.starts_with("variable ")) {
-                    problem.path = format!("{path}: {}", problem.path);
-                }
-                Error::Config(problems)
-            }
+        let (dataplane, notes) = read.map_err(|error| match error {
+            // A wrong value is nothing of the file's.
+            Error::Config(problems) => Error::Config(
+                problems
+                    .into_iter()
+                    .map(|problem| if problem.path.starts_with("variable ") { problem } else { problem.within(path) })
+                    .collect(),
+            ),
             other => other,
         })?;
-        notes.iter_mut().for_each(|note| note.about = format!("{path}: {}", note.about));
-        Ok(Self { dataplane, notes })
+        Ok(Self { dataplane, notes: notes.into_iter().map(|note| note.within(path)).collect() })
     }
 }
 
@@ -61,7 +60,7 @@ pub(super) fn file(matches: &ArgMatches) -> &str {
 fn values(matches: &ArgMatches) -> Result<BTreeMap<String, String>, Failure> {
     let mut values = BTreeMap::new();
     for path in matches.get_many::<String>("var-file").into_iter().flatten() {
-        values.extend(variables(&input::read(path)?).map_err(|error| input::in_file(path, error))?);
+        values.extend(variables(&input::read(path)?).map_err(|error| error.within(path))?);
     }
     for text in matches.get_many::<String>("var").into_iter().flatten() {
         let (name, value) = text.split_once('=').filter(|(name, _)| !name.trim().is_empty()).ok_or_else(|| {

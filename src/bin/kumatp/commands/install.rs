@@ -182,7 +182,7 @@ pub(crate) fn uninstall(matches: &ArgMatches) -> Result<(), Failure> {
         failures.push(error);
         Vec::new()
     });
-    let refused = failures.iter().any(|error| matches!(error, Error::Permission { .. }));
+    let refused = failures.iter().any(|error| matches!(error.decisive(), Error::Permission { .. }));
     // The files of this host have nothing to do with the rules of another namespace.
     if !config.dry_run && !target.elsewhere() {
         let mut files = Report::new(target.engine);

@@ -155,13 +155,5 @@ fn together(lists: Vec<Vec<Fact>>) -> Vec<Vec<Fact>> {
         }
     }
     let Some(field) = common else { return lists };
-    spans.sort_unstable();
-    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
-    for span in spans {
-        match merged.last_mut() {
-            Some(last) if span.first <= last.last.saturating_add(1) => last.last = last.last.max(span.last),
-            _ => merged.push(span),
-        }
-    }
-    vec![vec![Fact::Value { field, spans: merged.into() }]]
+    vec![vec![Fact::Value { field, spans: Span::union(spans).into() }]]
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use super::ipv6;
 use super::users::{self, PasswdScan};
-use super::{Facts, HostAbilities, Ipv6, Request, Resolvers, ipv6};
 use crate::error::{Error, visible};
+use crate::facts::{Facts, HostAbilities, Ipv6, Request, Resolvers};
 use crate::files;
 use crate::model::Note;
 use crate::net::{InterfacePattern, Uid};
