@@ -364,7 +364,10 @@ fn chains_before_ours_are_named() {
             (state.status, names(&state.earlier))
         };
         add("table ip a { chain o { type nat hook output priority -150; tcp dport 80 redirect to :9999; }; }");
-        assert_eq!(both(None), (Status::Absent, Vec::new()), "there is nothing that it could come before");
+        let (status, earlier) = both(None);
+        // In a user namespace, nobody knows what there is besides.
+        assert!(matches!(status, Status::Absent | Status::Uncompared { .. }), "{status:?}");
+        assert!(earlier.is_empty(), "there is nothing that it could come before: {earlier:?}");
         engine.apply(&plan).unwrap();
         let before = "ip a o (OUTPUT, priority -150)".to_owned();
         for plan in [None, Some(&plan)] {
