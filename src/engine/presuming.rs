@@ -57,6 +57,8 @@ fn may_be_about_abilities(error: &Error) -> bool {
     match error {
         Error::Unsupported { .. } | Error::Os { .. } | Error::Program { .. } => true,
         Error::Several(all) => all.iter().any(may_be_about_abilities),
+        // What a step makes of it: one that has changed something already is no refusal.
+        Error::Because { failure, .. } => may_be_about_abilities(failure),
         _ => false,
     }
 }
@@ -121,6 +123,18 @@ mod tests {
         less.v4.sockets = false;
         engine.0.set_abilities(less.clone());
         engine.0.fail_next(Operation::Apply, refusal());
+        assert_eq!(install(&engine), (vec![HostAbilities::default(), less], 1, Ok(())));
+    }
+
+    #[test]
+    fn who_is_refused_in_other_words_plans_again_with_less_as_well() {
+        let engine = Presuming(Fake::new(EngineName::Netlink));
+        let mut less = HostAbilities::default();
+        less.v4.sockets = false;
+        engine.0.set_abilities(less.clone());
+        let program =
+            Error::Program { program: "iptables".into(), status: "exit status 4".into(), message: "no".into() };
+        engine.0.fail_next(Operation::Apply, refusal().because(program));
         assert_eq!(install(&engine), (vec![HostAbilities::default(), less], 1, Ok(())));
     }
 
