@@ -2,6 +2,8 @@
 //! it is not known.
 #![cfg(all(feature = "host", target_os = "linux"))]
 
+#[path = "common/inside.rs"]
+mod inside;
 #[path = "common/isolated.rs"]
 mod isolated;
 #[path = "common/plans.rs"]
@@ -20,6 +22,7 @@ use kumatp::engine::{EarlierChain, Engine as _, Status, installed, state};
 use kumatp::simulate::{AnyPacket, Explanation, Simulator, Verdict};
 use nix::sched::{CloneFlags, setns};
 
+use self::inside::inside;
 use self::isolated::{isolated, run, skipped};
 use self::plans::plans;
 
@@ -54,12 +57,8 @@ fn ground() {
 }
 
 /// Does something in the other namespace.
-fn in_peer<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let there = move || {
-        setns(File::open("/run/netns/peer").unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
-        work()
-    };
-    thread::spawn(there).join().unwrap()
+fn in_peer<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    inside("/run/netns/peer", work)
 }
 
 /// Answers every connection with the name of the host and the port.

@@ -357,7 +357,7 @@ fn another_namespace_is_read_from_outside() {
         run("ip", &["netns", "exec", "pod", "nft", "add table inet there"], "");
         run("ip", &["-n", "pod", "link", "set", "lo", "name", "loop"], "");
         let plan = plan(&Config::default(), &[], false);
-        Netlink::in_namespace(Namespace::open(path).unwrap()).apply(&plan).unwrap();
+        Netlink::default().in_namespace(Namespace::open(path).unwrap()).apply(&plan).unwrap();
         let read = installed(Some(&Namespace::open(path).unwrap())).unwrap();
         assert_eq!(read.native.len(), 2);
         let titles: Vec<_> = read.foreign.iter().map(|table| table.title.as_str()).collect();

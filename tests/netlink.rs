@@ -261,7 +261,7 @@ fn another_namespace_is_reached_without_going_there() {
         let mut line = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(other.stdout.take().unwrap()), &mut line).unwrap();
         let path = format!("/proc/{}/ns/net", other.id());
-        let engine = Netlink::in_namespace(Namespace::open(&path).unwrap());
+        let engine = Netlink::default().in_namespace(Namespace::open(&path).unwrap());
         engine.apply(&of("all DNS")).unwrap();
         assert_eq!(engine.status(&of("all DNS")).unwrap(), Status::Current);
         assert_eq!(std::fs::read_link("/proc/thread-self/ns/net").unwrap(), here);

@@ -40,11 +40,11 @@ fn nft(command: &str) -> String {
 }
 
 fn install(plan: &Plan) -> Report {
-    Netlink::in_namespace(Namespace::open(POD).unwrap()).apply(plan).unwrap()
+    Netlink::default().in_namespace(Namespace::open(POD).unwrap()).apply(plan).unwrap()
 }
 
 fn uninstall() {
-    Netlink::in_namespace(Namespace::open(POD).unwrap()).uninstall(&Options::default()).unwrap();
+    Netlink::default().in_namespace(Namespace::open(POD).unwrap()).uninstall(&Options::default()).unwrap();
 }
 
 /// What the report says of open connections.

@@ -127,7 +127,7 @@ fn status(network: &Network, remarks: &mut Vec<String>) -> Result<String, Failur
     let tried = host::fresh_namespace().and_then(|namespace| {
         let mut config = Config::default();
         config.ip_family_mode = IpFamilyMode::Ipv4;
-        let engine = Netlink::in_namespace(namespace);
+        let engine = Netlink::default().in_namespace(namespace);
         engine.check(&policy::plan(&config, &Facts::capable_host(Uid::SIDECAR))?)?;
         engine.abilities(&Options::default())
     });

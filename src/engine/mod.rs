@@ -14,6 +14,8 @@ mod attached;
     expect(dead_code, reason = "the engine in memory knows all of its host")
 )]
 mod backend;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod by_name;
 mod compare;
 mod contract;
 #[cfg(all(feature = "host", target_os = "linux"))]
@@ -72,6 +74,8 @@ mod takeover;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod turn;
 
+#[cfg(all(feature = "host", target_os = "linux"))]
+pub use by_name::by_name;
 pub use contract::Engine;
 #[cfg(all(feature = "host", target_os = "linux"))]
 pub use earlier::EarlierChain;

@@ -1,12 +1,11 @@
 //! The operations of the engines on the host that this process runs on: each in its turn, and with one way to the kernel.
 
 use super::backend::Backend;
+use super::by_name::by_name;
 use super::contract::Engine;
 #[cfg(feature = "ebpf")]
 use super::ebpf::Ebpf;
 use super::iptables::{self, Iptables};
-#[cfg(not(feature = "ebpf"))]
-use super::messages;
 use super::netlink::Netlink;
 use super::presuming::first_presuming;
 use super::report::Report;
@@ -303,7 +302,7 @@ pub fn install_all(
             let presumed = all.of(engine)?.presumed(kernel, config)?;
             first_presuming(
                 presumed,
-                || abilities(engine, config),
+                || by_name(engine, None)?.abilities(config),
                 |found| {
                     let plan = plan(&facts::probe_by(kernel, needed, found)?)?;
                     let (report, cleared) = all.install(kernel, engine, &plan, Programs::Run, waited.clone())?;
@@ -312,18 +311,6 @@ pub fn install_all(
             )
         })
     })
-}
-
-/// What the host can do, found out by trying.
-fn abilities(engine: EngineName, config: &Options) -> Result<HostAbilities, Error> {
-    match engine {
-        EngineName::Iptables => Iptables::default().abilities(config),
-        EngineName::Netlink => Netlink::default().abilities(config),
-        #[cfg(feature = "ebpf")]
-        EngineName::Ebpf => Ebpf::default().abilities(config),
-        #[cfg(not(feature = "ebpf"))]
-        EngineName::Ebpf => Err(messages::without_ebpf()),
-    }
 }
 
 /// Removes what any version of ours, or kumactl's, has installed in the network namespace of the

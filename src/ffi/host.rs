@@ -11,7 +11,6 @@ use super::text::kumatp_text;
 use crate::config::Config;
 #[cfg(feature = "ebpf")]
 use crate::engine::ebpf::Ebpf;
-use crate::engine::iptables::Iptables;
 use crate::engine::netlink::Netlink;
 use crate::engine::{self, Engine, Report, replace_all_by, resolv_backup, uninstall_all};
 use crate::error::Error;
@@ -52,15 +51,13 @@ impl Namespace {
     }
 }
 
+/// The engine of this name, where it is part of the build.
 fn by_name(name: EngineName) -> Result<Box<dyn Engine>, Error> {
-    Ok(match name {
-        EngineName::Iptables => Box::new(Iptables::default()),
-        EngineName::Netlink => Box::new(Netlink::default()),
-        #[cfg(feature = "ebpf")]
-        EngineName::Ebpf => Box::new(Ebpf::default()),
+    match name {
         #[cfg(not(feature = "ebpf"))]
-        EngineName::Ebpf => return Err(super::arguments::not_built_in("the engine ebpf", "ebpf")),
-    })
+        EngineName::Ebpf => Err(super::arguments::not_built_in("the engine ebpf", "ebpf")),
+        name => engine::by_name(name, None),
+    }
 }
 
 pub(super) fn probe(config: &Config, name: EngineName) -> Result<Facts, Error> {

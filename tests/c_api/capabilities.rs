@@ -131,6 +131,7 @@ const TABLE: &[(&str, Reached)] = &[
     ("config::fill", By("kumatp_dataplane_fill")),
     ("config::to_annotation", By("kumatp_config_to_annotation")),
     ("config::transparent_proxying", In("kumatp_config_from_pod")),
+    ("engine::by_name", In("kumatp_plan_apply")),
     ("engine::Ebpf::allow_legacy_leftovers", In("kumatp_plan_apply")),
     ("engine::Ebpf::bpffs", In("kumatp_config_parse")),
     ("engine::Ebpf::cgroup", In("kumatp_config_parse")),

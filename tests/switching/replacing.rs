@@ -290,7 +290,7 @@ fn engines_and_facts_of_another_namespace() {
         std::fs::write("/run/resolv.conf", "nameserver 203.0.113.53\n").unwrap();
         let request = policy::facts_needed(&config);
         let engines: [Box<dyn Engine>; 2] =
-            [Box::new(Netlink::in_namespace(pod())), Box::new(Iptables::default().in_namespace(pod()))];
+            [Box::new(Netlink::default().in_namespace(pod())), Box::new(Iptables::default().in_namespace(pod()))];
         for engine in &engines {
             let abilities = engine.abilities(&config.options()).unwrap();
             let here = facts::probe(&request, abilities.clone()).unwrap();

@@ -55,8 +55,9 @@ pub struct Netlink {
 
 impl Netlink {
     /// Works in another network namespace. The caller's thread stays where it is.
-    pub fn in_namespace(namespace: Namespace) -> Self {
-        Self { namespace: Some(namespace), ..Self::default() }
+    pub fn in_namespace(mut self, namespace: Namespace) -> Self {
+        self.namespace = Some(namespace);
+        self
     }
 
     /// Installs even where an older installation, ours or kumactl's, has rules in tables of

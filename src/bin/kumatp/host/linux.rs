@@ -2,9 +2,8 @@
 
 use kumatp::config::Config;
 use kumatp::engine::ebpf::{self, Ebpf};
-use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
-use kumatp::engine::{EarlierChain, Engine, installed};
+use kumatp::engine::{EarlierChain, Engine, by_name, installed};
 use kumatp::in_force::Installed;
 use kumatp::model::{EngineName, Note};
 use kumatp::netns::Namespace;
@@ -16,32 +15,15 @@ use crate::Failure;
 
 impl Target {
     pub(crate) fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
-        match self.engine {
-            EngineName::Iptables => Ok(Box::new(self.iptables()?)),
-            EngineName::Ebpf => Ok(Box::new(self.ebpf()?)),
-            _ => Ok(Box::new(self.netlink()?)),
-        }
+        Ok(by_name(self.engine, self.namespace()?)?)
     }
 
     pub(crate) fn netlink(&self) -> Result<Netlink, Error> {
-        Ok(match self.namespace()? {
-            Some(namespace) => Netlink::in_namespace(namespace),
-            None => Netlink::default(),
-        })
-    }
-
-    pub(crate) fn iptables(&self) -> Result<Iptables, Error> {
-        Ok(match self.namespace()? {
-            Some(namespace) => Iptables::default().in_namespace(namespace),
-            None => Iptables::default(),
-        })
+        Ok(self.namespace()?.into_iter().fold(Netlink::default(), Netlink::in_namespace))
     }
 
     pub(crate) fn ebpf(&self) -> Result<Ebpf, Error> {
-        Ok(match self.namespace()? {
-            Some(namespace) => Ebpf::default().in_namespace(namespace),
-            None => Ebpf::default(),
-        })
+        Ok(self.namespace()?.into_iter().fold(Ebpf::default(), Ebpf::in_namespace))
     }
 
     /// Whether another namespace was asked for.
