@@ -191,11 +191,11 @@ type ReachQuery struct {
 // Reachability is what a workload reaches.
 type Reachability struct {
 	Profile      Profile                       `json:"profile"`
-	BackendRule  string                        `json:"backendRule"` // what decides, for people
-	Backends     []Backend                     `json:"backends"` // reachable for certain
-	ByChance     []Backend                     `json:"byChance"` // those that Kuma might choose
-	Choices      []ReachChoice                 `json:"choices"`  // which of them exclude each other
-	ServiceRule  string                        `json:"serviceRule"` // what decides, for people
+	BackendRule  string                        `json:"backendRule"` // what decides, as text to read
+	Backends     []Backend                     `json:"backends"`    // reachable for certain
+	ByChance     []Backend                     `json:"byChance"`    // those that Kuma might choose
+	Choices      []ReachChoice                 `json:"choices"`     // which of them exclude each other
+	ServiceRule  string                        `json:"serviceRule"` // what decides, as text to read
 	Services     []string                      `json:"services"`
 	Explanations map[string][]ReachExplanation `json:"explanations"` // for each name of the query
 	Notes        []Note                        `json:"notes"`
@@ -235,7 +235,7 @@ type ReachExplanation struct {
 	Reachable  bool               `json:"reachable"` // for certain
 	Ports      []BackendPort      `json:"ports"`
 	ByChance   []BackendPort      `json:"portsByChance"` // those that Kuma might choose
-	Rule       string             `json:"rule"`          // what decides, for people
+	Rule       string             `json:"rule"`          // what decides, as text to read
 	Why        string             `json:"why"`           // the answer in words
 	References []ReferenceOutcome `json:"references"`    // where references decide
 }

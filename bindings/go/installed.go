@@ -20,8 +20,7 @@ import (
 	"runtime"
 )
 
-// ExplainSaved says what would become of connections and queries with the rules of iptables-save text in force, whoever wrote
-// them. The packets are those of [Plan.Simulate]; of IPv6, the text needs what ip6tables-save prints as well.
+// ExplainSaved describes the outcome of connections and queries with the rules of iptables-save text, whoever wrote them. The packets are those of [Plan.Simulate]; of IPv6, the text needs what ip6tables-save prints as well.
 func ExplainSaved(rules string, packets ...string) ([]Explanation, error) {
 	document, problem := list(packets)
 	if problem != nil {
@@ -33,8 +32,8 @@ func ExplainSaved(rules string, packets ...string) ([]Explanation, error) {
 	return decode[[]Explanation](out, take(status, err))
 }
 
-// DiffSaved says what would be different if the plan's rules were in force in the place of those in iptables-save text. Only
-// rules of kumatp and kumactl are compared.
+// DiffSaved says what would be different if the plan's rules were active in place of those in iptables-save text. Only rules
+// of kumatp and kumactl are compared.
 func (p *Plan) DiffSaved(rules string) (Diff, error) {
 	defer runtime.KeepAlive(p)
 	var out *C.kumatp_text
@@ -43,14 +42,14 @@ func (p *Plan) DiffSaved(rules string) (Diff, error) {
 	return decode[Diff](out, take(status, err))
 }
 
-// InstalledExplanations says what becomes of packets by what is installed.
+// InstalledExplanations describes the outcome of packets with the installed rules.
 type InstalledExplanations struct {
 	Answers []Explanation `json:"answers"` // in the order of the packets
 	Notes   []Note        `json:"notes"`   // what is not known of the rules
 }
 
-// ExplainInstalled says what becomes of connections and queries with all the rules that are in force in a network namespace,
-// whoever made them; nil stands for that of the process. The packets are those of [Plan.Simulate].
+// ExplainInstalled describes the outcome of connections and queries with all the rules that are active in a network
+// namespace, whoever made them; nil stands for that of the process. The packets are those of [Plan.Simulate].
 func ExplainInstalled(netns *os.File, packets ...string) (InstalledExplanations, error) {
 	defer runtime.KeepAlive(netns)
 	document, problem := list(packets)
@@ -70,8 +69,8 @@ type InstalledDiff struct {
 	Notes  []Note `json:"notes"`  // what could not be read
 }
 
-// DiffInstalled says what applying the plan in a network namespace would change; nil stands for that of the process. The rules
-// of others are not compared.
+// DiffInstalled says what applying the plan in a network namespace would change; nil stands for that of the process. Rules
+// of other programs are not compared.
 func (p *Plan) DiffInstalled(netns *os.File) (InstalledDiff, error) {
 	defer runtime.KeepAlive(p)
 	defer runtime.KeepAlive(netns)

@@ -74,9 +74,9 @@ const (
 	NftScript       Syntax = C.KUMATP_SYNTAX_NFT
 	FirewalldXML    Syntax = C.KUMATP_SYNTAX_FIREWALLD
 	RulesJSON       Syntax = C.KUMATP_SYNTAX_JSON
-	Mermaid         Syntax = C.KUMATP_SYNTAX_MERMAID // a picture for people
+	Mermaid         Syntax = C.KUMATP_SYNTAX_MERMAID // a picture
 	Dot             Syntax = C.KUMATP_SYNTAX_DOT     // the same for Graphviz
-	EbpfText        Syntax = C.KUMATP_SYNTAX_EBPF    // what the engine Ebpf would do, for people
+	EbpfText        Syntax = C.KUMATP_SYNTAX_EBPF    // what the engine Ebpf would do, as text to read
 )
 
 // Family is an address family; the zero value stands for both.
@@ -357,7 +357,7 @@ func (p *Plan) CheckBy(engine Engine, netns *os.File) error {
 	return take(status, err)
 }
 
-// Apply makes the plan's rules the ones that are in force in a network namespace; nil stands for that of the process.
+// Apply makes the plan's rules the active ones in a network namespace; nil stands for that of the process.
 func (p *Plan) Apply(engine Engine, netns *os.File) (Report, error) {
 	defer runtime.KeepAlive(p)
 	defer runtime.KeepAlive(netns)

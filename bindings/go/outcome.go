@@ -42,7 +42,7 @@ func (v Verdict) String() string {
 	return string(v.End)
 }
 
-// Outcome says what becomes of a packet.
+// Outcome is the outcome of a packet.
 type Outcome struct {
 	Verdict   Verdict   `json:"verdict"`
 	Zone      uint16    `json:"zone"` // the conntrack zone that it is tracked in
@@ -122,9 +122,9 @@ func (o *Outcome) String() string {
 	return text.String()
 }
 
-// Explanation says what becomes of a connection or a query.
+// Explanation describes the outcome of a connection or a query.
 type Explanation struct {
-	Summary string  `json:"summary"` // a paragraph for people
+	Summary string  `json:"summary"` // a paragraph to read
 	Packet  Packet  `json:"packet"`
 	Request Outcome `json:"request"`
 	Reply   *Reply  `json:"reply"` // nil where no answer is to be expected
@@ -219,7 +219,7 @@ type Change struct {
 	After   Fate   `json:"after"`
 }
 
-// Fate is what becomes of a packet.
+// Fate is the outcome of a packet.
 type Fate struct {
 	Verdict Verdict `json:"verdict"`
 	Zone    uint16  `json:"zone"`
@@ -232,7 +232,7 @@ func (d *Diff) Empty() bool {
 	return len(d.Removed)+len(d.Added)+len(d.Reordered)+len(d.Traffic) == 0
 }
 
-// String returns the difference for people, a line for each rule and three for each change of traffic.
+// String returns the difference as text to read, a line for each rule and three for each change of traffic.
 func (d *Diff) String() string {
 	if d.Empty() {
 		return "no difference"

@@ -17,8 +17,8 @@ import (
 	"runtime"
 )
 
-// Simulate says what would become of packets with the plan's rules in force, without a kernel and without root: one
-// outcome for each, in the same order. Packets are text, such as
+// Simulate sends packets through the plan's rules, without a kernel and without root. It returns one outcome for each, in
+// the same order. Packets are text, such as
 //
 //	tcp 10.1.2.3:443 uid 1000
 //	inbound tcp [fd00::5]:8080
@@ -38,8 +38,8 @@ func (p *Plan) Simulate(engine Engine, packets ...string) ([]Outcome, error) {
 	return decode[[]Outcome](out, take(status, err))
 }
 
-// Explain says what would become of the connections and queries that begin with these packets, and of the answers to
-// them. The packets are those of [Plan.Simulate].
+// Explain describes the outcome of the connections and queries that begin with these packets, and of the answers to them.
+// The packets are those of [Plan.Simulate].
 func (p *Plan) Explain(engine Engine, packets ...string) ([]Explanation, error) {
 	defer runtime.KeepAlive(p)
 	document, problem := list(packets)

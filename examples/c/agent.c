@@ -1,5 +1,5 @@
-/* An agent that keeps a transparent proxy in force: it validates a configuration file, shows the rules, installs them into a
- * network namespace, looks whether they are in force, and removes them again.
+/* Every step of an agent: it validates a configuration file, shows the rules, installs them into a network namespace, checks that
+ * they are active, and removes them again.
  *
  *     agent CONFIG.yaml [NAMESPACE]      NAMESPACE is a path such as /var/run/netns/pod; without it, the agent's own
  *

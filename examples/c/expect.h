@@ -1,4 +1,4 @@
-/* Unit tests of rules: what would become of a packet, without a kernel and without root.
+/* Unit tests of rules: the outcome of a packet, without a kernel and without root.
  *
  *     EXPECT_DELIVERED(plan, "tcp 10.1.2.3:443 uid 5678", NULL);
  *     EXPECT_REDIRECTED(plan, "tcp 10.1.2.3:443 uid 1000", 15001, "redirect.outbound.enabled");

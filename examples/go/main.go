@@ -1,5 +1,5 @@
-// Command agent keeps a transparent proxy in force: it validates a configuration file, shows the rules, installs them
-// into a network namespace, looks whether they are in force, and removes them again.
+// Command agent shows every step of an agent: it validates a configuration file, shows the rules, installs them into a
+// network namespace, checks that they are active, and removes them again.
 //
 //	agent CONFIG.yaml [NAMESPACE]
 package main

@@ -42,7 +42,7 @@ func Of(plan *kumatp.Plan, engine kumatp.Engine) *Rules {
 	return &Rules{plan, engine}
 }
 
-// Expect begins to say what should become of a packet, such as "tcp 10.1.2.3:443 uid 1000": the methods behind it
+// Expect begins a statement about the outcome of a packet, such as "tcp 10.1.2.3:443 uid 1000": the methods behind it
 // report an error if something else does, and then show the rules that the packet met.
 func (r *Rules) Expect(t testing.TB, packet string) *Expectation {
 	t.Helper()
