@@ -162,7 +162,7 @@
 
 /**
  * A flag of kumatp_plan_apply() with KUMATP_ENGINE_NETLINK and KUMATP_ENGINE_EBPF, which run no program otherwise: rules of an older installation that only the iptables programs can
- * remove, such as those in tables of iptables-legacy, are removed by them once the new ones are in force. Without it, tables
+ * remove, such as those in tables of iptables-legacy, are removed by them once the new ones are active. Without it, tables
  * of iptables-legacy are a KUMATP_E_CONFLICT. Since 0.1.
  */
 #define KUMATP_APPLY_REPLACE_LEGACY 1
@@ -1160,9 +1160,9 @@ kumatp_status kumatp_plan_check(const struct kumatp_plan *plan,
                                 struct kumatp_error **err);
 
 /**
- * Makes a plan's rules the ones that are in force in a network namespace, in place of an older installation.
+ * Makes a plan's rules the active ones in a network namespace, in place of an older installation.
  *
- * If exactly these rules are in force, nothing changes. If it fails, the rules are those from before, unless the message
+ * If exactly these rules are active, nothing changes. If it fails, the rules are those from before, unless the message
  * says otherwise. The configuration's "storeFirewalld" is up to the caller: see kumatp_firewalld_store().
  *
  * The report is a JSON document: "changed" (true or false) and "reports", a list with one object for each engine
@@ -1361,7 +1361,7 @@ kumatp_status kumatp_state_to_json(const struct kumatp_state *state,
 void kumatp_state_free(struct kumatp_state *state);
 
 /**
- * Writes firewalld's direct.xml with the rules of a plan in it, in place of older ones of ours. All else stays as it is,
+ * Writes firewalld's direct.xml with the rules of a plan in it, in place of older ones of kumatp. All else stays as it is,
  * byte for byte.
  *
  * @param plan  lent
@@ -1492,7 +1492,7 @@ kumatp_status kumatp_save_explain(const char *text,
                                   struct kumatp_error **err);
 
 /**
- * Says what would be different if a plan's rules were in force in the place of those in iptables-save text, and whose
+ * Says what would be different if a plan's rules were active in place of those in iptables-save text, and whose
  * traffic it concerns.
  *
  * The rules of the text that count are those of any version of this library, of kumatp and of kumactl; the rules of other programs are

@@ -17,7 +17,7 @@ use crate::error::{Error, InvalidValue};
 use crate::model::Options;
 
 /// A flag of kumatp_plan_apply() with KUMATP_ENGINE_NETLINK and KUMATP_ENGINE_EBPF, which run no program otherwise: rules of an older installation that only the iptables programs can
-/// remove, such as those in tables of iptables-legacy, are removed by them once the new ones are in force. Without it, tables
+/// remove, such as those in tables of iptables-legacy, are removed by them once the new ones are active. Without it, tables
 /// of iptables-legacy are a KUMATP_E_CONFLICT. Since 0.1.
 pub const KUMATP_APPLY_REPLACE_LEGACY: u32 = 1;
 
@@ -61,9 +61,9 @@ pub unsafe extern "C" fn kumatp_plan_check(
     })
 }
 
-/// Makes a plan's rules the ones that are in force in a network namespace, in place of an older installation.
+/// Makes a plan's rules the active ones in a network namespace, in place of an older installation.
 ///
-/// If exactly these rules are in force, nothing changes. If it fails, the rules are those from before, unless the message
+/// If exactly these rules are active, nothing changes. If it fails, the rules are those from before, unless the message
 /// says otherwise. The configuration's "storeFirewalld" is up to the caller: see kumatp_firewalld_store().
 ///
 /// The report is a JSON document: "changed" (true or false) and "reports", a list with one object for each engine

@@ -60,7 +60,7 @@ mod files {
 /// Where firewalld keeps its direct configuration.
 const DIRECT_XML: &str = "/etc/firewalld/direct.xml";
 
-/// Writes firewalld's direct.xml with the rules of a plan in it, in place of older ones of ours. All else stays as it is,
+/// Writes firewalld's direct.xml with the rules of a plan in it, in place of older ones of kumatp. All else stays as it is,
 /// byte for byte.
 ///
 /// @param plan  lent

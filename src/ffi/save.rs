@@ -110,7 +110,7 @@ fn known(saved: &SavedFamilies, packet: &AnyPacket) -> Result<(), InvalidValue> 
     Err(InvalidValue::new(packet.to_string(), expected))
 }
 
-/// Says what would be different if a plan's rules were in force in the place of those in iptables-save text, and whose
+/// Says what would be different if a plan's rules were active in place of those in iptables-save text, and whose
 /// traffic it concerns.
 ///
 /// The rules of the text that count are those of any version of this library, of kumatp and of kumactl; the rules of other programs are
