@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 /// What somebody reads who runs the plugin by hand.
 const USAGE: &str = "\
-kumatp-cni is a CNI plugin: a container runtime calls it for each pod, and people do not. It redirects pods to their sidecar by the
-annotations that Kuma's injector gives them.
+kumatp-cni is a CNI plugin. A container runtime calls it for each pod. It redirects pods to their sidecar by the annotations that
+Kuma's injector gives them.
 
 Usage: CNI_COMMAND=COMMAND kumatp-cni < NETWORK
 

@@ -5,7 +5,7 @@
 //!
 //! # What is redirected
 //!
-//! The plugin knows pods by their annotations, and asks no Kubernetes API for them. They come from
+//! The plugin knows pods by their annotations, and does not call the Kubernetes API. They come from
 //!
 //! - the runtime, by the capability [`ANNOTATIONS`] (`io.kubernetes.cri.pod-annotations`), or
 //! - a file that somebody else provides, `podFile`: a Pod or its annotations, in YAML or JSON.

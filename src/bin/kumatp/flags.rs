@@ -73,7 +73,7 @@ const FLAGS: &[Flag] = &[
         One,
         "exclude-inbound-ports",
         "PORTS",
-        "Ports that clients reach without the sidecar: 22,8000-8100. Given twice, the last list counts",
+        "Ports that clients reach without the sidecar: 22,8000-8100. A later list replaces an earlier one",
     ),
     row(
         INBOUND,
@@ -95,7 +95,7 @@ const FLAGS: &[Flag] = &[
         One,
         "exclude-outbound-ports",
         "PORTS",
-        "Ports that the workload reaches without the sidecar: 3306,8000-8100. Given twice, the last list counts",
+        "Ports that the workload reaches without the sidecar: 3306,8000-8100. A later list replaces an earlier one",
     ),
     row(
         OUTBOUND,

@@ -52,7 +52,7 @@ pub(super) fn page() -> Page {
                 vec![
                     Block::Text(
                         "A container runtime runs the plugin before a pod starts, after the plugin that makes the pod's interface. The \
-                         plugin runs no other program and asks no Kubernetes API. It redirects a pod whose annotation \
+                         plugin runs no other program and does not call the Kubernetes API. It redirects a pod whose annotation \
                          `kuma.io/sidecar-injected` is `true`, as the annotation `traffic.kuma.io/transparent-proxy-config` says."
                             .into(),
                     ),

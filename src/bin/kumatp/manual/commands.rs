@@ -55,8 +55,8 @@ fn exits(wanted: impl Fn(&str) -> bool) -> Block {
 const PRIVILEGES: &[(&str, &str)] = &[
     (
         "install",
-        "Run it as root. The engine netlink makes do with CAP_NET_ADMIN, the engine ebpf with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, where no \
-         older rules of iptables are to be replaced. --dry-run needs no privilege.",
+        "Run it as root. Unless older rules of iptables have to be replaced, CAP_NET_ADMIN is enough for the netlink engine, and CAP_BPF, \
+         CAP_NET_ADMIN and CAP_PERFMON for the ebpf engine. --dry-run needs no privilege.",
     ),
     ("uninstall", "Run it as root. What may not be looked at or removed is named, and is a failure."),
     ("status", "CAP_NET_ADMIN, and root where there are rules of iptables. What may not be looked at is named."),
@@ -139,7 +139,15 @@ fn program(root: &Command) -> Vec<Section> {
                     "KUMA_TRANSPARENT_PROXY_*",
                     "Sets any configuration key: `KUMA_TRANSPARENT_PROXY_REDIRECT_OUTBOUND_PORT` is `redirect.outbound.port`.",
                 ),
+                (
+                    "PATH",
+                    "Where the iptables programs are looked for, before /usr/sbin, /sbin, /usr/bin and /bin. Directories that are not absolute are left out.",
+                ),
                 ("XTABLES_LOCKFILE", "The lock file of iptables-legacy, if it is not /run/xtables.lock."),
+                (
+                    "XTABLES_LIBDIR, IPTABLES_LIB_DIR, IP6TABLES_LIB_DIR",
+                    "Where the iptables programs find their extensions. The programs get these, PATH, XTABLES_LOCKFILE and LC_ALL=C, and no other variable.",
+                ),
             ])],
         ),
         Section::new("FILES", vec![items(FILES)]),

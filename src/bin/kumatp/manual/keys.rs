@@ -33,11 +33,15 @@ use Form::*;
 
 /// The keys that documents can hold, in the order of the library's table.
 const KEYS: &[(&str, Form, &str)] = &[
-    ("kumaDPUser", User, "The user that the sidecar runs as, by name or uid. Its traffic is not redirected."),
+    (
+        "kumaDPUser",
+        User,
+        "The user that the sidecar runs as, by name or uid. Its traffic is not redirected. If not set: uid 5678, or the user kuma-dp.",
+    ),
     (
         "ipFamilyMode",
         Mode,
-        "`dualstack`: IPv4, and IPv6 where the kernel has it. `ipv4`: IPv4 only; IPv6 is not redirected. `required`: both, and an error without a usable IPv6 address.",
+        "`dualstack`: IPv4, and IPv6 where the kernel has it; the iptables engine also needs an IPv6 address besides loopback. `ipv4`: IPv4 only; IPv6 is not redirected. `required`: both, and an error without a usable IPv6 address.",
     ),
     ("redirect.inbound.enabled", Switch, "Redirect inbound connections. `false` for a gateway."),
     ("redirect.inbound.port", Port, "The sidecar's inbound listener."),
