@@ -56,6 +56,10 @@ pub(crate) fn prepare() -> Result<(), &'static str> {
         run("ip", &["link", "set", link, "up"], "");
     }
     run("ip", &["addr", "add", "fd77::1/64", "dev", "out0", "nodad"], "");
+    // Where nothing is installed, only who may look everywhere is told so.
+    if shell(COMMAND, "kumatp status --json").0 != 4 {
+        return Err("this user may not see whether rules of iptables-legacy or eBPF programs are there");
+    }
     let dry = "kumatp install $C --dry-run --engine netlink";
     let capable = format!("{dry} --facts tests/corpus/facts/root.json");
     match shell(COMMAND, dry).1 == shell(COMMAND, &capable).1 {
