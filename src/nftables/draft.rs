@@ -14,8 +14,16 @@ pub(super) struct Draft {
 
 impl Draft {
     /// A rule of the lowering's own.
-    pub(super) fn own(conditions: Vec<Condition>, action: Action, comment: Option<Comment>) -> Self {
-        Self { rule: Rule { conditions, action, comment, sources: Vec::new() }, not_by: Vec::new() }
+    pub(super) fn own(conditions: Vec<Condition>, action: Action, words: &'static str, comments: bool) -> Self {
+        let rule = Rule { conditions, action, comment: None, sources: Vec::new(), added: None };
+        Self { rule, not_by: Vec::new() }.added(words, comments)
+    }
+
+    /// The same as a rule of the lowering's own, with what it is for.
+    pub(super) fn added(mut self, words: &'static str, comments: bool) -> Self {
+        self.rule.added = Some(words);
+        self.rule.comment = comments.then(|| Comment::ours(words));
+        self
     }
 
     /// A rule of the model; `None` if it never matches.
@@ -29,7 +37,7 @@ impl Draft {
         }
         crate::sorted::by_key(&mut conditions, Condition::rank);
         conditions.dedup();
-        let rule = Rule { conditions, action, comment: rule.comment.clone(), sources: vec![source] };
+        let rule = Rule { conditions, action, comment: rule.comment.clone(), sources: vec![source], added: None };
         Some(Self { rule, not_by })
     }
 

@@ -13,7 +13,7 @@ use super::effects::Chains;
 use super::layout::useful;
 use super::native::{Action, Condition, Field, Span};
 use super::{merge_rules, owner};
-use crate::model::{BuiltinChain, Comment, CtState, End, Guards};
+use crate::model::{BuiltinChain, CtState, End, Guards};
 use crate::net::{Family, FamilyName, InterfacePattern, Port, Protocol};
 
 /// The ports that clients get from Linux (`net.ipv4.ip_local_port_range` as it is by default).
@@ -21,11 +21,19 @@ pub(crate) const CLIENT_PORTS: Span = Span { first: 32768, last: 60999 };
 
 /// How the guards of a plan are made.
 #[derive(Debug, Clone)]
-pub(super) struct Guarding {
+pub(crate) struct Guarding {
     /// What of them the kernel can do.
-    pub(super) can: Guards,
+    pub(crate) can: Guards,
     /// The loopback interface.
-    pub(super) loopback: InterfacePattern,
+    pub(crate) loopback: InterfacePattern,
+}
+
+impl Default for Guarding {
+    /// All that there is, on a host whose loopback interface has its usual name.
+    fn default() -> Self {
+        let loopback = "lo".parse().expect("a literal interface pattern is valid");
+        Self { can: Guards::default(), loopback }
+    }
 }
 
 impl Guarding {
@@ -96,7 +104,8 @@ impl Guarding {
                 Condition::BoundSocket,
             ],
             Action::Accept,
-            comments.then(|| Comment::ours(words)),
+            words,
+            comments,
         )]
     }
 
@@ -110,7 +119,8 @@ impl Guarding {
                 value(Field::DestinationAddress, spans, false),
             ],
             Action::Drop,
-            comments.then(|| Comment::ours("drop what arrives from elsewhere for a loopback address")),
+            "drop what arrives from elsewhere for a loopback address",
+            comments,
         )
     }
 
@@ -119,13 +129,13 @@ impl Guarding {
         if redirected.is_empty() {
             return Vec::new();
         }
-        let comment = |words| comments.then(|| Comment::ours(words));
         let mut drafts = vec![
-            Draft::own(vec![self.by_loopback(false)], Action::Accept, comment("let pass what stays on this host")),
+            Draft::own(vec![self.by_loopback(false)], Action::Accept, "let pass what stays on this host", comments),
             Draft::own(
                 vec![value(Field::DestinationAddress, loopback(F::NAME, 1), false)],
                 Action::Drop,
-                comment("drop what was redirected and would leave this host"),
+                "drop what was redirected and would leave this host",
+                comments,
             ),
         ];
         // An IPv4 socket cannot send from an address that is gone; an IPv6 socket can, and its packets would follow the address.
@@ -143,7 +153,8 @@ impl Guarding {
                         Condition::Translated,
                     ],
                     Action::Drop,
-                    comment("drop what was redirected and would leave this host"),
+                    "drop what was redirected and would leave this host",
+                    comments,
                 ));
             }
         }
@@ -160,12 +171,11 @@ impl Guarding {
         copies: &Copies,
         comments: bool,
     ) -> Vec<Draft> {
-        let comment = |words| comments.then(|| Comment::ours(words));
         let drafts = useful(copies.copy(&drafts, hook, self.can), &copies.chains);
         if drafts.is_empty() {
             return drafts;
         }
-        let pass = |condition, words| Draft::own(vec![condition], Action::Accept, comment(words));
+        let pass = |condition, words| Draft::own(vec![condition], Action::Accept, words, comments);
         let translated = pass(Condition::Translated, "let pass what was redirected, or translated by others");
         let other = Condition::Protocol { protocol: Protocol::Tcp, negated: true };
         let other = pass(other, "let pass what is not TCP, as all that follows is for TCP");
@@ -180,7 +190,7 @@ impl Guarding {
                 // What is not tracked as part of any connection is not translated, but would leave.
                 let tracked = Condition::CtState { state: CtState::Invalid, negated: true };
                 let words = "let pass what belongs to a connection and opens none";
-                let tracked = Draft::own(vec![Condition::MidStream, tracked], Action::Accept, comment(words));
+                let tracked = Draft::own(vec![Condition::MidStream, tracked], Action::Accept, words, comments);
                 let mut all = vec![translated, other, tracked];
                 all.extend(mirrored.iter().cloned());
                 all
@@ -254,6 +264,7 @@ impl Copies {
     /// What stands for a rule in a copy.
     fn closed(&self, draft: &Draft, hook: BuiltinChain, can: Guards) -> Vec<Draft> {
         let mut copy = draft.clone();
+        copy.rule.added = Some("let pass what is not redirected");
         if draft.protocol() == Some(Protocol::Udp) {
             return Vec::new();
         }
@@ -262,8 +273,8 @@ impl Copies {
             Action::Translate { .. } | Action::Log { .. } | Action::Zone { .. } => return Vec::new(),
             Action::Redirect { port } => {
                 copy.rule.action = Action::Drop;
-                let words = "drop what should have been redirected and was not";
-                copy.rule.comment = copy.rule.comment.map(|_| Comment::ours(words));
+                let comments = copy.rule.comment.is_some();
+                copy = copy.added("drop what should have been redirected and was not", comments);
                 if hook == BuiltinChain::Prerouting {
                     return vec![already_there(draft, *port, can), copy];
                 }
@@ -289,8 +300,7 @@ fn already_there(draft: &Draft, port: Port, can: Guards) -> Draft {
     let mut pass = draft.clone();
     pass.rule.conditions = owner::with(&draft.rule.conditions, more);
     pass.rule.action = Action::Accept;
-    pass.rule.comment = draft.rule.comment.as_ref().map(|_| Comment::ours("let pass what is for the listener itself"));
-    pass
+    pass.added("let pass what is for the listener itself", draft.rule.comment.is_some())
 }
 
 /// The answers to inbound connections that are not redirected, by the ports that rules of a chain exclude.
@@ -314,8 +324,7 @@ pub(super) fn mirrored(drafts: &[Draft], comments: bool) -> Vec<Draft> {
     }
     let ports = value(Field::SourcePort, Span::union(ports.concat()), false);
     let words = "let answers of inbound connections to excluded ports pass, whatever became of their tracking entry";
-    let comment = comments.then(|| Comment::ours(words));
-    let mut answers = Draft::own(vec![Condition::MidStream, ports], Action::Accept, comment);
+    let mut answers = Draft::own(vec![Condition::MidStream, ports], Action::Accept, words, comments);
     answers.rule.sources = sources.concat();
     vec![answers]
 }

@@ -4,7 +4,6 @@ use super::draft::Draft;
 use super::effects::{Chains, Protocols};
 use super::merge_rules;
 use super::native::{Action, Condition};
-use crate::model::Comment;
 use crate::net::{FamilyName, Protocol};
 
 /// The two base chains of a hook with translation, before and after the chains of iptables.
@@ -52,7 +51,6 @@ pub(super) fn guard(
     family: FamilyName,
 ) -> Vec<Draft> {
     let mut drafts = merge_rules::fold(drafts, chains, family);
-    let comment = |words| comments.then(|| Comment::ours(words));
     let logs = drafts.iter().take_while(|draft| matches!(draft.rule.action, Action::Log { .. })).count();
     let rest = &drafts[logs..];
     let reach = chains.of_all(rest).protocols;
@@ -62,10 +60,11 @@ pub(super) fn guard(
         guards.push(Draft::own(
             vec![Condition::Protocol { protocol, negated: true }],
             Action::Accept,
-            comment(match protocol {
+            match protocol {
                 Protocol::Tcp => "let pass what is not TCP, as all that follows is for TCP",
                 Protocol::Udp => "let pass what is not UDP, as all that follows is for UDP",
-            }),
+            },
+            comments,
         ));
     }
     if reach.contains(Protocols::TCP) {

@@ -42,7 +42,7 @@ impl Table {
     }
 
     /// The native form of any rules with what keeps connections from passing without a redirection.
-    pub(super) fn guarded<F: Family>(ruleset: &Ruleset<F>, guarding: Guarding) -> Self {
+    pub(crate) fn guarded<F: Family>(ruleset: &Ruleset<F>, guarding: Guarding) -> Self {
         Self::lowered(Lowering::new(ruleset, Some(guarding)))
     }
 
@@ -62,6 +62,13 @@ const CLOSING: [(BuiltinChain, &str, i32); 3] = [
     (BuiltinChain::Output, "closing_output", -98),
     (BuiltinChain::Postrouting, "closing_postrouting", 1),
 ];
+
+impl Chain {
+    /// Whether it is one of these.
+    pub(crate) fn closes(&self) -> bool {
+        CLOSING.iter().any(|(_, name, _)| self.name.as_str() == *name)
+    }
+}
 
 struct Lowering<'a, F: Family> {
     ruleset: &'a Ruleset<F>,

@@ -80,6 +80,7 @@ impl Marker {
             action: Action::Return,
             comment: Some(Comment::ours(&self.to_string())),
             sources: Vec::new(),
+            added: None,
         };
         table.chains.push(Chain { name: Name::nearest(Self::CHAIN), base: None, rules: vec![rule] });
     }

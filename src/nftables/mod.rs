@@ -58,7 +58,7 @@ mod other;
 mod owner;
 mod zones;
 
-pub(crate) use guards::CLIENT_PORTS;
+pub(crate) use guards::{CLIENT_PORTS, Guarding};
 pub use live::{Foreign, LiveChain, LiveTable};
 pub(crate) use lower::priority;
 pub use marker::{Marker, SCHEMA};

@@ -137,6 +137,10 @@ pub struct Rule {
     /// set, none where the lowering added it.
     #[serde(skip)]
     pub sources: Vec<RuleSource>,
+    /// What it is for, if it does other than the rules that it stands for: the lowering added it. A comment says the same, where
+    /// rules have comments.
+    #[serde(skip)]
+    pub(crate) added: Option<&'static str>,
 }
 
 impl Rule {

@@ -75,6 +75,7 @@ fn rules(
             action: on.clone(),
             comment: draft.comment.as_ref().map(|_| Comment::ours(words)),
             sources: draft.sources.clone(),
+            added: None,
         };
         for owner in owners {
             let conditions = with(&draft.conditions, [owner]);

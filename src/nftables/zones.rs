@@ -3,7 +3,6 @@
 use super::draft::Draft;
 use super::native::{Action, Condition, Field};
 use super::owner;
-use crate::model::Comment;
 use crate::net::Protocol;
 
 /// For each rule of nat PREROUTING that redirects to a port whose answers raw OUTPUT puts into a zone: what tracks the
@@ -26,8 +25,7 @@ pub(super) fn of_answers(redirecting: &[Draft], output: &[Draft], comments: bool
     let tracked = |draft: &Draft| {
         let mut tracking = draft.clone();
         tracking.rule.action = Action::Zone { zone: zone_of(draft)? };
-        tracking.rule.comment = comments.then(|| Comment::ours("track what is redirected in the zone of its answers"));
-        Some(tracking)
+        Some(tracking.added("track what is redirected in the zone of its answers", comments))
     };
     redirecting.iter().filter_map(tracked).collect()
 }
@@ -62,9 +60,7 @@ pub(super) fn of_excluded(deciding: &[Draft], answered: &[Draft], output: &[Draf
                 let mut draft = passing.clone();
                 draft.rule.conditions = conditions;
                 draft.rule.action = Action::Zone { zone };
-                draft.rule.comment =
-                    comments.then(|| Comment::ours("track queries that are not redirected as their answers"));
-                new.push(draft);
+                new.push(draft.added("track queries that are not redirected as their answers", comments));
             }
         }
         found.extend(new);

@@ -47,7 +47,7 @@ fn of_program<F: Family>(
         wanted.tracking = Some(tracking);
     }
     let lines: Vec<&Line<'_>> =
-        program.chains.iter().filter(|chain| !chain.quiet).flat_map(|chain| &chain.lines).collect();
+        program.chains.iter().filter(|chain| chain.role.is_told()).flat_map(|chain| &chain.lines).collect();
     let kinds = kinds(&lines);
     let mut left = KINDS;
     for line in lines {

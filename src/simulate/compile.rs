@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::guards::Guarding;
+use super::additions::Additions;
 use super::outcome::RulePosition;
 use super::program::{Act, Base, Code, Line, Program, Spans, Test};
 use crate::iptables_save::CtStates;
@@ -10,24 +10,25 @@ use crate::model::{
     Chain, ChainName, CtState, EngineName, Match, Owner, PortMatch, Rule, Ruleset, Table, TableName, Target, Transport,
 };
 use crate::net::{Cidr, Family};
-use crate::nftables::{ChainType, Field, Span, priority};
+use crate::nftables::{ChainType, Field, Guarding, Span, priority};
 
 impl<'r> Program<'r> {
     /// The rules of a plan, as an engine makes them work.
     pub(super) fn of<F: Family>(ruleset: &'r Ruleset<F>, engine: EngineName, guarding: &Guarding) -> Self {
+        if engine == EngineName::Netlink {
+            return Self::lowered(ruleset, guarding);
+        }
         let mut program = Self::default();
         // Programs that steer sockets have neither packets to drop or to track.
         let counts = |table: &&Table<F>| engine != EngineName::Ebpf || table.name == TableName::Nat;
         for table in ruleset.tables.iter().filter(counts) {
-            program.add(table, engine, guarding);
-        }
-        if engine == EngineName::Netlink {
-            program.guard(ruleset, guarding);
+            program.add(table, engine, None);
         }
         program
     }
 
-    fn add<F: Family>(&mut self, table: &'r Table<F>, engine: EngineName, guarding: &Guarding) {
+    /// Adds a table, with what the netlink engine adds to one that translates.
+    pub(super) fn add<F: Family>(&mut self, table: &'r Table<F>, engine: EngineName, additions: Option<Additions<'_>>) {
         let first = self.chains.len();
         let mut places: HashMap<&ChainName, usize> = HashMap::new();
         for (index, chain) in table.chains.iter().enumerate() {
@@ -36,9 +37,9 @@ impl<'r> Program<'r> {
         }
         for chain in &table.chains {
             let compile = |rule| act(rule, &places, engine);
-            let code = match engine {
-                EngineName::Netlink if table.name == TableName::Nat => guarding.translating(table, chain, compile),
-                EngineName::Ebpf => {
+            let code = match (engine, additions) {
+                (_, Some(additions)) if table.name == TableName::Nat => additions.translating(table, chain, compile),
+                (EngineName::Ebpf, _) => {
                     let mut all = lines(table.name, chain, compile);
                     // What the engine refuses to install.
                     all.retain(|line| {

@@ -181,7 +181,7 @@ impl<'r> Diff<'r> {
 
 fn listings<'r>(program: &Program<'r>) -> BTreeMap<(FamilyName, &'r str, &'r str), Listing<'r>> {
     let mut listings: BTreeMap<_, Listing<'r>> = BTreeMap::new();
-    for line in program.chains.iter().flat_map(|chain| &chain.lines) {
+    for line in program.chains.iter().filter(|chain| chain.role.is_told()).flat_map(|chain| &chain.lines) {
         for text in line.place.listed() {
             listings.entry(line.place.chain()).or_default().push((text, line.place));
         }

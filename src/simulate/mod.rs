@@ -51,16 +51,19 @@
 //! destination address and port where it is redirected. Not followed is whether the process is in the cgroup that the programs
 //! are attached to, and that a listener on the inbound port is reached even where that port is excluded.
 
+mod additions;
 mod boundary_packets;
 mod compile;
 mod diff;
 mod document;
 mod expect;
 mod explain;
-mod guards;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod live;
+mod lowered;
 mod native;
+#[cfg(test)]
+mod oracle;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod others;
 mod outcome;
@@ -86,8 +89,7 @@ use crate::error::Error;
 use crate::iptables_save::Saved;
 use crate::model::{EngineName, Plan, Ruleset};
 use crate::net::{Family, FamilyName, InterfaceName, Port, Uid, V4, V6};
-use crate::nftables::{Native, Table};
-use guards::Guarding;
+use crate::nftables::{Guarding, Native, Table};
 use program::Program;
 use saved::Whose;
 use translation::{Known, Translation};

@@ -70,7 +70,7 @@ pub(super) fn test(condition: &Condition) -> Test {
     }
 }
 
-fn act(action: &Action, places: &HashMap<&str, usize>) -> Act {
+pub(super) fn act(action: &Action, places: &HashMap<&str, usize>) -> Act {
     let to = |chain: &Name| {
         places.get(chain.as_str()).copied().ok_or_else(|| format!("there is no chain {}", chain.as_str()))
     };

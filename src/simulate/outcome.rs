@@ -279,6 +279,11 @@ impl<'r> RulePosition<'r> {
 }
 
 impl<'r> RulePosition<'r> {
+    /// Whether it is no rule of a plan.
+    pub(super) fn is_added(self) -> bool {
+        self.rule.is_none()
+    }
+
     /// The chain, with its table and family.
     pub(super) fn chain(self) -> (FamilyName, &'r str, &'r str) {
         (self.family, self.table, self.chain)

@@ -100,6 +100,11 @@ impl<'r> Program<'r> {
         self.hooks.iter().flatten().any(|base| base.kind == ChainType::Nat)
     }
 
+    /// All that hooks call.
+    pub(super) fn bases_mut(&mut self) -> impl Iterator<Item = &mut Base<'r>> {
+        self.hooks.iter_mut().flatten()
+    }
+
     /// What the hook calls.
     pub(super) fn calls(&self, hook: BuiltinChain) -> &[Base<'r>] {
         &self.hooks[hook as usize]
@@ -150,20 +155,40 @@ fn translation(hook: BuiltinChain) -> i32 {
 pub(super) struct Code<'r> {
     pub(super) lines: Vec<Line<'r>>,
     runs: Vec<Run>,
-    /// Whether it is worth a word only where it drops a packet: it repeats what other chains say.
-    pub(super) quiet: bool,
+    pub(super) role: Role,
+}
+
+/// Whether a chain decides, and whether its rules are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Role {
+    /// It decides, and is told.
+    #[default]
+    Both,
+    /// It decides, and is told where it drops a packet: otherwise it repeats what other chains say.
+    Closes,
+    /// It decides, and is told by the rules that it was made from.
+    Decides,
+    /// It decides nothing, and is told instead of what was made from it.
+    Tells,
+}
+
+impl Role {
+    /// Whether people read about its rules.
+    pub(super) fn is_told(self) -> bool {
+        matches!(self, Self::Both | Self::Tells)
+    }
 }
 
 impl<'r> Code<'r> {
     /// A chain of these lines.
     pub(super) fn new(lines: Vec<Line<'r>>) -> Self {
         let runs = Run::all(&lines);
-        Self { lines, runs, quiet: false }
+        Self { lines, runs, role: Role::Both }
     }
 
-    /// A chain that repeats what other chains say.
-    pub(super) fn quiet(lines: Vec<Line<'r>>) -> Self {
-        Self { quiet: true, ..Self::new(lines) }
+    /// The same in another role.
+    pub(super) fn with(self, role: Role) -> Self {
+        Self { role, ..self }
     }
 
     /// Whether a packet that comes here is redirected to this port, whatever else is asked.

@@ -1,8 +1,8 @@
 //! A packet's way through the hooks and their chains.
 
-use super::outcome::{Effect, LogLine, Outcome, Step, Verdict};
+use super::outcome::{Effect, LogLine, Outcome, RulePosition, Step, Verdict};
 use super::packet::{Direction, Packet, Tracking};
-use super::program::{Act, Base, Line, Program, Test};
+use super::program::{Act, Base, Line, Program, Role, Test};
 use super::translation::{Endpoint, Known, Translation};
 use super::view::{Value, View};
 use crate::model::{BuiltinChain, End};
@@ -308,12 +308,17 @@ impl<'w, 'r> Walk<'w, 'r> {
 
     /// Sends the packet through a chain that a hook calls, and those that it calls. `part` is what the chain may translate.
     fn base(&mut self, base: &'w Base<'r>, part: Option<Part>) -> Result<(), Ended> {
-        let decides = part == Some(Part::Destination);
+        let role = self.program.chains[base.chain].role;
+        let (tells, told) = (role == Role::Tells, role.is_told());
+        let decides = told && part == Some(Part::Destination);
+        if tells && self.is_told_dropped() {
+            return Ok(());
+        }
         // Where to go on: the chain and its line. Behind a goto, the chain that went is not come back to.
         let mut calls: Vec<(usize, usize)> = Vec::new();
         let (mut chain, mut line) = (base.chain, 0);
         loop {
-            let Some((at, found)) = self.next(chain, line)? else {
+            let Some((at, found)) = self.next(chain, line, tells)? else {
                 match calls.pop() {
                     Some(caller) => (chain, line) = caller,
                     None => return self.policy(base),
@@ -334,7 +339,7 @@ impl<'w, 'r> Walk<'w, 'r> {
                 Act::Skip(_) | Act::Next => Effect::Passed,
                 Act::Unknown(_) => Effect::Unknown,
             };
-            if !self.program.chains[chain].quiet || matches!(effect, Effect::Dropped | Effect::Unknown) {
+            if told || effect == Effect::Unknown || effect == Effect::Dropped && !self.is_told_dropped() {
                 self.outcome.trace.push(Step { place: found.place, effect });
             }
             let decider = self.outcome.trace.len().checked_sub(1);
@@ -345,6 +350,7 @@ impl<'w, 'r> Walk<'w, 'r> {
                     }
                     return Ok(());
                 }
+                Act::Drop if tells => return Ok(()),
                 Act::Drop => return Err(self.end(Verdict::Dropped)),
                 Act::Return => {
                     if decides {
@@ -369,27 +375,36 @@ impl<'w, 'r> Walk<'w, 'r> {
                         Act::Translate(End::Destination, _) => self.view.get(Field::DestinationAddress),
                         _ => self.here,
                     };
-                    self.set(Part::Destination, Endpoint { address, port: Value::Is(port.number().into()) });
-                    self.view.translation.to_this_host = true;
-                    self.outcome.verdict = Verdict::Redirected { port: *port };
-                    // Where a chain does nothing else, the choice was made by the rule that called it.
-                    let only = self.program.chains[chain].only_redirects(*port) && chain != base.chain;
-                    self.outcome.decided_by = decider.map(|at| at.saturating_sub(usize::from(only)));
+                    if !tells {
+                        self.set(Part::Destination, Endpoint { address, port: Value::Is(port.number().into()) });
+                        self.view.translation.to_this_host = true;
+                        self.outcome.verdict = Verdict::Redirected { port: *port };
+                    }
+                    if told {
+                        // Where a chain does nothing else, the choice was made by the rule that called it.
+                        let only = self.program.chains[chain].only_redirects(*port) && chain != base.chain;
+                        self.outcome.decided_by = decider.map(|at| at.saturating_sub(usize::from(only)));
+                    }
                     return Ok(());
                 }
                 Act::Source(end) => {
-                    if part == Some(Part::Source) {
+                    if part == Some(Part::Source) && !tells {
                         let port = end.port.unwrap_or(self.view.get(Field::SourcePort));
                         self.set(Part::Source, Endpoint { address: end.address, port });
                     }
                     return Ok(());
                 }
+                // Of what only tells, no more is done.
+                Act::Log(..) | Act::Zone(_) if tells => {}
                 Act::Log(prefix, level) => self.outcome.log.push(LogLine { prefix: prefix.clone(), level: *level }),
                 Act::Zone(zone) => {
                     // A template counts only before the packet has its connection, and the first one does.
                     if !self.view.tracked && self.zone.is_none() {
                         self.zone = Some(*zone);
                         self.view.untracked = false;
+                        if !told {
+                            self.tell_addition(found.place);
+                        }
                     }
                 }
                 // Something that has its connection, or a template for one, is let alone (linux nft_ct.c, `nft_notrack_eval`).
@@ -405,8 +420,23 @@ impl<'w, 'r> Walk<'w, 'r> {
         }
     }
 
-    /// The first rule of the chain from `line` on that matches, with its place.
-    fn next(&mut self, chain: usize, line: usize) -> Result<Option<(usize, &'w Line<'r>)>, Ended> {
+    /// Tells of what was added to a plan and decided, if it was not told: before the rules of the plan there, which come too late.
+    fn tell_addition(&mut self, place: RulePosition<'r>) {
+        let trace = &mut self.outcome.trace;
+        if place.is_added() && trace.iter().all(|step| step.place != place) {
+            let at = trace.iter().position(|step| step.place.chain() == place.chain()).unwrap_or(trace.len());
+            trace.insert(at, Step { place, effect: Effect::Tracked });
+        }
+    }
+
+    /// Whether it has been told that the packet is dropped: what decides will do so.
+    fn is_told_dropped(&self) -> bool {
+        self.outcome.trace.last().is_some_and(|step| step.effect == Effect::Dropped)
+    }
+
+    /// The first rule of the chain from `line` on that matches, with its place. Of what only tells, a rule of which that is not known
+    /// is taken not to.
+    fn next(&mut self, chain: usize, line: usize, tells: bool) -> Result<Option<(usize, &'w Line<'r>)>, Ended> {
         let program = self.program;
         let code = &program.chains[chain];
         let mut at = line;
@@ -435,7 +465,7 @@ impl<'w, 'r> Walk<'w, 'r> {
             match self.view.all_hold(&rule.tests, None) {
                 Some(true) => return Ok(Some((at, rule))),
                 Some(false) => {}
-                None if rule.act.is_harmless() => {}
+                None if tells || rule.act.is_harmless() => {}
                 None if self.may_match(rule)? => return Ok(Some((at, rule))),
                 None => {}
             }

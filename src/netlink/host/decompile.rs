@@ -160,13 +160,20 @@ fn whole(rule: &RuleContent, conditions: &[Condition], rest: &[Expression], fami
         None => None,
         Some(text) => Some(text.parse::<Comment>().ok()?),
     };
-    let lifted = Rule { conditions: conditions.to_vec(), action: lift_action(rest)?, comment, sources: Vec::new() };
+    let lifted =
+        Rule { conditions: conditions.to_vec(), action: lift_action(rest)?, comment, sources: Vec::new(), added: None };
     (RuleContent::of(&lifted, family) == *rule).then_some(lifted)
 }
 
 /// What a rule with these conditions begins with.
 fn expressions(conditions: &[Condition], family: FamilyName) -> Vec<Expression> {
-    let rule = Rule { conditions: conditions.to_vec(), action: Action::Accept, comment: None, sources: Vec::new() };
+    let rule = Rule {
+        conditions: conditions.to_vec(),
+        action: Action::Accept,
+        comment: None,
+        sources: Vec::new(),
+        added: None,
+    };
     let mut expressions = Expression::of(&rule, family);
     // The action.
     expressions.pop();

@@ -26,7 +26,13 @@ impl KernelTable {
     pub(crate) fn add_guards(&mut self, family: FamilyName) {
         let local = Condition::Local { end: End::Destination, negated: false };
         for (name, condition) in [(Self::ADDRESS_TYPES, local), (Self::SOCKETS, Condition::BoundSocket)] {
-            let rule = Rule { conditions: vec![condition], action: Action::Accept, comment: None, sources: Vec::new() };
+            let rule = Rule {
+                conditions: vec![condition],
+                action: Action::Accept,
+                comment: None,
+                sources: Vec::new(),
+                added: None,
+            };
             let base = Base { kind: ChainType::Nat, hook: BuiltinChain::Prerouting, priority: -98 };
             self.chains.push(ChainContent {
                 name: name.to_owned(),
