@@ -344,6 +344,14 @@ fn an_installation_in_another_bpffs_is_found() {
         assert_eq!(run("nft", &["list", "tables"]), "");
         ground.done("uninstall");
         assert_eq!(plainly("status").0, Some(4));
+
+        // Root may take programs away; for rules, it takes a privilege. What is gone is not noted down any longer.
+        ground.done("install --engine ebpf --ip-family-mode ipv4");
+        assert!(record().exists());
+        let without = ["--bounding-set=-net_admin", "--inh-caps=-net_admin", env!("CARGO_BIN_EXE_kumatp"), "uninstall"];
+        let output = std::process::Command::new("setpriv").args(without).output().unwrap();
+        assert!(output.status.code() == Some(1) && text(&output.stderr).contains("CAP_NET_ADMIN"), "{output:?}");
+        assert!(ground.engines().is_empty() && !std::path::Path::new("/run/kumatp").exists());
     });
 }
 

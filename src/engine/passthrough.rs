@@ -68,20 +68,23 @@ pub(super) struct Passthrough {
     noted: bool,
     /// What is to be noted down.
     pub(super) record: Record,
-    /// What is noted down.
-    stored: Record,
+    /// What is noted down; none if that cannot be read and what it may say no longer matters.
+    stored: Option<Record>,
+    is_unread: bool,
 }
 
 impl Passthrough {
     /// Looks at the address, and for what says whose it is.
     pub(super) fn recall(ground: &mut impl Ground, report: &mut Report) -> Result<Self, Error> {
-        let record = ground.record().unwrap_or_else(|error| {
+        let read = ground.record();
+        let is_unread = read.is_err();
+        let record = read.unwrap_or_else(|error| {
             report.notes.push(Note::warning("record", format!("cannot read the installation record: {error}")));
             Record::default()
         });
         let presence = ground.address()?;
         let noted = presence == Presence::Unmarked && (record.loopback_address || ground.is_marked()?);
-        Ok(Self { presence, noted, stored: record.clone(), record })
+        Ok(Self { presence, noted, stored: Some(record.clone()), record, is_unread })
     }
 
     /// Whether an installation has added it.
@@ -163,13 +166,20 @@ impl Passthrough {
         Ok(())
     }
 
+    /// That nothing is left of what may have been noted down. What cannot be read would be told of until the machine starts again.
+    pub(super) fn forget_the_unread(&mut self) {
+        if std::mem::take(&mut self.is_unread) {
+            self.stored = None;
+        }
+    }
+
     /// Writes down what has changed. Not being able to is no reason to leave traffic unredirected.
     pub(super) fn save(&mut self, ground: &mut impl Ground, report: &mut Report) {
-        if self.record == self.stored {
+        if self.stored.as_ref() == Some(&self.record) {
             return;
         }
         match ground.store(&self.record) {
-            Ok(()) => self.stored.clone_from(&self.record),
+            Ok(()) => self.stored = Some(self.record.clone()),
             Err(error) => {
                 let text = format!("cannot save the installation record, which a later uninstall needs: {error}");
                 if !report.notes.iter().any(|note| note.text == text) {

@@ -6,7 +6,7 @@ use kumatp::Error;
 use kumatp::config::Config;
 use kumatp::engine::iptables::Iptables;
 use kumatp::engine::netlink::Netlink;
-use kumatp::engine::uninstall_all;
+use kumatp::engine::{Report, uninstall_all};
 use kumatp::model::{IptablesMode, Options};
 
 use super::netns::{isolated, run};
@@ -41,6 +41,28 @@ fn everything_can_be_uninstalled_whatever_engine_made_it() {
         assert!(!Path::new("/run/kumatp").exists());
         let reports = uninstall_all(&Options::default(), None).unwrap();
         assert!(reports.iter().all(|report| !report.changed && report.steps.is_empty()), "{reports:?}");
+    });
+}
+
+/// Otherwise every operation would tell of it until the machine starts again.
+#[test]
+fn a_record_that_cannot_be_read_goes_with_the_last_that_is_installed() {
+    isolated(|| {
+        network();
+        let mut plain = config(IptablesMode::Nft);
+        plain.comments.disabled = true;
+        install(&Iptables::default(), &plain).unwrap();
+        let record = std::fs::read_dir("/run/kumatp").unwrap().next().unwrap().unwrap().path();
+        std::fs::write(&record, "garbage").unwrap();
+        let told = |reports: &[Report]| reports.iter().flat_map(warnings).any(|text| text.contains("record"));
+
+        // It may say something of what is there.
+        assert!(told(&[netlink(&config(IptablesMode::Nft)).unwrap()]) && record.exists());
+        let mut dry = Options::default();
+        dry.dry_run = true;
+        assert!(told(&uninstall_all(&dry, None).unwrap()) && record.exists());
+        assert!(told(&uninstall_all(&Options::default(), None).unwrap()) && !Path::new("/run/kumatp").exists());
+        assert!(!told(&uninstall_all(&Options::default(), None).unwrap()));
     });
 }
 

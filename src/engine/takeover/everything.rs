@@ -85,6 +85,10 @@ impl<G: Ground> Backends<'_, G> {
                 // Programs need the same privilege, and would say so once for each thing that they cannot look at.
                 Err(error @ Error::Permission { .. }) => {
                     all.failures.add(error);
+                    // The programs may be gone.
+                    if !dry_run {
+                        passthrough.save(ground, &mut netlink);
+                    }
                     return all.failures.or(Vec::new());
                 }
                 taken => all.add(taken),
@@ -116,8 +120,12 @@ impl<G: Ground> Backends<'_, G> {
             (Some(programs), false, true) if !programs.steps.is_empty() => programs,
             _ => &mut netlink,
         };
+        let is_kept = stays.is_some();
         let released = passthrough.release(ground, stays, dry_run, last);
         if !dry_run {
+            if by_programs && !is_kept && all.failures.is_empty() && all.unseen.is_none() {
+                passthrough.forget_the_unread();
+            }
             passthrough.save(ground, last);
         }
         all.failures.take(released);
