@@ -1,5 +1,5 @@
-//! What is in force in a network namespace, as far as it was read: [`engine::installed`](crate::engine::installed) fills it, and the
-//! [simulator](crate::simulate::Simulator::of_installed) follows it.
+//! The rules that are active in a network namespace, as far as they were read: [`engine::installed`](crate::engine::installed) reads them, and the
+//! [simulator](crate::simulate::Simulator::of_installed) follows them.
 
 use crate::iptables_save::Saved;
 use crate::model::{IptablesMode, Note};

@@ -1,8 +1,8 @@
 //! Transparent-proxy rules for the Kuma service mesh: modelled, rendered, and installed.
 //!
 //! A transparent proxy makes the kernel send a workload's TCP and DNS traffic through the sidecar
-//! that runs beside it. This crate turns Kuma's configuration of it into rules, and carries them
-//! out.
+//! that runs beside it. This crate turns Kuma's configuration of it into rules, and
+//! installs them.
 //!
 //! ```text
 //!  text (YAML, JSON, environment, flags)
@@ -25,9 +25,9 @@
 //! - [`simulate`] says what the kernel would do with a packet, so that rules can be unit-tested.
 //!
 //! Same inputs, same bytes: planning, rendering and simulating use no clock, no environment and no global state, and nothing
-//! logs. Engines use a clock to bound how long they wait. Running the iptables programs reads `PATH`, where they are, and
-//! `XTABLES_LOCKFILE` and others, which they read themselves. The iptables engine runs them; another engine does only where nothing
-//! else can remove an older installation.
+//! logs. Engines use a clock to bound how long they wait. The iptables engine runs the iptables programs; another engine does so only where
+//! nothing else can remove an older installation. They are looked for in `PATH`, and get `PATH` and four variables that they read
+//! themselves: `XTABLES_LOCKFILE`, `XTABLES_LIBDIR`, `IPTABLES_LIB_DIR` and `IP6TABLES_LIB_DIR`.
 //!
 //! # Example
 //!
@@ -53,7 +53,7 @@
 //! | `ebpf` | | the engine that steers sockets by eBPF programs |
 //! | `firewalld` | | reading and merging firewalld's `direct.xml` |
 //! | `cni` | | the CNI plugin `kumatp-cni` |
-//! | `cli` | | the command `kumatp` |
+//! | `cli` | | the command `kumatp`, with `firewalld` and `ebpf` |
 //!
 //! A feature adds; it never changes what is there.
 

@@ -1,4 +1,4 @@
-//! Engines: what carries a plan out on a host. All stand behind one trait.
+//! Engines, which install and remove rules. All stand behind one trait.
 //!
 //! Real ones need Linux and the feature `host`; [`fake`] is for tests, and needs nothing.
 

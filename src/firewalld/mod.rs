@@ -1,8 +1,8 @@
-//! firewalld's `direct.xml`: our rules in a document that holds others' too, and iptables text
+//! firewalld's `direct.xml`: kumatp's rules in a document that also holds other rules, and iptables text
 //! turned into one.
 //!
-//! firewalld flushes what it does not know when it starts, so rules that are to outlive it have to
-//! be in its own configuration.
+//! firewalld flushes what it does not know when it starts, so rules that have to outlive it belong
+//! into its own configuration.
 
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod store;

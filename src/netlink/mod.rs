@@ -1,4 +1,4 @@
-//! nf_tables over netlink: our tables as messages to the kernel, and back.
+//! nf_tables over netlink: kumatp's tables as messages to the kernel, and back.
 //!
 //! The way there is [`Native`](crate::nftables::Native) → [`KernelTable`] → [`Batch`]; the way back is a
 //! dump → [`KernelTable`]. What is wanted and what is there are compared as `KernelTable`, so bytes that the

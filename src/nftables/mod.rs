@@ -1,4 +1,4 @@
-//! The native form of a plan: what it is as nf_tables rules in tables of our own.
+//! The native form of a plan: nf_tables rules in tables of their own.
 //!
 //! [`Native::of`] lowers a [`Plan`](crate::model::Plan) to one table per family, named [`TABLE`]; the nft script and the
 //! netlink messages are made from it, and the simulator follows it. It is pure, knows nothing of
