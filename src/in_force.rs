@@ -34,6 +34,22 @@ pub struct Installed {
 }
 
 impl Installed {
+    /// A namespace of which nothing has been read yet.
+    #[cfg(all(feature = "host", target_os = "linux"))]
+    pub(crate) fn nothing() -> Self {
+        Self {
+            native: Vec::new(),
+            iptables: Vec::new(),
+            foreign: Vec::new(),
+            others: Vec::new(),
+            programs: false,
+            programs_suspected: false,
+            missing: Vec::new(),
+            loopback: InterfaceName::lo(),
+            notes: Vec::new(),
+        }
+    }
+
     /// All that is not known of what is in force: the notes, and a warning about the tables that are not followed.
     pub fn unknown(&self) -> Vec<Note> {
         let mut notes = self.notes.clone();

@@ -57,6 +57,8 @@ mod operations;
 mod passthrough;
 #[cfg(all(feature = "host", target_os = "linux"))]
 mod presuming;
+#[cfg(all(feature = "host", target_os = "linux"))]
+mod reader;
 #[cfg_attr(
     not(all(feature = "host", target_os = "linux")),
     expect(dead_code, reason = "nothing has to be noted down where there is no host")

@@ -8,6 +8,7 @@ use super::ebpf::Ebpf;
 use super::iptables::{self, Iptables};
 use super::netlink::Netlink;
 use super::presuming::first_presuming;
+use super::reader::Reader;
 use super::report::Report;
 #[cfg(feature = "cni")]
 use super::status::Status;
@@ -22,7 +23,7 @@ use crate::netns::{self, Namespace};
 /// The back ends of this host, for one operation.
 pub(super) struct Here {
     netlink: Netlink,
-    pub(super) iptables: iptables::Programs,
+    iptables: iptables::Programs,
     #[cfg(feature = "ebpf")]
     ebpf: Ebpf,
 }
@@ -46,6 +47,16 @@ impl Here {
     fn in_turn(mut self, turn: &Turn) -> Self {
         self.iptables = self.iptables.in_turn(turn);
         self
+    }
+
+    /// Those that read rules, in the order in which their notes are given.
+    pub(super) fn readers(&self) -> impl Iterator<Item = &dyn Reader> {
+        #[cfg(feature = "ebpf")]
+        let ebpf: Option<&dyn Reader> = Some(&self.ebpf);
+        #[cfg(not(feature = "ebpf"))]
+        let ebpf = None;
+        let rules: [&dyn Reader; 2] = [&self.netlink, &self.iptables];
+        rules.into_iter().chain(ebpf)
     }
 
     pub(super) fn backends(&self) -> Backends<'_, Kernel> {

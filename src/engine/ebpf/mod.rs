@@ -33,11 +33,13 @@ use super::failures::Failures;
 use super::installation::Installation;
 use super::location::Location;
 use super::passthrough::Ground as _;
+use super::reader::Reader;
 use super::status::Status;
 use super::{ebpf_unsupported, loopback, messages};
 use crate::ebpf::{self, Change, FoundPrograms, Paths, Sight};
 use crate::error::Error;
 use crate::facts::HostAbilities;
+use crate::in_force::Installed;
 use crate::model::{EngineName, Note, Options, Plan};
 use crate::netlink::Kernel;
 use crate::netns::{self, Namespace};
@@ -253,6 +255,21 @@ impl Backend<Kernel> for Ebpf {
             Sight::OutOfReach(error) => Ok(unread(&error)),
             unseen => Ok(Compared { unknown: unknown(unseen), ..Compared::default() }),
         }
+    }
+}
+
+impl Reader for Ebpf {
+    fn read(&self, kernel: &mut Kernel, question: Question<'_>, found: &mut Installed) -> Result<(), Error> {
+        match self.sight(kernel, question)? {
+            Sight::Absent => {}
+            Sight::Pinned | Sight::OutOfReach(_) => found.programs = true,
+            unseen => {
+                let unknown = unknown(unseen);
+                found.programs_suspected = unknown.as_ref().is_some_and(|one| one.doubt == Doubt::Suspected);
+                found.notes.extend(unknown.map(|one| one.note));
+            }
+        }
+        Ok(())
     }
 }
 

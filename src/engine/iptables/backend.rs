@@ -15,10 +15,12 @@ use crate::engine::failures::Failures;
 use crate::engine::installation::Installation;
 use crate::engine::location::Location;
 use crate::engine::open_connections::OpenConnections;
+use crate::engine::reader::Reader;
 use crate::engine::status::Status;
 use crate::engine::{loopback, messages};
 use crate::error::Error;
 use crate::facts::HostAbilities;
+use crate::in_force::Installed;
 use crate::model::{EngineName, IptablesMode, Note, Options, Plan, Ruleset, Severity};
 use crate::net::{FamilyName, V6};
 use crate::netlink::{Kernel, Socket, Stop};
@@ -156,6 +158,12 @@ impl Backend<Kernel> for Programs {
             }
         }
         Ok(Compared { installations, unknown })
+    }
+}
+
+impl Reader for Programs {
+    fn read(&self, kernel: &mut Kernel, _: Question<'_>, found: &mut Installed) -> Result<(), Error> {
+        self.list_all(kernel, found)
     }
 }
 

@@ -5,11 +5,11 @@ use super::legacy_tables::LegacyTables;
 use super::ours::Ours;
 use super::programs::Programs;
 use crate::error::Error;
-use crate::in_force::{Listing, Unread};
+use crate::in_force::{Installed, Listing, Unread};
 use crate::iptables_save::Saved;
-use crate::model::{IptablesMode, Options};
+use crate::model::{IptablesMode, Note, Options};
 use crate::net::{Family, FamilyName};
-use crate::netlink::Kernel;
+use crate::netlink::{Kernel, Stop};
 
 impl Listing {
     /// Whether there are rules of ours or kumactl's among what was read.
@@ -33,24 +33,56 @@ pub(in crate::engine) fn has_ours<F: Family>(saved: &Saved<F>) -> bool {
 
 /// What is known of the tables of iptables-nft without its programs.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct NftTables {
+struct NftTables {
     /// The families that have some.
-    pub(in crate::engine) families: Vec<FamilyName>,
+    families: Vec<FamilyName>,
     /// Those with sets. iptables-nft makes none; its programs list a rule that looks into one as if it did not.
-    pub(in crate::engine) with_sets: Vec<(FamilyName, String)>,
+    with_sets: Vec<(FamilyName, String)>,
+}
+
+impl NftTables {
+    fn look(kernel: &mut Kernel) -> Result<Self, Error> {
+        let mut nft = Self::default();
+        match kernel.around(|| None) {
+            Ok(around) => {
+                for (family, table, has_sets) in &around.of_iptables {
+                    nft.families.push(*family);
+                    nft.with_sets.extend(has_sets.then(|| (*family, table.to_string())));
+                }
+            }
+            // The back end of netlink says so.
+            Err(Stop::Missing) => {}
+            Err(stop) => return Err(stop.into()),
+        }
+        Ok(nft)
+    }
 }
 
 impl Programs {
-    /// What there is of a mode. Programs are run only for tables that are there, so none is made by looking.
+    /// What there is of both modes. Programs are run only for tables that are there, so none is made by looking.
     ///
     /// # Errors
     /// If the caller may not look. Want of a program is no error.
-    pub(in crate::engine) fn list(
-        &self,
-        kernel: &mut Kernel,
-        mode: IptablesMode,
-        nft: &NftTables,
-    ) -> Result<Listing, Error> {
+    pub(super) fn list_all(&self, kernel: &mut Kernel, found: &mut Installed) -> Result<(), Error> {
+        let nft = NftTables::look(kernel)?;
+        for mode in IptablesMode::ALL {
+            let listing = self.list(kernel, mode, &nft)?;
+            found.notes.extend(listing.unread.iter().map(|unread| {
+                let what = match &unread.table {
+                    Some(table) => format!("the table {table}"),
+                    None => "the tables".to_owned(),
+                };
+                let text = format!("{what} ({}, {mode}) could not be read: {}", unread.family, unread.reason);
+                Note::warning("iptables", text)
+            }));
+            if !(listing.v4.tables.is_empty() && listing.v6.tables.is_empty() && listing.unread.is_empty()) {
+                found.iptables.push(listing);
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, kernel: &mut Kernel, mode: IptablesMode, nft: &NftTables) -> Result<Listing, Error> {
         let config = Options::default();
         let host = Host::new(self, &config, kernel);
         let mut unread = Vec::new();

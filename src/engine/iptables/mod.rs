@@ -30,7 +30,7 @@ use crate::model::Options;
 use crate::netlink::Kernel;
 use crate::netns::{self, Namespace};
 
-pub(super) use self::listing::{NftTables, has_ours};
+pub(super) use self::listing::has_ours;
 pub(super) use self::programs::Programs;
 
 /// The distribution's iptables programs, in the network namespace of the calling thread or another

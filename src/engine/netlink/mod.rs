@@ -16,6 +16,8 @@ mod apart;
 mod change;
 mod problem;
 
+use std::collections::BTreeMap;
+
 use nix::errno::Errno;
 
 use super::asked::{Asked, Question};
@@ -27,14 +29,16 @@ use super::location::Location;
 use super::loopback;
 use super::messages::not_installed_by_us;
 use super::passthrough;
+use super::reader::Reader;
 use super::status::Status;
 use crate::error::Error;
 use crate::facts::HostAbilities;
+use crate::in_force::Installed;
 use crate::model::{EngineName, Note, Options, Plan};
 use crate::net::FamilyName;
-use crate::netlink::{Batch, Dump, Integrity, Kernel, KernelTable, Socket, Stop};
+use crate::netlink::{Around, Batch, Dump, Integrity, Kernel, KernelTable, Socket, Stop};
 use crate::netns::{self, Namespace};
-use crate::nftables::{Marker, Native, SCHEMA};
+use crate::nftables::{Marker, Native, OtherTable, SCHEMA};
 
 /// The kernel's nf_tables, in the caller's network namespace or another one.
 ///
@@ -209,6 +213,35 @@ impl Backend<Kernel> for Netlink {
         };
         Ok(Compared::of(Installation::new(EngineName::Netlink, None, families, status)))
     }
+}
+
+impl Reader for Netlink {
+    fn read(&self, kernel: &mut Kernel, _: Question<'_>, found: &mut Installed) -> Result<(), Error> {
+        let Around { ours, others, .. } = match kernel.around(interfaces) {
+            Ok(around) => around,
+            Err(Stop::Missing) => {
+                found.notes.push(Note::info("netlink", format!("not looked into: {}", Error::from(Stop::Missing))));
+                return Ok(());
+            }
+            Err(stop) => return Err(stop.into()),
+        };
+        let lift = |family: FamilyName| Some(ours.of(family)?.lift_live(family));
+        found.native.extend(FamilyName::ALL.into_iter().filter_map(lift));
+        let of_ip = |table: &OtherTable| FamilyName::ALL.into_iter().any(|family| table.family.meets(family));
+        for table in others {
+            match of_ip(table) {
+                true => found.foreign.push(table.clone()),
+                false => found.others.extend(table.has_a_say().then(|| table.title.clone())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The network interfaces by their numbers; none if they cannot be listed.
+fn interfaces() -> Option<BTreeMap<u32, String>> {
+    let list = nix::net::if_::if_nameindex().ok()?;
+    Some(crate::sorted::map(list.iter().map(|one| (one.index(), one.name().to_string_lossy().into_owned()))))
 }
 
 /// Has the kernel check a plan and change nothing.

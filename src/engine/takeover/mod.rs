@@ -8,6 +8,7 @@ mod everything;
 
 use super::asked::Question;
 use super::backend::{Backend, Look, Present, Work};
+use super::failures::Failures;
 use super::location::Location;
 use super::messages::{self, legacy, legacy_conflict, legacy_problem, not_removed, stays, unmarked};
 use super::passthrough::{Ground, Passthrough};
@@ -98,17 +99,7 @@ impl<'a, G: Ground> Backends<'a, G> {
                 return Err(error);
             }
         };
-        let there = |location: &Location| {
-            others
-                .iter()
-                .any(|other @ (here, look)| here == location && (redirects(other) || matches!(look, Look::Present(_))))
-        };
-        for other in self.all().filter(|other| other.engine() != engine && other.engine() != EngineName::Iptables) {
-            if Location::of(other.engine()).iter().any(there) {
-                let taken = other.take_away(&mut work, Location::of(engine));
-                failures.take(taken.and_then(|taken| taken.failures.or(())));
-            }
-        }
+        failures.take(self.take_others_away(&mut work, engine, &others));
         let removed = failures.or(());
         ground.changed();
         match (&plan.v6, &removed) {
@@ -129,6 +120,28 @@ impl<'a, G: Ground> Backends<'a, G> {
         }
         let cleared = self.clear(ground, config, passthrough)?;
         Ok((report, Some(cleared)))
+    }
+
+    /// Takes away what other back ends have, as far as it takes no programs of iptables. The locations of the engine that is in force
+    /// now are spared.
+    fn take_others_away(
+        &self,
+        work: &mut Work<'_, G>,
+        engine: EngineName,
+        others: &[(Location, Look)],
+    ) -> Result<(), Error> {
+        let there = |location: &Location| {
+            let mut here = others.iter().filter(|(other, _)| other == location);
+            here.any(|other| redirects(other) || matches!(other.1, Look::Present(_)))
+        };
+        let mut failures = Failures::default();
+        for other in self.all().filter(|other| other.engine() != engine && other.engine() != EngineName::Iptables) {
+            if Location::of(other.engine()).iter().any(there) {
+                let taken = other.take_away(work, Location::of(engine));
+                failures.take(taken.and_then(|taken| taken.failures.or(())));
+            }
+        }
+        failures.or(())
     }
 
     /// Has the programs of iptables remove what another back end has taken the place of.

@@ -1,5 +1,6 @@
 //! What one operation knows of the network namespace that it works in.
 
+use std::collections::BTreeMap;
 #[cfg(feature = "ebpf")]
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -9,7 +10,7 @@ use nix::sys::socket::SockProtocol;
 
 use super::dump::Expected;
 use super::route::{Interfaces, Route};
-use super::{Leftovers, LegacyView, Socket, Stop};
+use super::{Around, Leftovers, LegacyView, Socket, Stop};
 use crate::error::Error;
 use crate::netlink::Dump;
 use crate::netns::Here;
@@ -38,6 +39,8 @@ pub(crate) struct Kernel {
     pub(crate) legacy: LegacyView,
     /// What there is of ours in nf_tables.
     overview: Option<(Dump, Leftovers)>,
+    /// Everything that there is in nf_tables.
+    around: Option<Around>,
 }
 
 impl Kernel {
@@ -62,6 +65,19 @@ impl Kernel {
     /// The same, if it was asked for.
     pub(crate) fn take_overview(&mut self) -> Option<(Dump, Leftovers)> {
         self.overview.take()
+    }
+
+    /// All tables of nf_tables, as they were when this operation first asked. The network interfaces are those by whose numbers rules
+    /// name some; none if they cannot be listed.
+    pub(crate) fn around(
+        &mut self,
+        interfaces: impl FnOnce() -> Option<BTreeMap<u32, String>>,
+    ) -> Result<&Around, Stop> {
+        let seen = match self.around.take() {
+            Some(seen) => seen,
+            None => self.netfilter()?.look_around(interfaces().as_ref())?,
+        };
+        Ok(self.around.insert(seen))
     }
 
     /// The socket to what lists sockets.
