@@ -399,6 +399,17 @@ fn programs_of_iptables_are_run_only_where_they_are_needed_and_that_is_said() {
         assert!(said.contains("the iptables programs were run") && !said.contains("not needed"), "{said}");
         assert!(!run("iptables-legacy-save", &[]).contains("KUMA_MESH_"));
 
+        // Rules without comments are looked for; those of iptables-nft, the engine has removed itself.
+        ground.done("install --engine iptables --ip-family-mode ipv4 --disable-comments");
+        let (status, _, said) = ground.kumatp(install, "");
+        assert!(
+            status == Some(0)
+                && said.contains(
+                    "the iptables programs were run to look for rules that only they can remove; none are left"
+                ),
+            "{said}"
+        );
+
         // The library runs none unless it is told to.
         run("iptables-legacy", &["-t", "nat", "-N", "KUMA_MESH_OUTBOUND"]);
         let mut config = kumatp::Config::default();

@@ -38,6 +38,9 @@ pub(crate) fn install(matches: &ArgMatches) -> Result<(), Failure> {
     let (plan, reports) = replace_all(&target, &config)?;
     reports.iter().for_each(|report| warn(&report.notes, config.verbose));
     match &reports[..] {
+        [_, by_programs] if by_programs.steps.is_empty() => output::say(
+            "note: the iptables programs were run to look for rules that only they can remove; none are left",
+        ),
         [_, by_programs] => output::say(format!(
             "note: the iptables programs were run, since only they can remove this: {}",
             by_programs.steps.join(", ")
