@@ -189,7 +189,7 @@ fn who_runs_it_by_hand_is_told_what_it_is() {
     };
     let (status, stdout, stderr) = run(&["--help"]);
     assert_eq!((status, stderr.as_str()), (Some(0), ""));
-    for part in ["a container runtime calls it", "CNI_COMMAND", "CNI_NETNS", "Exit status"] {
+    for part in ["container runtime calls it", "CNI_COMMAND", "CNI_NETNS", "Exit status"] {
         assert!(stdout.contains(part), "{part}: {stdout}");
     }
     assert_eq!(run(&["--version"]), (Some(0), format!("kumatp-cni {}\n", env!("CARGO_PKG_VERSION")), String::new()));

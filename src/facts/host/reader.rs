@@ -1,5 +1,6 @@
 //! The only reader of the host.
 
+use std::io;
 use std::path::Path;
 
 use super::ipv6;
@@ -122,7 +123,7 @@ fn sidecar(request: &Request, remarks: &mut Vec<Note>) -> Result<Uid, Error> {
         };
     }
     let Some(given) = given else {
-        return match default_user() {
+        return match default_user()? {
             Some(uid) => Ok(uid),
             None => unknown(
                 format!("neither a user with the uid {} nor one with the name '{DEFAULT_USER}' exists", Uid::SIDECAR),
@@ -144,7 +145,7 @@ fn sidecar(request: &Request, remarks: &mut Vec<Note>) -> Result<Uid, Error> {
         }
         return Ok(uid);
     }
-    match users::by_name(given) {
+    match users::by_name(given).map_err(|error| unread(&error))? {
         Some(uid) => Ok(uid),
         None => unknown(
             format!("no user '{}' exists", visible(given)),
@@ -153,8 +154,13 @@ fn sidecar(request: &Request, remarks: &mut Vec<Note>) -> Result<Uid, Error> {
     }
 }
 
-fn default_user() -> Option<Uid> {
-    users::by_uid_or_name(Uid::SIDECAR, DEFAULT_USER)
+fn default_user() -> Result<Option<Uid>, Error> {
+    users::by_uid_or_name(Uid::SIDECAR, DEFAULT_USER).map_err(|error| unread(&error))
+}
+
+/// That the users of this host are not known.
+fn unread(error: &io::Error) -> Error {
+    Error::io("look for the sidecar's user in /etc/passwd", error)
 }
 
 /// Whether IPv6 is off on an interface. What cannot be read, the kernel says when an address is added.
@@ -213,7 +219,7 @@ mod tests {
 
     #[test]
     fn without_a_user_the_error_names_both_candidates() {
-        match default_user() {
+        match default_user().unwrap() {
             Some(uid) => assert_eq!(user(None, false), Ok(uid.number())),
             None => {
                 let error = user(None, false).unwrap_err();

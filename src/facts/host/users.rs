@@ -19,21 +19,40 @@ const FILE: &str = "/etc/passwd";
 const LIMIT: u64 = 4 << 20;
 
 /// The user with this uid or, if there is none, the one with this name.
-pub(super) fn by_uid_or_name(uid: Uid, name: &str) -> Option<Uid> {
-    let found = PasswdScan::open(FILE, Some(uid), name).unwrap_or_default();
-    if found.has_uid {
-        return Some(uid);
-    }
-    found.named.or_else(|| {
-        // A failing question is treated as no such user: many databases report one as an error.
-        let known = User::from_uid(uid.number().into()).ok().flatten().map(|_| uid);
-        known.or_else(|| ask(name))
-    })
+///
+/// # Errors
+/// If there seems to be neither, and the file could not be read.
+pub(super) fn by_uid_or_name(uid: Uid, name: &str) -> io::Result<Option<Uid>> {
+    let file = PasswdScan::open_if_there(FILE, Some(uid), name);
+    first_known(
+        file,
+        |found| found.has_uid.then_some(uid).or(found.named),
+        || {
+            // A failing question is treated as no such user: many databases report one as an error.
+            let known = User::from_uid(uid.number().into()).ok().flatten().map(|_| uid);
+            known.or_else(|| ask(name))
+        },
+    )
 }
 
 /// The user with this name.
-pub(super) fn by_name(name: &str) -> Option<Uid> {
-    PasswdScan::open(FILE, None, name).unwrap_or_default().named.or_else(|| ask(name))
+///
+/// # Errors
+/// If there seems to be none, and the file could not be read.
+pub(super) fn by_name(name: &str) -> io::Result<Option<Uid>> {
+    first_known(PasswdScan::open_if_there(FILE, None, name), |found| found.named, || ask(name))
+}
+
+/// The answer of the file or, without one, that of the name service.
+fn first_known(
+    file: io::Result<PasswdScan>,
+    answer: impl FnOnce(&PasswdScan) -> Option<Uid>,
+    ask: impl FnOnce() -> Option<Uid>,
+) -> io::Result<Option<Uid>> {
+    match file.as_ref().ok().and_then(answer).or_else(ask) {
+        Some(uid) => Ok(Some(uid)),
+        None => file.map(|_| None),
+    }
 }
 
 /// What the file says of a number, which may be a name as well.
@@ -58,6 +77,14 @@ pub(super) struct PasswdScan {
 }
 
 impl PasswdScan {
+    /// As [`open`](Self::open). Where there is no file, it has no users.
+    fn open_if_there(path: &str, uid: Option<Uid>, name: &str) -> io::Result<Self> {
+        match Self::open(path, uid, name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            done => done,
+        }
+    }
+
     fn open(path: &str, uid: Option<Uid>, name: &str) -> io::Result<Self> {
         Self::read(BufReader::with_capacity(4096, File::open(path)?), uid, name)
     }
@@ -113,6 +140,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_cannot_be_read_is_not_one_without_the_user() {
+        let unread = || Err(io::Error::from_raw_os_error(24));
+        let named = |found: &PasswdScan| found.named;
+        let uid = Uid::new(7);
+        assert_eq!(first_known(unread(), named, || None).unwrap_err().raw_os_error(), Some(24));
+        assert_eq!(first_known(unread(), named, || uid).unwrap(), uid);
+        assert_eq!(first_known(Ok(PasswdScan::default()), named, || None).unwrap(), None);
+        assert_eq!(PasswdScan::open_if_there("/nobody/passwd", None, "a").unwrap(), PasswdScan::default());
+        // A folder is no list of users.
+        assert!(PasswdScan::open_if_there("/", None, "a").is_err());
+    }
+
+    #[test]
     fn the_first_line_of_a_user_counts() {
         assert_eq!(read(None, "kuma-dp"), (false, Some(101)));
         assert_eq!(read(None, "root"), (false, Some(0)));
@@ -143,9 +183,9 @@ mod tests {
         let users = std::fs::read(FILE).unwrap();
         for (name, uid) in users.split(|byte| *byte == b'\n').filter_map(entry) {
             let name = std::str::from_utf8(name).unwrap();
-            assert_eq!(by_name(name), ask(name), "{name}");
+            assert_eq!(by_name(name).unwrap(), ask(name), "{name}");
             assert!(User::from_uid(uid.number().into()).unwrap().is_some(), "{uid}");
         }
-        assert_eq!(by_name("no-such-user"), None);
+        assert_eq!(by_name("no-such-user").unwrap(), None);
     }
 }
