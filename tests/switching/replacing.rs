@@ -99,6 +99,15 @@ fn rules_without_comments_are_removed_as_far_as_they_are_known() {
         assert!(ours_in_nft() && loopback_address());
         assert_eq!(now().status, Status::Current);
 
+        // Where the programs are run at once, nobody is told of what they remove.
+        engine.uninstall(&Options::default()).unwrap();
+        Iptables::default().apply(&plan).unwrap();
+        let wanted = super::plan(&engine, &config(IptablesMode::Nft));
+        let reports = kumatp::engine::replace_all(&wanted, None).unwrap();
+        assert!(reports.len() == 2 && reports.iter().all(|report| warnings(report).is_empty()), "{reports:?}");
+        let left = run(program("iptables", IptablesMode::Nft, "-save").to_str().unwrap(), &[]);
+        assert!(!left.contains("-A "), "{left}");
+
         // Nor is there anything to look into where they go with the rest.
         Iptables::default().apply(&plan).unwrap();
         let reports = uninstall_all(&Options::default(), None).unwrap();

@@ -113,9 +113,12 @@ impl<'a, G: Ground> Backends<'a, G> {
         if engine == EngineName::Iptables {
             return Ok((report, None));
         }
-        let rules = passthrough.record.rules.len();
-        report.notes.extend((rules > 0).then(|| Note::warning("comments.disabled", unmarked(rules))));
-        if left.is_empty() || programs != Programs::Run {
+        if programs != Programs::Run {
+            let rules = passthrough.record.rules.len();
+            report.notes.extend((rules > 0).then(|| Note::warning("comments.disabled", unmarked(rules))));
+            return Ok((report, None));
+        }
+        if left.is_empty() {
             return Ok((report, None));
         }
         let cleared = self.clear(ground, config, passthrough)?;
