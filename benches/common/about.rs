@@ -12,7 +12,8 @@ pub(super) fn machine() -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let is_virtual = info.lines().any(|line| line.starts_with("flags") && line.contains(" hypervisor"));
-    format!("{}, {processors} {}processors", std::env::consts::ARCH, if is_virtual { "virtual " } else { "" })
+    let (kind, plural) = (if is_virtual { "virtual " } else { "" }, if processors == 1 { "" } else { "s" });
+    format!("{}, {processors} {kind}processor{plural}", std::env::consts::ARCH)
 }
 
 /// Today, by UTC.
