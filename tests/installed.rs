@@ -13,10 +13,10 @@ use kumatp::engine::netlink::Netlink;
 use kumatp::engine::{Engine as _, installed};
 use kumatp::in_force::Installed;
 use kumatp::iptables_save::{PartialMatch, PartialTarget};
-use kumatp::model::{BuiltinChain, End, EngineName, IptablesMode, Match, Plan};
+use kumatp::model::{BuiltinChain, Comment, End, EngineName, IptablesMode, Match, Plan};
 use kumatp::net::FamilyName;
 use kumatp::netns::Namespace;
-use kumatp::nftables::{Action, ChainType, LiveTable, Marker, Native, OtherHook, Rule, Table};
+use kumatp::nftables::{Action, ChainType, Condition, LiveTable, Marker, Native, OtherHook, Rule, Table};
 use kumatp::render::iptables::{self, Style};
 use kumatp::simulate::{Simulator, Verdict};
 
@@ -62,14 +62,9 @@ fn found(table: &LiveTable) -> Vec<String> {
     list
 }
 
-/// The rules without what the kernel does not keep.
-fn bare(rules: &[Rule]) -> Vec<Rule> {
-    let bare = |rule: &Rule| {
-        let mut rule = rule.clone();
-        rule.sources.clear();
-        rule
-    };
-    rules.iter().map(bare).collect()
+/// What the kernel keeps of the rules.
+fn bare(rules: &[Rule]) -> Vec<(&[Condition], &Action, Option<&Comment>)> {
+    rules.iter().map(|rule| (&rule.conditions[..], &rule.action, rule.comment.as_ref())).collect()
 }
 
 #[test]
