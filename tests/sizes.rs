@@ -21,7 +21,7 @@ const SHIPPED: [(&str, &str, u64); 4] = [
     ("libkumatp.so", "| `libkumatp.so`, default features | ", 2_900_000),
     (AGENT, "| the agent of `examples/c` with the library in it | ", 2_900_000),
     ("kumatp", "| the command `kumatp` | ", 3_800_000),
-    ("kumatp-cni", "| the plugin `kumatp-cni` | ", 2_000_000),
+    ("kumatp-cni", "| the plugin `kumatp-cni` | ", 2_200_000),
 ];
 
 /// It is made of `libkumatp.a`.
