@@ -144,6 +144,17 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// One with these conditions, for who needs a rule to say them.
+    pub(crate) fn of_conditions(conditions: &[Condition]) -> Self {
+        Self {
+            conditions: conditions.to_vec(),
+            action: Action::Accept,
+            comment: None,
+            sources: Vec::new(),
+            added: None,
+        }
+    }
+
     /// The first configuration key that asked for it.
     pub fn origin(&self) -> Option<Origin> {
         self.sources.iter().find_map(|source| source.origin)
@@ -276,6 +287,17 @@ pub enum Field {
 }
 
 impl Field {
+    /// The field that has this one's value in the answer to a packet.
+    pub(crate) fn of_answer(self) -> Self {
+        match self {
+            Self::SourceAddress => Self::DestinationAddress,
+            Self::DestinationAddress => Self::SourceAddress,
+            Self::SourcePort => Self::DestinationPort,
+            Self::DestinationPort => Self::SourcePort,
+            owner => owner,
+        }
+    }
+
     /// The width of a value in bytes.
     pub fn width(self, family: FamilyName) -> usize {
         match (self, family) {

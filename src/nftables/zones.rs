@@ -76,13 +76,7 @@ fn is_query(draft: &Draft) -> bool {
 fn mirror(conditions: &[Condition]) -> Vec<Condition> {
     let mirrored = conditions.iter().cloned().map(|condition| match condition {
         Condition::Value { field, values, negated } => {
-            let field = match field {
-                Field::SourceAddress => Field::DestinationAddress,
-                Field::DestinationAddress => Field::SourceAddress,
-                Field::SourcePort => Field::DestinationPort,
-                Field::DestinationPort => Field::SourcePort,
-                owner => owner,
-            };
+            let field = field.of_answer();
             Condition::Value { field, values, negated }
         }
         Condition::OutInterface { interface, negated } => Condition::InInterface { interface, negated },

@@ -160,13 +160,7 @@ fn write_chain(text: &mut String, chain: &Chain, family: FamilyName) {
 
 /// Conditions as they stand in a rule, each with a space behind it.
 pub(crate) fn conditions(conditions: &[Condition], family: FamilyName) -> String {
-    let rule = Rule {
-        conditions: conditions.to_vec(),
-        action: Action::Accept,
-        comment: None,
-        sources: Vec::new(),
-        added: None,
-    };
+    let rule = Rule::of_conditions(conditions);
     RuleText { rule: &rule, family }.to_string().trim_end_matches("accept").to_owned()
 }
 

@@ -266,13 +266,7 @@ fn is_not_by<F: Family>(condition: &Match<F>) -> bool {
 /// The condition on the answer.
 fn mirror(test: Test) -> Test {
     let Test::Value { field, spans, negated } = test else { return test };
-    let field = match field {
-        Field::SourceAddress => Field::DestinationAddress,
-        Field::DestinationAddress => Field::SourceAddress,
-        Field::SourcePort => Field::DestinationPort,
-        Field::DestinationPort => Field::SourcePort,
-        owner => owner,
-    };
+    let field = field.of_answer();
     Test::Value { field, spans, negated }
 }
 

@@ -167,13 +167,7 @@ fn whole(rule: &RuleContent, conditions: &[Condition], rest: &[Expression], fami
 
 /// What a rule with these conditions begins with.
 fn expressions(conditions: &[Condition], family: FamilyName) -> Vec<Expression> {
-    let rule = Rule {
-        conditions: conditions.to_vec(),
-        action: Action::Accept,
-        comment: None,
-        sources: Vec::new(),
-        added: None,
-    };
+    let rule = Rule::of_conditions(conditions);
     let mut expressions = Expression::of(&rule, family);
     // The action.
     expressions.pop();
